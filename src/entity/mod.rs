@@ -1,0 +1,113 @@
+//! What is mirrored: one declaration per entity, and how its values are read.
+//!
+//! This module promises that a portal's record, however oddly its values are
+//! typed, becomes the same [`record::Record`] with the same content hash every
+//! time, and that what cannot be read becomes a note instead of a loss. It does
+//! no IO and knows neither HTTP nor SQL.
+
+pub mod catalogue;
+mod column;
+mod contact;
+pub mod decode;
+pub mod json;
+mod lead;
+mod multi_field;
+pub mod record;
+mod value;
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+pub use self::{
+    column::{Column, ColumnType},
+    contact::CONTACTS,
+    lead::LEADS,
+    multi_field::MultiField,
+};
+
+/// Everything that the mirror has to know about one kind of record.
+///
+/// The declaration drives the portal's `select`, the decoder, the content hash,
+/// the upsert and the child tables; a test holds it against the migrated database.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Entity {
+    /// Plural; the name in settings and commands, and the record table.
+    pub name: &'static str,
+    /// Singular; the prefix of child tables and, with `_id`, their parent column.
+    pub singular: &'static str,
+    /// The classic list method.
+    pub list_method: &'static str,
+    /// The method that describes the fields.
+    pub fields_method: &'static str,
+    /// Every documented field but `ID`, in table order.
+    pub columns: &'static [Column],
+    /// The multi-value fields and their child tables.
+    pub multi_fields: &'static [MultiField],
+}
+
+impl Entity {
+    /// Every entity that the mirror knows, in the order in which status shows them.
+    pub const ALL: [&'static Self; 2] = [&CONTACTS, &LEADS];
+
+    /// Finds an entity by its plural name.
+    #[must_use]
+    pub fn by_name(name: &str) -> Option<&'static Self> {
+        Self::ALL.into_iter().find(|entity| entity.name == name)
+    }
+
+    /// The fingerprint of how records become rows: when it differs from the stored
+    /// one, every record is read again.
+    #[must_use]
+    pub fn fingerprint(&self) -> i64 {
+        let mapping = format!("{} {self:?}", decode::DECODER_VERSION);
+        xxhash_rust::xxh3::xxh3_64(mapping.as_bytes()).cast_signed()
+    }
+
+    /// The position of a field in [`Self::columns`], hence in a record's values.
+    #[must_use]
+    pub fn position(&self, field: &str) -> Option<usize> {
+        self.columns.iter().position(|column| column.field == field)
+    }
+}
+
+/// A record's ID in its portal. Positive, unique within an entity, and may pass 2³¹.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct RecordId(i64);
+
+impl RecordId {
+    /// Below every real ID: where a scan of the whole table starts.
+    pub const ZERO: Self = Self(0);
+
+    /// Takes an ID; `None` unless it is positive.
+    #[must_use]
+    pub const fn new(id: i64) -> Option<Self> {
+        if id > 0 { Some(Self(id)) } else { None }
+    }
+
+    /// The number, as the database stores it. Zero only for [`Self::ZERO`].
+    #[must_use]
+    pub const fn get(self) -> i64 {
+        self.0
+    }
+}
+
+impl fmt::Display for RecordId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for RecordId {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse()
+            .ok()
+            .and_then(Self::new)
+            .ok_or_else(|| format!("`{text}` is not a record ID: it must be a positive number"))
+    }
+}

@@ -1,0 +1,293 @@
+//! A decoded record, its content hash, and what happens to what cannot be decoded.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, NaiveDate, Utc};
+use xxhash_rust::xxh3::Xxh3;
+
+use super::{Entity, RecordId};
+
+/// One value of a typed column.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Value {
+    /// Absent, empty, or unreadable (then the record carries a note).
+    Null,
+    /// Text without U+0000.
+    Text(String),
+    /// Integers, references and file IDs.
+    Integer(i64),
+    /// `Y` or `N`.
+    Flag(bool),
+    /// A canonical decimal: no exponent, no superfluous zeros.
+    Decimal(String),
+    /// A calendar day.
+    Date(NaiveDate),
+    /// An instant, to the second.
+    Timestamp(DateTime<Utc>),
+}
+
+/// One value of a multi-field, keyed by the portal's own value ID.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Child {
+    /// The portal's ID of the value; stable as long as the value lives.
+    pub id: i64,
+    /// The value as entered.
+    pub value: Option<String>,
+    /// `WORK`, `MOBILE` …; an open set.
+    pub value_type: Option<String>,
+}
+
+/// The values of one multi-field of one record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ChildList {
+    /// What the record has, sorted by ID without duplicates; often nothing.
+    Known(Vec<Child>),
+    /// The answer contradicts itself: the stored children stay, and a note says so.
+    Untrusted,
+}
+
+/// Why something was set aside in the quarantine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reason {
+    /// The value is not of its column's type; the column is NULL.
+    UnreadableValue,
+    /// U+0000 was removed, because PostgreSQL cannot store it.
+    NulRemoved,
+    /// The row says that it has values of this multi-field, but none came.
+    ChildrenMissing,
+    /// A multi-field came in a shape that cannot be read.
+    UnreadableChildren,
+    /// A multi-field value without a usable ID was left out.
+    ChildWithoutId,
+    /// A second multi-field value with the same ID was left out.
+    DuplicateChildId,
+    /// The record has no usable ID.
+    NoUsableId,
+    /// The record is not a JSON object.
+    UnparsableRecord,
+    /// PostgreSQL refused the record.
+    RefusedByDatabase,
+    /// The portal could not deliver the record, although it lists its ID.
+    Undeliverable,
+}
+
+impl Reason {
+    /// Every reason; for reading one back.
+    pub const ALL: [Self; 10] = [
+        Self::UnreadableValue,
+        Self::NulRemoved,
+        Self::ChildrenMissing,
+        Self::UnreadableChildren,
+        Self::ChildWithoutId,
+        Self::DuplicateChildId,
+        Self::NoUsableId,
+        Self::UnparsableRecord,
+        Self::RefusedByDatabase,
+        Self::Undeliverable,
+    ];
+
+    /// The word stored in `sync_quarantine.reason`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::UnreadableValue => "unreadable_value",
+            Self::NulRemoved => "nul_removed",
+            Self::ChildrenMissing => "children_missing",
+            Self::UnreadableChildren => "unreadable_children",
+            Self::ChildWithoutId => "child_without_id",
+            Self::DuplicateChildId => "duplicate_child_id",
+            Self::NoUsableId => "no_usable_id",
+            Self::UnparsableRecord => "unparsable_record",
+            Self::RefusedByDatabase => "refused_by_database",
+            Self::Undeliverable => "undeliverable",
+        }
+    }
+
+    /// Reads the stored word back.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == name)
+    }
+}
+
+/// One thing about a record that could not be stored as it came.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Note {
+    /// The portal's field name; empty when the whole record is meant.
+    pub field: String,
+    /// What is wrong.
+    pub reason: Reason,
+    /// The value as canonical JSON text (for [`Reason::RefusedByDatabase`] with the
+    /// database's own message). It may hold personal data: never log it.
+    pub raw: String,
+}
+
+/// A record that cannot be stored at all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reject {
+    /// Its ID, where that much could be read.
+    pub id: Option<RecordId>,
+    /// Why, with the record itself as raw value.
+    pub note: Note,
+}
+
+/// The fingerprint of everything that is stored about one record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ContentHash(i64);
+
+impl ContentHash {
+    /// A hash read back from the database.
+    #[must_use]
+    pub const fn from_stored(hash: i64) -> Self {
+        Self(hash)
+    }
+
+    /// The number, as `content_hash` stores it.
+    #[must_use]
+    pub const fn get(self) -> i64 {
+        self.0
+    }
+}
+
+/// A record as the mirror stores it.
+///
+/// Two records are equal in content exactly when their hashes are: list order,
+/// escaping, a clock change, or `""` instead of null never look like a change, and
+/// a changed unreadable value does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    id: RecordId,
+    values: Vec<Value>,
+    custom_fields: BTreeMap<String, String>,
+    children: Vec<ChildList>,
+    notes: Vec<Note>,
+    hash: ContentHash,
+}
+
+impl Record {
+    /// Joins the parts and computes the content hash. `values` follows
+    /// `Entity::columns` and `children` follows `Entity::multi_fields`; each
+    /// custom field is canonical JSON text.
+    #[must_use]
+    pub fn new(
+        id: RecordId,
+        values: Vec<Value>,
+        custom_fields: BTreeMap<String, String>,
+        children: Vec<ChildList>,
+        mut notes: Vec<Note>,
+    ) -> Self {
+        notes.sort_unstable();
+        notes.dedup();
+        let hash = content_hash(&values, &custom_fields, &children, &notes);
+        Self { id, values, custom_fields, children, notes, hash }
+    }
+
+    /// The record's ID.
+    #[must_use]
+    pub const fn id(&self) -> RecordId {
+        self.id
+    }
+
+    /// The typed values, in the order of `Entity::columns`.
+    #[must_use]
+    pub fn values(&self) -> &[Value] {
+        &self.values
+    }
+
+    /// Every other field by its portal name, each as canonical JSON text.
+    #[must_use]
+    pub const fn custom_fields(&self) -> &BTreeMap<String, String> {
+        &self.custom_fields
+    }
+
+    /// The multi-fields, in the order of `Entity::multi_fields`.
+    #[must_use]
+    pub fn children(&self) -> &[ChildList] {
+        &self.children
+    }
+
+    /// What could not be stored as it came; sorted, without duplicates.
+    #[must_use]
+    pub fn notes(&self) -> &[Note] {
+        &self.notes
+    }
+
+    /// The content hash.
+    #[must_use]
+    pub const fn hash(&self) -> ContentHash {
+        self.hash
+    }
+
+    /// The value of a timestamp column, if it is known and set.
+    #[must_use]
+    pub fn timestamp(&self, entity: &Entity, field: &str) -> Option<DateTime<Utc>> {
+        match self.values.get(entity.position(field)?)? {
+            Value::Timestamp(instant) => Some(*instant),
+            _ => None,
+        }
+    }
+}
+
+/// Feeds every part behind a tag and a length, so that no two records run together.
+fn content_hash(
+    values: &[Value],
+    custom_fields: &BTreeMap<String, String>,
+    children: &[ChildList],
+    notes: &[Note],
+) -> ContentHash {
+    let mut hash = Hasher(Xxh3::new());
+    for value in values {
+        match value {
+            Value::Null => hash.part(b'0', &[]),
+            Value::Text(text) => hash.part(b't', text.as_bytes()),
+            Value::Integer(number) => hash.part(b'i', &number.to_le_bytes()),
+            Value::Flag(flag) => hash.part(b'f', &[u8::from(*flag)]),
+            Value::Decimal(text) => hash.part(b'n', text.as_bytes()),
+            Value::Date(day) => {
+                use chrono::Datelike as _;
+                hash.part(b'd', &day.num_days_from_ce().to_le_bytes());
+            }
+            Value::Timestamp(instant) => hash.part(b'z', &instant.timestamp().to_le_bytes()),
+        }
+    }
+    for (field, json) in custom_fields {
+        hash.part(b'k', field.as_bytes());
+        hash.part(b'j', json.as_bytes());
+    }
+    for list in children {
+        match list {
+            ChildList::Untrusted => hash.part(b'u', &[]),
+            ChildList::Known(list) => {
+                hash.part(b'c', &list.len().to_le_bytes());
+                for child in list {
+                    hash.part(b'i', &child.id.to_le_bytes());
+                    hash.optional(child.value.as_deref());
+                    hash.optional(child.value_type.as_deref());
+                }
+            }
+        }
+    }
+    for note in notes {
+        hash.part(b'q', note.field.as_bytes());
+        hash.part(b'r', note.reason.as_str().as_bytes());
+        hash.part(b'v', note.raw.as_bytes());
+    }
+    ContentHash(hash.0.digest().cast_signed())
+}
+
+struct Hasher(Xxh3);
+
+impl Hasher {
+    fn part(&mut self, tag: u8, bytes: &[u8]) {
+        self.0.update(&[tag]);
+        self.0.update(&bytes.len().to_le_bytes());
+        self.0.update(bytes);
+    }
+
+    fn optional(&mut self, text: Option<&str>) {
+        match text {
+            Some(text) => self.part(b't', text.as_bytes()),
+            None => self.part(b'0', &[]),
+        }
+    }
+}
