@@ -5,5 +5,9 @@
 //! `portal` and `store` do not know each other and meet in `sync`.
 //!
 //! - [`entity`]: what is mirrored; declarations, decoding, content hash. No IO.
+//! - [`portal`]: how the portal is read; one client, one limiter, one error table. No SQL.
+//! - [`retry`]: delays and dispositions; what a failure asks for.
 
 pub mod entity;
+pub mod portal;
+pub mod retry;

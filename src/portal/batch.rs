@@ -1,0 +1,531 @@
+//! Many commands in one request, and the answer taken apart again.
+//!
+//! A command is a line of text, `method?query`, that the portal reads with PHP's
+//! `parse_str` (vendor pages `batch` and `data-encoding`): an unescaped `=` in a name
+//! ends it, `+` is a space, `#` cuts the rest off. A filter damaged like that is not an
+//! error there but the whole table, so everything inside a command is percent-encoded
+//! except the brackets that give names their structure.
+
+use std::collections::HashMap;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::ser::{Serialize, SerializeMap, Serializer};
+use serde_json::Value;
+
+use super::{
+    envelope::{Answer, Envelope, PhpMap, PortalTime, TimeBlock, failure, whole},
+    error::{ApiFailure, PortalError},
+    limiter::{Costs, Figures},
+    source::MAX_COMMANDS,
+};
+
+/// Everything but what never needs an escape.
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+
+/// The commands of one batch request, in order.
+///
+/// A value may refer to an earlier command's result, as in `$result[key][49][ID]`; the
+/// portal resolves it after parsing, so the reference is encoded like any other value.
+#[derive(Debug, Clone, Default)]
+pub struct Commands {
+    list: Vec<Command>,
+}
+
+#[derive(Debug, Clone)]
+struct Command {
+    key: String,
+    method: String,
+    query: String,
+}
+
+impl Commands {
+    /// Starts an empty batch.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Appends a command. `params` is a JSON object, nested as deep as the method wants.
+    ///
+    /// Keys should be text: a map keyed by numbers comes back without its keys.
+    ///
+    /// # Errors
+    /// [`PortalError::Inexpressible`] for a 51st command, a key used twice, and for what a
+    /// query cannot carry: null, an empty list or object, a name with a bracket in it. To
+    /// leave such a part out silently would turn a filter into the whole table.
+    pub fn push(&mut self, key: &str, method: &str, params: &Value) -> Result<(), PortalError> {
+        let refuse = |what: String| PortalError::Inexpressible { method: method.to_owned(), what };
+        if self.list.len() == MAX_COMMANDS {
+            return Err(refuse(format!("a batch takes {MAX_COMMANDS} commands")));
+        }
+        if self.list.iter().any(|command| command.key == key) {
+            return Err(refuse(format!("the key {key} is taken")));
+        }
+        self.list.push(Command {
+            key: key.to_owned(),
+            method: method.to_owned(),
+            query: query(params).map_err(refuse)?,
+        });
+        Ok(())
+    }
+
+    /// The number of commands.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// Whether there are no commands yet.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// Whether a command has that key.
+    pub(super) fn contains(&self, key: &str) -> bool {
+        self.list.iter().any(|command| command.key == key)
+    }
+
+    /// How often each method is called.
+    pub(super) fn by_method(&self) -> Vec<(String, usize)> {
+        let mut counts: Vec<(String, usize)> = Vec::new();
+        for command in &self.list {
+            match counts.iter_mut().find(|(method, _)| *method == command.method) {
+                Some((_, count)) => *count += 1,
+                None => counts.push((command.method.clone(), 1)),
+            }
+        }
+        counts
+    }
+}
+
+/// The request body. `halt` is off, so that a failed command leaves the others alone.
+impl Serialize for Commands {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        struct Lines<'a>(&'a [Command]);
+
+        impl Serialize for Lines<'_> {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_map(self.0.iter().map(|command| {
+                    let Command { key, method, query } = command;
+                    let separator = if query.is_empty() { "" } else { "?" };
+                    (key, format!("{method}{separator}{query}"))
+                }))
+            }
+        }
+
+        let mut map = serializer.serialize_map(Some(2))?;
+        map.serialize_entry("halt", &0)?;
+        map.serialize_entry("cmd", &Lines(&self.list))?;
+        map.end()
+    }
+}
+
+/// Writes parameters the way PHP's `http_build_query` does.
+fn query(params: &Value) -> Result<String, String> {
+    let Value::Object(params) = params else {
+        return Err("its parameters are not an object".to_owned());
+    };
+    let mut query = String::new();
+    for (name, value) in params {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+        if name.is_empty() || !name.bytes().all(plain) {
+            return Err(format!("`{name}` is no name of a parameter"));
+        }
+        append(&mut query, name, value)?;
+    }
+    Ok(query)
+}
+
+fn append(query: &mut String, name: &str, value: &Value) -> Result<(), String> {
+    let text = match value {
+        Value::Null => return Err(format!("`{name}` is null")),
+        Value::Bool(flag) => u8::from(*flag).to_string(),
+        Value::Number(number) => number.to_string(),
+        Value::String(text) => text.clone(),
+        Value::Array(list) => {
+            if list.is_empty() {
+                return Err(format!("`{name}` is an empty list"));
+            }
+            for (index, value) in list.iter().enumerate() {
+                append(query, &format!("{name}[{index}]"), value)?;
+            }
+            return Ok(());
+        }
+        Value::Object(map) => {
+            if map.is_empty() {
+                return Err(format!("`{name}` is an empty object"));
+            }
+            for (key, value) in map {
+                if key.is_empty()
+                    || key.starts_with(|c: char| c.is_whitespace())
+                    || key.contains(['[', ']', '\0'])
+                {
+                    return Err(format!("`{key}` is no name inside `{name}`"));
+                }
+                append(query, &format!("{name}[{}]", escaped(key)), value)?;
+            }
+            return Ok(());
+        }
+    };
+    if !query.is_empty() {
+        query.push('&');
+    }
+    query.push_str(name);
+    query.push('=');
+    query.push_str(&escaped(&text));
+    Ok(())
+}
+
+fn escaped(text: &str) -> String {
+    utf8_percent_encode(text, ESCAPED).to_string()
+}
+
+/// The answer to a batch, by command key.
+#[derive(Debug)]
+pub struct BatchAnswer {
+    /// The portal's clock when it began the batch.
+    pub time: Option<PortalTime>,
+    parts: HashMap<String, Result<Answer, PortalError>>,
+}
+
+impl BatchAnswer {
+    /// Takes the answer of one command out. [`PortalError::MissingCommand`] for a
+    /// command that the portal did not run, or that was taken before.
+    pub fn take(&mut self, key: &str) -> Result<Answer, PortalError> {
+        self.parts.remove(key).unwrap_or_else(|| {
+            Err(PortalError::MissingCommand { key: key.to_owned(), method: "batch".to_owned() })
+        })
+    }
+
+    /// The errors that the portal gave for commands.
+    pub(super) fn failures(&self) -> impl Iterator<Item = &ApiFailure> {
+        self.parts.values().filter_map(|part| match part {
+            Err(PortalError::Api(failure)) => Some(&**failure),
+            _ => None,
+        })
+    }
+
+    /// The same, to be changed in place.
+    pub(super) fn failures_mut(&mut self) -> impl Iterator<Item = &mut ApiFailure> {
+        self.parts.values_mut().filter_map(|part| match part {
+            Err(PortalError::Api(failure)) => Some(&mut **failure),
+            _ => None,
+        })
+    }
+
+    /// Takes a batch's envelope apart; gives the figures of every method as well.
+    pub(super) fn read(
+        commands: &Commands,
+        envelope: &Envelope<'_>,
+    ) -> Result<(Self, Costs), PortalError> {
+        let unusable = |what: &str| PortalError::unusable("batch", what);
+        let outer = PhpMap::read(Some(envelope.result))
+            .ok_or_else(|| unusable("its result is no map of commands"))?;
+        let map = |name: &str| {
+            PhpMap::read(outer.get(name)).ok_or_else(|| unusable(&format!("{name} is no map")))
+        };
+        if outer.get("result").is_none() && outer.get("result_error").is_none() {
+            return Err(unusable("it has neither result nor result_error"));
+        }
+        let (results, errors) = (map("result")?, map("result_error")?);
+        let (totals, nexts) = (map("result_total")?, map("result_next")?);
+        let times = map("result_time")?;
+
+        let mut unkeyed = unkeyed_failures(commands, &results, &errors);
+        let mut parts = HashMap::with_capacity(commands.len());
+        let mut figures: Costs = Vec::new();
+        for Command { key, method, .. } in &commands.list {
+            let time = times.get(key).map(|raw| TimeBlock::read(Some(raw)));
+            // A command that ran without figures is news as well.
+            if time.is_some() || results.get(key).is_some() {
+                let shown = time.unwrap_or_default().figures();
+                match figures.iter_mut().find(|(name, _)| name == method) {
+                    Some((_, list)) => list.push(shown),
+                    None => figures.push((method.clone(), vec![shown])),
+                }
+            }
+            let part = if errors.is_unkeyed() && results.get(key).is_none() {
+                Err(unkeyed(method).into())
+            } else if let Some(error) = errors.get(key).filter(|_| !errors.is_unkeyed()) {
+                Err(command_failure(method, error).into())
+            } else if let Some(result) = results.get(key) {
+                Ok(Answer {
+                    result: result.to_owned(),
+                    next: nexts.get(key).and_then(whole),
+                    total: totals.get(key).and_then(whole),
+                    time: time.and_then(|time| time.portal_time()),
+                })
+            } else {
+                Err(PortalError::MissingCommand { key: key.clone(), method: method.clone() })
+            };
+            parts.insert(key.clone(), part);
+        }
+
+        // Some portals book the time on the batch; then it may belong to any method.
+        let whole_batch = envelope.time.figures();
+        let booked = |list: &[Figures]| list.iter().any(|figures| figures.operating.is_some());
+        if whole_batch.operating.is_some() && !figures.iter().any(|(_, list)| booked(list)) {
+            figures = commands
+                .by_method()
+                .into_iter()
+                .map(|(method, _)| (method, vec![whole_batch]))
+                .collect();
+        }
+        let answer = Self { time: envelope.time.portal_time(), parts };
+        Ok((answer, figures))
+    }
+}
+
+/// Reads one entry of `result_error`, also when it is a bare text.
+fn command_failure(method: &str, raw: &serde_json::value::RawValue) -> ApiFailure {
+    PhpMap::read(Some(raw)).and_then(|map| failure(method, None, &map)).unwrap_or_else(|| {
+        let text = serde_json::from_str::<String>(raw.get()).unwrap_or_default();
+        ApiFailure::new(method, "", None, &text)
+    })
+}
+
+/// Hands out the errors of a `result_error` that came as a list without keys: to the
+/// commands without a result, one by one if there are as many, else the first to all.
+fn unkeyed_failures<'a>(
+    commands: &Commands,
+    results: &PhpMap<'a>,
+    errors: &PhpMap<'a>,
+) -> impl FnMut(&str) -> ApiFailure {
+    let list: Vec<&'a serde_json::value::RawValue> = errors.values().collect();
+    let failed = |command: &&Command| results.get(&command.key).is_none();
+    let one_by_one = commands.list.iter().filter(failed).count() == list.len();
+    let mut position = 0;
+    move |method| {
+        let index = if one_by_one { position } else { 0 };
+        position += 1;
+        list.get(index).map_or_else(
+            || ApiFailure::new(method, "", None, ""),
+            |raw| command_failure(method, raw),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection, prelude::*};
+    use serde_json::{Map, json};
+
+    use super::*;
+    use crate::retry::Disposition;
+
+    /// PHP's `parse_str` behind PHP's `parse_url`, as far as our names go.
+    fn php_decode(command: &str) -> Value {
+        let line = command.split('#').next().unwrap();
+        let query = line.split_once('?').map_or("", |(_, query)| query);
+        let mut root = Map::new();
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let plain = |text: &str| {
+                let spaced = text.replace('+', " ");
+                percent_encoding::percent_decode_str(&spaced).decode_utf8().unwrap().into_owned()
+            };
+            let (name, value) = (plain(name), plain(value));
+            let (top, rest) = name.split_at(name.find('[').unwrap_or(name.len()));
+            let mut path = vec![top.replace(['.', ' '], "_")];
+            let mut rest = rest;
+            while let Some(inner) = rest.strip_prefix('[') {
+                let Some(end) = inner.find(']') else { break };
+                path.push(inner[..end].to_owned());
+                rest = &inner[end + 1..];
+            }
+            let last = path.pop().unwrap();
+            let mut map = &mut root;
+            for step in path {
+                map = map.entry(step).or_insert_with(|| json!({})).as_object_mut().unwrap();
+            }
+            map.insert(last, Value::String(value));
+        }
+        Value::Object(root)
+    }
+
+    /// What PHP would hold: every scalar a string, every list a map.
+    fn as_php(value: &Value) -> Value {
+        match value {
+            Value::Bool(flag) => json!(u8::from(*flag).to_string()),
+            Value::Array(list) => list
+                .iter()
+                .enumerate()
+                .map(|(index, value)| (index.to_string(), as_php(value)))
+                .collect(),
+            Value::Object(map) => map.iter().map(|(k, v)| (k.clone(), as_php(v))).collect(),
+            Value::String(text) => json!(text),
+            other => json!(other.to_string()),
+        }
+    }
+
+    fn command(params: &Value) -> String {
+        let mut commands = Commands::new();
+        commands.push("c0p00", "crm.contact.list", params).unwrap();
+        let body = serde_json::to_value(&commands).unwrap();
+        body["cmd"]["c0p00"].as_str().unwrap().to_owned()
+    }
+
+    fn params() -> impl Strategy<Value = Value> {
+        let nasty = "[a-zA-Z0-9=<>!@%+&#;?/ .'\"а-яё🙂\\\\$\\[\\]-]{0,12}";
+        let key = "[A-Za-z0-9=<>!@%+&#;?/.'\"а-яё$_-]{1,8}";
+        let leaf = prop_oneof![
+            nasty.prop_map(Value::String),
+            any::<i64>().prop_map(Value::from),
+            any::<bool>().prop_map(Value::from),
+        ];
+        let tree = leaf.prop_recursive(3, 24, 4, move |inner| {
+            prop_oneof![
+                collection::vec(inner.clone(), 1..4).prop_map(Value::Array),
+                collection::btree_map(key, inner, 1..4)
+                    .prop_map(|map| Value::Object(map.into_iter().collect())),
+            ]
+        });
+        collection::btree_map("[a-zA-Z_]{1,8}", tree, 0..4)
+            .prop_map(|map| Value::Object(map.into_iter().collect()))
+    }
+
+    proptest! {
+        #[test]
+        fn php_reads_back_exactly_what_was_meant(params in params()) {
+            let command = command(&params);
+            prop_assert_eq!(php_decode(&command), as_php(&params), "{}", command);
+        }
+    }
+
+    #[test]
+    fn a_filter_and_a_reference_survive_the_query() {
+        let line = command(&json!({
+            "filter": { ">=DATE_MODIFY": "2024-01-01T00:00:00+03:00", ">ID": "$result[c0p00][49][ID]" },
+            "select": ["PHONE", "*"],
+            "start": -1,
+        }));
+        assert_eq!(
+            line,
+            "crm.contact.list?filter[%3E%3DDATE_MODIFY]=2024-01-01T00%3A00%3A00%2B03%3A00\
+             &filter[%3EID]=%24result%5Bc0p00%5D%5B49%5D%5BID%5D\
+             &select[0]=PHONE&select[1]=%2A&start=-1"
+        );
+    }
+
+    #[test]
+    fn commands_keep_their_order_and_halt_is_off() {
+        let mut commands = Commands::new();
+        for key in ["z", "a", "m"] {
+            commands.push(key, "profile", &json!({})).unwrap();
+        }
+        let body = serde_json::to_string(&commands).unwrap();
+        assert_eq!(body, r#"{"halt":0,"cmd":{"z":"profile","a":"profile","m":"profile"}}"#);
+    }
+
+    #[test]
+    fn what_a_query_cannot_carry_is_refused_and_never_left_out() {
+        for params in [
+            json!(null),
+            json!([1]),
+            json!({ "filter": {} }),
+            json!({ "filter": { "@ID": [] } }),
+            json!({ "filter": { "ID": null } }),
+            json!({ "filter": { "a]b": 1 } }),
+            json!({ "filter": { " a": 1 } }),
+            json!({ "filter": { "": 1 } }),
+            json!({ "a.b": 1 }),
+        ] {
+            let error = Commands::new().push("k", "m", &params).unwrap_err();
+            assert_eq!(error.disposition(), Disposition::CallerBug, "{params}");
+        }
+        let mut commands = Commands::new();
+        for index in 0..MAX_COMMANDS {
+            commands.push(&format!("c{index}"), "m", &json!({})).unwrap();
+        }
+        assert!(commands.push("one-more", "m", &json!({})).is_err());
+    }
+
+    fn answer(keys: &[&str], body: &str) -> Result<(BatchAnswer, Costs), PortalError> {
+        let mut commands = Commands::new();
+        for key in keys {
+            commands.push(key, "crm.lead.get", &json!({ "ID": 1 })).unwrap();
+        }
+        BatchAnswer::read(&commands, &Envelope::read("batch", 200, body.as_bytes())?)
+    }
+
+    #[test]
+    fn results_errors_and_missing_commands_are_told_apart() {
+        let (mut batch, figures) = answer(
+            &["a", "b", "c"],
+            r#"{"result":{"result":{"a":[1]},"result_error":{"b":{"error":"OPERATION_TIME_LIMIT","error_description":"x"}},
+               "result_total":{"a":7},"result_next":[],"result_time":{"a":{"operating":1.5,"processing":0.5}}}}"#,
+        )
+        .unwrap();
+        let first = batch.take("a").unwrap();
+        assert_eq!((first.result.get(), first.total), ("[1]", Some(7)));
+        assert_eq!(batch.take("b").unwrap_err().disposition(), Disposition::WaitMethod);
+        assert!(matches!(batch.take("c").unwrap_err(), PortalError::MissingCommand { .. }));
+        assert!(matches!(batch.take("a").unwrap_err(), PortalError::MissingCommand { .. }));
+        assert_eq!(figures.len(), 1);
+        assert_eq!(figures[0].1[0].operating, Some(1.5));
+    }
+
+    #[test]
+    fn empty_maps_may_come_as_lists() {
+        let (mut batch, _) = answer(
+            &["a"],
+            r#"{"result":{"result":{"a":[]},"result_error":[],"result_total":[],"result_next":[],"result_time":[]}}"#,
+        )
+        .unwrap();
+        assert_eq!(batch.take("a").unwrap().result.get(), "[]");
+        let (mut batch, _) = answer(
+            &["a"],
+            r#"{"result":{"result":[],"result_error":{"a":{"error":"","error_description":"Not found"}}}}"#,
+        )
+        .unwrap();
+        assert_eq!(batch.take("a").unwrap_err().disposition(), Disposition::Missing);
+    }
+
+    #[test]
+    fn errors_without_keys_belong_to_the_commands_without_results() {
+        let errors = r#"[{"error":"","error_description":"ID is not defined or invalid."},{"error":"","error_description":"Not found"}]"#;
+        let body =
+            format!(r#"{{"result":{{"result":{{"b":{{"ID":"5"}}}},"result_error":{errors}}}}}"#);
+        let (mut batch, _) = answer(&["a", "b", "c"], &body).unwrap();
+        assert_eq!(batch.take("a").unwrap_err().disposition(), Disposition::CallerBug);
+        assert_eq!(batch.take("b").unwrap().result.get(), r#"{"ID":"5"}"#);
+        assert_eq!(batch.take("c").unwrap_err().disposition(), Disposition::Missing);
+        // More failed commands than errors: which is whose is unknown.
+        let (mut batch, _) = answer(&["a", "b", "c", "d"], &body).unwrap();
+        for key in ["a", "c", "d"] {
+            assert_eq!(batch.take(key).unwrap_err().disposition(), Disposition::CallerBug);
+        }
+    }
+
+    #[test]
+    fn time_booked_on_the_batch_counts_for_its_methods() {
+        let (_, figures) = answer(
+            &["a"],
+            r#"{"result":{"result":{"a":1},"result_time":[]},"time":{"operating":0.9}}"#,
+        )
+        .unwrap();
+        assert_eq!(
+            figures,
+            vec![(
+                "crm.lead.get".to_owned(),
+                vec![Figures { operating: Some(0.9), ..Figures::default() }]
+            )]
+        );
+    }
+
+    #[test]
+    fn a_batch_answer_of_another_shape_is_refused() {
+        for body in [
+            r#"{"result":"x"}"#,
+            r#"{"result":[]}"#,
+            r#"{"result":{"result":5}}"#,
+            r#"{"result":{"result":{},"result_error":"x"}}"#,
+        ] {
+            assert!(
+                matches!(answer(&["a"], body).unwrap_err(), PortalError::Unusable { .. }),
+                "{body}"
+            );
+        }
+    }
+}

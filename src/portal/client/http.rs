@@ -1,0 +1,231 @@
+//! One HTTP exchange: a POST with a JSON body, and the answer's bytes or what became of it.
+
+use std::{
+    fs,
+    sync::{PoisonError, RwLock},
+    time::Duration,
+};
+
+use reqwest::{
+    Certificate, Client, StatusCode,
+    header::{ACCEPT, CONTENT_TYPE, HeaderValue, LOCATION},
+    redirect,
+};
+use url::Url;
+
+use super::PortalOptions;
+use crate::portal::{
+    auth::{WebhookUrl, authority, is_loopback, is_secure},
+    error::PortalError,
+};
+
+/// How long a connection may take to come about.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Idle connections are closed before the portal's front end would close them.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// The connections to one portal.
+pub(super) struct Http {
+    client: Client,
+    webhook: WebhookUrl,
+    timeout: Duration,
+    max_body: usize,
+    /// Where a renamed portal has sent us; kept in memory only, for an operator should
+    /// see the change and settle it.
+    moved: RwLock<Option<Url>>,
+}
+
+/// What a POST brought.
+pub(super) enum Reply {
+    /// An answer, whatever it says.
+    Answer {
+        /// The HTTP status.
+        status: u16,
+        /// The body, decompressed.
+        body: Vec<u8>,
+    },
+    /// The portal lives elsewhere now; the same request should be sent again.
+    Moved,
+}
+
+impl Http {
+    /// Sets up connections; sends nothing.
+    pub(super) fn new(options: &PortalOptions) -> Result<Self, PortalError> {
+        // Whoever comes first installs it; the others find the same one.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let mut builder = Client::builder()
+            .user_agent(concat!("b24mirror/", env!("CARGO_PKG_VERSION")))
+            .http1_only()
+            .gzip(true)
+            .redirect(redirect::Policy::none())
+            // Retries are counted and paid for in one place, and not here.
+            .retry(reqwest::retry::never())
+            .connect_timeout(CONNECT_TIMEOUT.min(options.timeout))
+            .timeout(options.timeout)
+            .pool_idle_timeout(IDLE_TIMEOUT);
+        let extra = match &options.ca_file {
+            Some(path) => {
+                let pem = fs::read(path)
+                    .map_err(|source| PortalError::CaFile { path: path.clone(), source })?;
+                let unusable = || PortalError::CaCertificate { path: path.clone() };
+                let certificates = Certificate::from_pem_bundle(&pem).map_err(|_| unusable())?;
+                if certificates.is_empty() {
+                    return Err(unusable());
+                }
+                certificates
+            }
+            None => Vec::new(),
+        };
+        builder = if options.webhook.is_loopback() {
+            // A portal on this machine needs neither a proxy nor the system's certificates.
+            builder.no_proxy().tls_certs_only(extra)
+        } else {
+            builder.tls_certs_merge(extra)
+        };
+        let client = builder
+            .build()
+            .map_err(|source| PortalError::Setup { source: source.without_url() })?;
+        Ok(Self {
+            client,
+            webhook: options.webhook.clone(),
+            timeout: options.timeout,
+            max_body: options.max_body,
+            moved: RwLock::new(None),
+        })
+    }
+
+    /// Sends one request and reads its answer to the end.
+    pub(super) async fn post(&self, method: &str, body: Vec<u8>) -> Result<Reply, PortalError> {
+        let address = self.address(method)?;
+        let result = self.exchange(method, address, body).await;
+        if let Err(PortalError::Connect { .. } | PortalError::Transport { .. }) = &result {
+            // The address from a redirect may be the broken part: back to the configured one.
+            self.move_to(None);
+        }
+        result
+    }
+
+    async fn exchange(
+        &self,
+        method: &str,
+        address: Url,
+        body: Vec<u8>,
+    ) -> Result<Reply, PortalError> {
+        let request = self
+            .client
+            .post(address.clone())
+            .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
+            .header(ACCEPT, HeaderValue::from_static("application/json"))
+            .body(body);
+        #[expect(clippy::disallowed_methods, reason = "this is the one place that sends")]
+        let mut response =
+            request.send().await.map_err(|error| self.broken(method, error.without_url()))?;
+
+        let status = response.status();
+        if let Some(target) = redirect_target(status, response.headers().get(LOCATION)) {
+            self.follow(method, status, &address, target)?;
+            return Ok(Reply::Moved);
+        }
+
+        let mut body = Vec::new();
+        loop {
+            match response.chunk().await {
+                Ok(Some(chunk)) if body.len() + chunk.len() > self.max_body => {
+                    return Err(PortalError::BodyTooLarge {
+                        method: method.to_owned(),
+                        limit: self.max_body,
+                    });
+                }
+                Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+                Ok(None) => break,
+                Err(error) if error.is_timeout() => return Err(self.timed_out(method)),
+                Err(_) => {
+                    return Err(PortalError::CutBody {
+                        method: method.to_owned(),
+                        bytes: body.len(),
+                    });
+                }
+            }
+        }
+        Ok(Reply::Answer { status: status.as_u16(), body })
+    }
+
+    /// Takes a redirect's target as the new address, if a secret may be sent there.
+    ///
+    /// A renamed portal keeps the webhook's path and secret (vendor page `change-domen`).
+    fn follow(
+        &self,
+        method: &str,
+        status: StatusCode,
+        from: &Url,
+        target: &str,
+    ) -> Result<(), PortalError> {
+        let gateway =
+            || PortalError::Gateway { method: method.to_owned(), status: status.as_u16() };
+        let mut target = from.join(target).map_err(|_| gateway())?;
+        let name = authority(&target).ok_or_else(gateway)?;
+        if !is_secure(&target) || (is_loopback(&target) && !is_loopback(from)) {
+            return Err(PortalError::InsecureRedirect {
+                target: format!("{}://{name}", target.scheme()),
+            });
+        }
+        let path = match target.path() {
+            // Only the host has changed.
+            "" | "/" => from.path(),
+            path => path,
+        };
+        let base = [".json", ""]
+            .into_iter()
+            .find_map(|suffix| path.strip_suffix(&format!("/{method}{suffix}")))
+            // It leads somewhere else, to a login page for example.
+            .ok_or_else(gateway)?;
+        let base = format!("{base}/");
+        target.set_path(&base);
+        target.set_query(None);
+        target.set_fragment(None);
+        tracing::warn!(
+            host = name,
+            "the portal has moved; put its new host into `portal.webhook_url`"
+        );
+        self.move_to(Some(target));
+        Ok(())
+    }
+
+    fn address(&self, method: &str) -> Result<Url, PortalError> {
+        let moved = self.moved.read().unwrap_or_else(PoisonError::into_inner);
+        let base = moved.as_ref().map_or(self.webhook.base(), Url::as_str);
+        Url::parse(&format!("{base}{method}.json")).map_err(|_| PortalError::Inexpressible {
+            method: method.to_owned(),
+            what: "its name cannot be part of an address".to_owned(),
+        })
+    }
+
+    fn move_to(&self, base: Option<Url>) {
+        *self.moved.write().unwrap_or_else(PoisonError::into_inner) = base;
+    }
+
+    /// Names a failure before an answer; the error must have lost its URL already.
+    fn broken(&self, method: &str, source: reqwest::Error) -> PortalError {
+        let host = self.webhook.host().to_owned();
+        if source.is_connect() {
+            PortalError::Connect { host, source }
+        } else if source.is_timeout() {
+            self.timed_out(method)
+        } else {
+            PortalError::Transport { host, method: method.to_owned(), source }
+        }
+    }
+
+    fn timed_out(&self, method: &str) -> PortalError {
+        PortalError::Timeout { method: method.to_owned(), after: self.timeout }
+    }
+}
+
+/// Where a redirect leads that asks for the same request again.
+fn redirect_target(status: StatusCode, location: Option<&HeaderValue>) -> Option<&str> {
+    match status.as_u16() {
+        301 | 302 | 307 | 308 => location?.to_str().ok(),
+        _ => None,
+    }
+}

@@ -1,0 +1,35 @@
+//! How the portal is read: HTTP, no SQL.
+//!
+//! This module promises that
+//! - every request passes one limiter, so that the portal never has to refuse us for
+//!   our own doing (see [`Limiter`]);
+//! - every failure is classified by one table, wherever the portal hides it: in the
+//!   status, in the body of a 200, or inside a batch ([`PortalError::disposition`]);
+//! - an answer is either the portal's or an error: cut, empty, oversized and foreign
+//!   bodies never pass for data;
+//! - no error, log line or `Debug` output holds the webhook's secret.
+//!
+//! A call is made by [`Portal`]: permit, POST, envelope, and again if the failure is
+//! worth it. [`ClassicSource`] speaks the dialect of the classic lists: it turns a
+//! question about ID ranges into one batch of chained pages, and walks the answer.
+
+mod auth;
+mod batch;
+mod client;
+mod envelope;
+mod error;
+mod limiter;
+mod source;
+
+pub use self::{
+    auth::{InvalidWebhook, WebhookUrl},
+    batch::{BatchAnswer, Commands},
+    client::{Meter, Patience, Portal, PortalOptions},
+    envelope::{Answer, PortalTime},
+    error::{ApiFailure, ErrorCode, PortalError},
+    limiter::{Lane, Limiter, Limits, OperatingLimit, WaitReason, Waiting},
+    source::{
+        Ask, Chain, ChainEnd, ClassicSource, Detail, Heard, MAX_COMMANDS, PAGE_ROWS, Page, Probes,
+        ScanAsk,
+    },
+};

@@ -1,0 +1,434 @@
+//! The dialect of the classic lists, `crm.contact.list` and `crm.lead.list`.
+//!
+//! Pages are chained by ID inside one batch: the first command names the ID to start
+//! after, each follower refers to the last row of the page before it. With `start=-1`
+//! the portal counts nothing and always returns the first 50 of the order (vendor page
+//! `huge-data`). When a page has fewer than 50 rows the next reference has no target,
+//! the portal puts something else in its place, and the rest of the chain starts from
+//! the beginning of the table: so everything after a short page is thrown away.
+//!
+//! Filter keys are matched letter by letter and dropped silently when unknown, and a
+//! date that the portal cannot read matches nothing. The probes ask two questions whose
+//! answers are known, written by the same code as the real ones.
+
+use chrono::{DateTime, FixedOffset};
+use serde_json::{Map, Value, json};
+
+use super::{Ask, Chain, ChainEnd, Detail, Heard, MAX_COMMANDS, PAGE_ROWS, Page, Probes, ScanAsk};
+use crate::{
+    entity::Entity,
+    portal::{BatchAnswer, Commands, Lane, Patience, Portal, PortalError, limiter::Demand},
+};
+
+/// The commands that stand beside the scans.
+const CATALOGUE: &str = "fields";
+const PAST: &str = "past";
+const FUTURE: &str = "future";
+
+/// Before every record. Not the first second of 1970, whose number is zero and so
+/// "nothing" to a careless server.
+const LONG_AGO: &str = "1970-01-02T00:00:00+00:00";
+
+/// After every record, however wrong its author's clock was.
+const FAR_AHEAD: &str = "2999-01-01T00:00:00+00:00";
+
+/// Reads one entity by its classic list.
+#[derive(Debug, Clone)]
+pub struct ClassicSource {
+    portal: Portal,
+    entity: &'static Entity,
+}
+
+impl ClassicSource {
+    /// Reads that entity from that portal.
+    #[must_use]
+    pub const fn new(portal: Portal, entity: &'static Entity) -> Self {
+        Self { portal, entity }
+    }
+
+    /// Asks everything in one batch request and walks the answer.
+    ///
+    /// Chains are cut to what fits into 50 commands and into the operating time that the
+    /// method has left for this lane; a chain cut short ends [`ChainEnd::Full`], like any
+    /// other that may go on. A failed page ends its own chain only.
+    ///
+    /// # Errors
+    /// What [`Portal::batch`] returns, and [`PortalError::Inexpressible`] for a question
+    /// that no batch can carry.
+    pub async fn read(
+        &self,
+        lane: Lane,
+        ask: &Ask,
+        patience: Patience,
+    ) -> Result<Heard, PortalError> {
+        let least = chain_lengths(ask, 0);
+        let longest = chain_lengths(ask, usize::MAX);
+        let calls = self.commands(ask, &least)?.by_method();
+        let extra = longest.iter().sum::<usize>() - least.len();
+        let demand = Demand {
+            calls,
+            extra: (extra > 0).then(|| (self.entity.list_method.to_owned(), extra)),
+        };
+        let build = |extra| self.commands(ask, &chain_lengths(ask, extra));
+        let (commands, mut answer) =
+            self.portal.elastic_batch(lane, &demand, build, patience).await?;
+        Ok(self.heard(ask, &commands, &mut answer))
+    }
+
+    fn commands(&self, ask: &Ask, lengths: &[usize]) -> Result<Commands, PortalError> {
+        let list = self.entity.list_method;
+        let mut commands = Commands::new();
+        for (chain, (scan, length)) in ask.scans.iter().zip(lengths).enumerate() {
+            if scan.ids.as_ref().is_some_and(|ids| ids.len() > PAGE_ROWS) {
+                return Err(PortalError::Inexpressible {
+                    method: list.to_owned(),
+                    what: format!("more than {PAGE_ROWS} IDs do not fit on a page"),
+                });
+            }
+            for page in 0..*length {
+                let params = self.page_params(scan, chain, page);
+                commands.push(&key(chain, page), list, &params)?;
+            }
+        }
+        if ask.catalogue {
+            commands.push(CATALOGUE, self.entity.fields_method, &json!({}))?;
+        }
+        if ask.probes {
+            for (key, date) in [(PAST, LONG_AGO), (FUTURE, FAR_AHEAD)] {
+                let date = DateTime::parse_from_rfc3339(date)
+                    .map_err(|error| PortalError::unusable(list, error.to_string()))?;
+                let params = json!({
+                    "select": ["ID"],
+                    "order": { "ID": "ASC" },
+                    "filter": { ">DATE_MODIFY": timestamp(date) },
+                    "start": -1,
+                });
+                commands.push(key, list, &params)?;
+            }
+        }
+        Ok(commands)
+    }
+
+    fn page_params(&self, scan: &ScanAsk, chain: usize, page: usize) -> Value {
+        let mut filter = Map::new();
+        filter.insert(">ID".to_owned(), json!(scan.after.get()));
+        if let Some(up_to) = scan.up_to {
+            filter.insert("<=ID".to_owned(), json!(up_to.get()));
+        }
+        if let Some(ids) = &scan.ids {
+            let mut ids: Vec<i64> = ids.iter().map(|id| id.get()).collect();
+            if ids.is_empty() {
+                // An empty list would drop the condition; no record has the ID 0.
+                ids.push(0);
+            }
+            filter.insert("@ID".to_owned(), json!(ids));
+        }
+        if let Some(date) = scan.modified_after {
+            filter.insert(">DATE_MODIFY".to_owned(), json!(timestamp(date)));
+        }
+        if let Some(date) = scan.modified_up_to {
+            filter.insert("<=DATE_MODIFY".to_owned(), json!(timestamp(date)));
+        }
+        if page > 0 {
+            let last = PAGE_ROWS - 1;
+            let reference = format!("$result[{}][{last}][ID]", key(chain, page - 1));
+            let bound = if scan.newest_first { "<ID" } else { ">ID" };
+            filter.insert(bound.to_owned(), json!(reference));
+        }
+        json!({
+            "select": self.select(scan.detail),
+            "order": { "ID": if scan.newest_first { "DESC" } else { "ASC" } },
+            "filter": filter,
+            "start": -1,
+        })
+    }
+
+    /// The fields to name. Multi-fields have no mask and come only when named.
+    fn select(&self, detail: Detail) -> Vec<&'static str> {
+        match detail {
+            Detail::Keys => vec!["ID", "DATE_MODIFY"],
+            Detail::Full => {
+                let multi_fields = self.entity.multi_fields.iter().map(|multi| multi.field);
+                multi_fields.chain(["*", "UF_*"]).collect()
+            }
+        }
+    }
+
+    fn heard(&self, ask: &Ask, commands: &Commands, answer: &mut BatchAnswer) -> Heard {
+        let scans = (0..ask.scans.len()).map(|chain| self.walk(chain, commands, answer)).collect();
+        let catalogue = ask.catalogue.then(|| answer.take(CATALOGUE).map(|answer| answer.result));
+        let probes = ask.probes.then(|| {
+            Ok(Probes {
+                past_gave_rows: !self.page(PAST, answer)?.is_empty(),
+                future_gave_none: self.page(FUTURE, answer)?.is_empty(),
+            })
+        });
+        Heard { scans, catalogue, probes, time: answer.time }
+    }
+
+    /// Takes the pages of a chain as long as each is the true successor of the last.
+    fn walk(&self, chain: usize, commands: &Commands, answer: &mut BatchAnswer) -> Chain {
+        let mut pages = Vec::new();
+        let asked =
+            (0..MAX_COMMANDS).map(|page| key(chain, page)).take_while(|key| commands.contains(key));
+        for key in asked {
+            match self.page(&key, answer) {
+                Ok(page) => {
+                    let short = page.len() < PAGE_ROWS;
+                    pages.push(page);
+                    if short {
+                        return Chain { pages, end: ChainEnd::Short };
+                    }
+                }
+                Err(error) => {
+                    return Chain { pages, end: ChainEnd::Failed(error) };
+                }
+            }
+        }
+        Chain { pages, end: ChainEnd::Full }
+    }
+
+    fn page(&self, key: &str, answer: &mut BatchAnswer) -> Result<Page, PortalError> {
+        Page::new(self.entity.list_method, answer.take(key)?.result)
+    }
+}
+
+/// The key of a page's command: text, so that the answer keeps it.
+fn key(chain: usize, page: usize) -> String {
+    format!("c{chain}p{page:02}")
+}
+
+/// A date as the portal documents it; its offset makes it an instant.
+fn timestamp(date: DateTime<FixedOffset>) -> String {
+    date.format("%Y-%m-%dT%H:%M:%S%:z").to_string()
+}
+
+/// Cuts the chains to so many pages beyond the first of each, and to what one request
+/// can carry; always from the longest, and never to nothing.
+fn chain_lengths(ask: &Ask, extra: usize) -> Vec<usize> {
+    let others = usize::from(ask.catalogue) + if ask.probes { 2 } else { 0 };
+    let room = ask.scans.len().saturating_add(extra);
+    let room = room.min(MAX_COMMANDS - others);
+    let mut lengths: Vec<usize> =
+        ask.scans.iter().map(|scan| scan.pages.clamp(1, MAX_COMMANDS)).collect();
+    while lengths.iter().sum::<usize>() > room {
+        match lengths.iter_mut().max() {
+            Some(longest) if *longest > 1 => *longest -= 1,
+            _ => break,
+        }
+    }
+    lengths
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{Arc, Mutex},
+        time::Duration,
+    };
+
+    use serde_json::json;
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpListener,
+    };
+
+    use super::*;
+    use crate::{
+        entity::{CONTACTS, RecordId},
+        portal::{Limits, PortalOptions, WebhookUrl},
+        retry::{Disposition, RetryPolicy},
+    };
+
+    /// A portal that answers every batch with what a function says, and shows the commands.
+    async fn source(
+        answer: impl Fn(&str) -> Option<Value> + Send + 'static,
+    ) -> (ClassicSource, Arc<Mutex<Vec<String>>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&asked);
+        tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut request = String::new();
+                let batch: Value = loop {
+                    let mut buffer = vec![0; 65_536];
+                    let read = stream.read(&mut buffer).await.unwrap();
+                    request.push_str(std::str::from_utf8(&buffer[..read]).unwrap());
+                    let body = request.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+                    if let Ok(batch) = serde_json::from_str(body) {
+                        break batch;
+                    }
+                };
+                let commands = batch["cmd"].as_object().unwrap();
+                let (mut results, mut errors) = (Map::new(), Map::new());
+                for (key, command) in commands {
+                    seen.lock().unwrap().push(format!("{key} {}", command.as_str().unwrap()));
+                    match answer(key) {
+                        Some(result) => results.insert(key.clone(), result),
+                        None => errors.insert(key.clone(), json!({ "error": "", "error_description": "Failed to get list. General error." })),
+                    };
+                }
+                let body = json!({
+                    "result": { "result": results, "result_error": errors },
+                    "time": { "start": 5.0, "date_start": "1970-01-01T03:00:05+03:00" },
+                })
+                .to_string();
+                let head = format!(
+                    "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+                    body.len()
+                );
+                stream.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
+            }
+        });
+        let options = PortalOptions {
+            webhook: WebhookUrl::parse(&format!("http://{address}/rest/1/abc/")).unwrap(),
+            timeout: Duration::from_secs(5),
+            max_body: 1 << 20,
+            ca_file: None,
+            limits: Limits { requests_per_second: 100.0, burst: 1_000, operating: None },
+            retry: RetryPolicy::new(1, Duration::from_millis(1), Duration::from_millis(1)).unwrap(),
+        };
+        let source = ClassicSource::new(Portal::new(options).unwrap(), &CONTACTS);
+        (source, asked)
+    }
+
+    fn scan(pages: usize) -> ScanAsk {
+        ScanAsk { pages, ..ScanAsk::keys_above(RecordId::ZERO) }
+    }
+
+    fn ask(scans: Vec<ScanAsk>) -> Ask {
+        Ask { scans, ..Ask::default() }
+    }
+
+    fn rows(count: usize) -> Value {
+        (0..count).map(|id| json!({ "ID": id.to_string() })).collect()
+    }
+
+    fn decoded(line: &str) -> String {
+        percent_encoding::percent_decode_str(line).decode_utf8().unwrap().into_owned()
+    }
+
+    #[tokio::test]
+    async fn a_chain_refers_from_page_to_page_and_names_every_field() {
+        let (source, asked) = source(|_| Some(rows(50))).await;
+        let mut first = scan(2);
+        first.after = RecordId::new(7).unwrap();
+        first.up_to = RecordId::new(4_000_000_000);
+        first.modified_after = DateTime::parse_from_rfc3339("2024-05-01T10:00:00.9+03:00").ok();
+        first.detail = Detail::Full;
+        let mut second = scan(2);
+        second.newest_first = true;
+        let question = Ask { scans: vec![first, second], catalogue: true, probes: true };
+        source.read(Lane::Incremental, &question, Patience::Persist).await.unwrap();
+        let full = "select[0]=PHONE&select[1]=EMAIL&select[2]=WEB&select[3]=IM&select[4]=LINK&select[5]=*&select[6]=UF_*&start=-1";
+        let keys = "select[0]=ID&select[1]=DATE_MODIFY&start=-1";
+        let date = "filter[>DATE_MODIFY]=2024-05-01T10:00:00+03:00";
+        let mut expected = vec![
+            format!("c0p00 crm.contact.list?filter[<=ID]=4000000000&{date}&filter[>ID]=7&order[ID]=ASC&{full}"),
+            format!("c0p01 crm.contact.list?filter[<=ID]=4000000000&{date}&filter[>ID]=$result[c0p00][49][ID]&order[ID]=ASC&{full}"),
+            format!("c1p00 crm.contact.list?filter[>ID]=0&order[ID]=DESC&{keys}"),
+            format!("c1p01 crm.contact.list?filter[<ID]=$result[c1p00][49][ID]&filter[>ID]=0&order[ID]=DESC&{keys}"),
+            "fields crm.contact.fields".to_owned(),
+            "past crm.contact.list?filter[>DATE_MODIFY]=1970-01-02T00:00:00+00:00&order[ID]=ASC&select[0]=ID&start=-1".to_owned(),
+            "future crm.contact.list?filter[>DATE_MODIFY]=2999-01-01T00:00:00+00:00&order[ID]=ASC&select[0]=ID&start=-1".to_owned(),
+        ];
+        let mut sent: Vec<String> =
+            asked.lock().unwrap().iter().map(|line| decoded(line)).collect();
+        expected.sort();
+        sent.sort();
+        assert_eq!(sent, expected);
+    }
+
+    #[tokio::test]
+    async fn everything_after_a_short_page_is_thrown_away() {
+        let (source, _) = source(|key| Some(rows(if key == "c0p01" { 3 } else { 50 }))).await;
+        let heard =
+            source.read(Lane::Backfill, &ask(vec![scan(5)]), Patience::Persist).await.unwrap();
+        let chain = &heard.scans[0];
+        assert_eq!(chain.pages.iter().map(Page::len).collect::<Vec<_>>(), [50, 3]);
+        assert!(matches!(chain.end, ChainEnd::Short));
+        assert_eq!(chain.pages[1].rows()[2].get(), r#"{"ID":"2"}"#);
+        assert_eq!(heard.time.unwrap().offset_seconds, 10_800);
+    }
+
+    #[tokio::test]
+    async fn everything_after_a_failed_page_is_thrown_away_and_other_chains_stand() {
+        let (source, _) = source(|key| (key != "c0p02").then(|| rows(50))).await;
+        let question = ask(vec![scan(5), scan(2)]);
+        let heard = source.read(Lane::Backfill, &question, Patience::Persist).await.unwrap();
+        assert_eq!(heard.scans[0].pages.len(), 2);
+        assert!(
+            matches!(&heard.scans[0].end, ChainEnd::Failed(e) if e.disposition() == Disposition::RetryFew)
+        );
+        assert_eq!(heard.scans[1].pages.len(), 2);
+        assert!(matches!(heard.scans[1].end, ChainEnd::Full));
+    }
+
+    #[tokio::test]
+    async fn a_page_that_is_no_list_is_a_failed_page() {
+        for wrong in [json!({ "items": [] }), json!("x"), json!(null), json!({ "ID": "1" })] {
+            let (source, _) = source(move |_| Some(wrong.clone())).await;
+            let heard =
+                source.read(Lane::Backfill, &ask(vec![scan(1)]), Patience::Persist).await.unwrap();
+            assert!(matches!(&heard.scans[0].end, ChainEnd::Failed(PortalError::Unusable { .. })));
+            assert!(heard.scans[0].pages.is_empty());
+        }
+    }
+
+    #[tokio::test]
+    async fn probes_and_catalogue_answer_for_themselves() {
+        let question = Ask { catalogue: true, probes: true, ..Ask::default() };
+        for (past, future) in [(1, 0), (0, 0), (50, 50)] {
+            let (source, _) = source(move |key| match key {
+                PAST => Some(rows(past)),
+                FUTURE => Some(rows(future)),
+                _ => Some(json!({ "ID": {} })),
+            })
+            .await;
+            let heard = source.read(Lane::Incremental, &question, Patience::Persist).await.unwrap();
+            let probes = heard.probes.unwrap().unwrap();
+            assert_eq!(probes.past_gave_rows, past > 0);
+            assert_eq!(probes.future_gave_none, future == 0);
+            assert_eq!(heard.catalogue.unwrap().unwrap().get(), r#"{"ID":{}}"#);
+        }
+        let (source, _) = source(|_| None).await;
+        let heard = source.read(Lane::Incremental, &question, Patience::Persist).await.unwrap();
+        assert!(heard.probes.unwrap().is_err());
+        assert!(heard.catalogue.unwrap().is_err());
+    }
+
+    #[tokio::test]
+    async fn no_ids_find_nothing_and_too_many_are_refused() {
+        let (source, asked) = source(|_| Some(rows(0))).await;
+        let mut none = scan(1);
+        none.ids = Some(Vec::new());
+        source.read(Lane::Sweep, &ask(vec![none]), Patience::Persist).await.unwrap();
+        assert!(decoded(&asked.lock().unwrap()[0]).contains("filter[@ID][0]=0&"));
+        let mut many = scan(1);
+        many.ids = Some(vec![RecordId::new(1).unwrap(); 51]);
+        let error =
+            source.read(Lane::Sweep, &ask(vec![many]), Patience::Persist).await.unwrap_err();
+        assert_eq!(error.disposition(), Disposition::CallerBug);
+    }
+
+    #[test]
+    fn chains_share_what_a_request_can_carry() {
+        let lengths = |pages: &[usize], extras: bool, extra: usize| {
+            let question = Ask {
+                scans: pages.iter().map(|pages| scan(*pages)).collect(),
+                catalogue: extras,
+                probes: extras,
+            };
+            chain_lengths(&question, extra)
+        };
+        assert_eq!(lengths(&[50], false, usize::MAX), [50]);
+        assert_eq!(lengths(&[999], true, usize::MAX), [47]);
+        assert_eq!(lengths(&[50, 3], true, usize::MAX), [44, 3]);
+        assert_eq!(lengths(&[50, 50], false, usize::MAX), [25, 25]);
+        assert_eq!(lengths(&[0, 1], false, usize::MAX), [1, 1]);
+        assert_eq!(lengths(&[50, 2], true, 5), [5, 2]);
+        assert_eq!(lengths(&[50, 50], true, 0), [1, 1]);
+    }
+}

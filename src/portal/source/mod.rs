@@ -1,0 +1,163 @@
+//! Questions about records, in no particular dialect, and what was heard.
+//!
+//! A question is about ID ranges; the dialect (`classic.rs`) turns it into calls. The
+//! answer is handed on unparsed, split into rows. Whether the rows fit the question
+//! (order, bounds, dates) is for the caller to check; a portal may have ignored a filter.
+
+mod classic;
+
+use chrono::{DateTime, FixedOffset};
+use serde_json::value::RawValue;
+
+pub use self::classic::ClassicSource;
+use super::{envelope::PortalTime, error::PortalError};
+use crate::entity::RecordId;
+
+/// Rows on a full page. Fewer mean that nothing follows.
+pub const PAGE_ROWS: usize = 50;
+
+/// Commands that the portal runs in one batch.
+pub const MAX_COMMANDS: usize = 50;
+
+/// Everything that is asked in one request.
+#[derive(Debug, Clone, Default)]
+pub struct Ask {
+    /// The scans; each becomes a chain of pages.
+    pub scans: Vec<ScanAsk>,
+    /// Whether to bring the portal's description of the fields.
+    pub catalogue: bool,
+    /// Whether to try the date filter on questions whose answers are known.
+    pub probes: bool,
+}
+
+/// One scan by ID. All bounds hold together.
+#[derive(Debug, Clone)]
+pub struct ScanAsk {
+    /// Only IDs above this one.
+    pub after: RecordId,
+    /// Only IDs up to this one, itself included.
+    pub up_to: Option<RecordId>,
+    /// Only these IDs, at most 50. An empty list finds nothing.
+    pub ids: Option<Vec<RecordId>>,
+    /// Only records modified after this second.
+    pub modified_after: Option<DateTime<FixedOffset>>,
+    /// Only records modified up to this second, itself included.
+    pub modified_up_to: Option<DateTime<FixedOffset>>,
+    /// Which fields to bring.
+    pub detail: Detail,
+    /// From the highest ID down instead of from the lowest up.
+    pub newest_first: bool,
+    /// The longest chain of pages wanted, at least 1. It is cut to what fits into one
+    /// request and into the method's operating time.
+    pub pages: usize,
+}
+
+impl ScanAsk {
+    /// One page of `ID` and `DATE_MODIFY` above an ID; the rest is added by `..`.
+    #[must_use]
+    pub const fn keys_above(after: RecordId) -> Self {
+        Self {
+            after,
+            up_to: None,
+            ids: None,
+            modified_after: None,
+            modified_up_to: None,
+            detail: Detail::Keys,
+            newest_first: false,
+            pages: 1,
+        }
+    }
+}
+
+/// Which fields a scan brings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Detail {
+    /// All of them, multi-fields and custom fields included.
+    Full,
+    /// `ID` and `DATE_MODIFY`.
+    Keys,
+}
+
+/// The answer to an [`Ask`].
+#[derive(Debug)]
+pub struct Heard {
+    /// One chain per scan, in the order of the question.
+    pub scans: Vec<Chain>,
+    /// The portal's description of the fields, if asked for.
+    pub catalogue: Option<Result<Box<RawValue>, PortalError>>,
+    /// What the probes showed, if asked for.
+    pub probes: Option<Result<Probes, PortalError>>,
+    /// The portal's clock when it began to answer.
+    pub time: Option<PortalTime>,
+}
+
+/// The pages of one scan, in order, up to the first short one or the first error.
+#[derive(Debug)]
+pub struct Chain {
+    /// The pages that can be trusted to follow one another.
+    pub pages: Vec<Page>,
+    /// Why there are no more.
+    pub end: ChainEnd,
+}
+
+/// Why a chain ends.
+#[derive(Debug)]
+pub enum ChainEnd {
+    /// Every page was full; more may follow.
+    Full,
+    /// The last page was short; nothing follows it.
+    Short,
+    /// The page after the last one failed.
+    Failed(PortalError),
+}
+
+/// One page: a list of rows, not parsed any further.
+#[derive(Debug)]
+pub struct Page {
+    raw: Box<RawValue>,
+    len: usize,
+}
+
+impl Page {
+    /// Takes a method's result; an error if it is no list.
+    pub(super) fn new(method: &str, raw: Box<RawValue>) -> Result<Self, PortalError> {
+        let rows = serde_json::from_str::<Vec<&RawValue>>(raw.get())
+            .map_err(|_| PortalError::unusable(method, "its result is not a list of rows"))?;
+        let len = rows.len();
+        Ok(Self { raw, len })
+    }
+
+    /// The rows, each one JSON text.
+    #[must_use]
+    pub fn rows(&self) -> Vec<&RawValue> {
+        // It was split once on construction, so it cannot fail now.
+        serde_json::from_str(self.raw.get()).unwrap_or_default()
+    }
+
+    /// The number of raw rows.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether the page has no rows.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The size of the page in bytes of JSON.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.raw.get().len()
+    }
+}
+
+/// What the probes of the date filter showed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Probes {
+    /// "Modified after 1970" gave rows, as it must wherever there is any record.
+    pub past_gave_rows: bool,
+    /// "Modified after the far future" gave none, as it must.
+    pub future_gave_none: bool,
+}
