@@ -6,8 +6,10 @@
 //!
 //! - [`entity`]: what is mirrored; declarations, decoding, content hash. No IO.
 //! - [`portal`]: how the portal is read; one client, one limiter, one error table. No SQL.
+//! - [`store`]: where it goes; one transaction per batch, checkpoints, lease. No HTTP.
 //! - [`retry`]: delays and dispositions; what a failure asks for.
 
 pub mod entity;
 pub mod portal;
 pub mod retry;
+pub mod store;

@@ -1,0 +1,394 @@
+//! How far the reading has come: checkpoints and the ID ranges of a backfill.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use sqlx::{FromRow, PgConnection};
+
+use super::{Generation, Store, StoreError, words::stored_words};
+use crate::entity::{Entity, RecordId};
+
+/// One moment on both clocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Watermark {
+    /// The portal's clock.
+    pub portal: DateTime<Utc>,
+    /// The portal's UTC offset at that moment.
+    pub offset_seconds: i32,
+    /// The database's clock.
+    pub database: DateTime<Utc>,
+}
+
+/// The end of a scan that waits to become the mark.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Successor {
+    /// The newest ID that the scan saw.
+    pub id: RecordId,
+    /// When the scan ended, by the database's clock.
+    pub at: DateTime<Utc>,
+}
+
+/// A portal clock that has fallen back: floors are lowered for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClockShift {
+    /// By how much.
+    pub by_seconds: i64,
+    /// Until when, by the database's clock.
+    pub until: DateTime<Utc>,
+}
+
+/// How far the incremental reading of one entity has come.
+///
+/// Instants keep their microseconds: PostgreSQL stores no more, so finer ones do not
+/// come back as they were.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Checkpoint {
+    /// The mapping under which the records were read.
+    pub fingerprint: i64,
+    /// The boundary of deep cycles: everything up to it has settled.
+    pub mark: RecordId,
+    /// What becomes the mark next.
+    pub successor: Option<Successor>,
+    /// The newest ID seen; the boundary of shallow cycles.
+    pub newest: RecordId,
+    /// The start of the last complete deep cycle.
+    pub deep: Watermark,
+    /// Whether that cycle's changes fitted into one page.
+    pub deep_fitted: bool,
+    /// The start of the last complete cycle.
+    pub last: Watermark,
+    /// A portal clock that has fallen back, as long as it matters.
+    pub shift: Option<ClockShift>,
+    /// The state of a cycle under way.
+    pub cycle: Option<serde_json::Value>,
+    /// When the last stored answer was asked for, by the database's clock.
+    pub asked_at: DateTime<Utc>,
+    /// When the last cycle was completed, by the database's clock.
+    pub completed_at: Option<DateTime<Utc>>,
+}
+
+/// Why an ID range is being read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SegmentKind {
+    /// The first fill, or a restart that a person asked for.
+    Backfill,
+    /// A full pass over a filled mirror, because the mapping or the user changed.
+    FullPass,
+}
+
+stored_words!(SegmentKind { Backfill = "backfill", FullPass = "full_pass" });
+
+/// What a backfill is to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fill {
+    /// Why.
+    pub kind: SegmentKind,
+    /// The highest ID to read; zero for an empty portal.
+    pub up_to: RecordId,
+    /// An estimate of how many records there are; for progress only.
+    pub expected: Option<i64>,
+}
+
+/// An ID range `(after, up_to]` of a backfill and how far it has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Segment {
+    /// The database's own number.
+    pub id: i64,
+    /// Why it is read.
+    pub kind: SegmentKind,
+    /// The lower end, not included.
+    pub after: RecordId,
+    /// The upper end, included.
+    pub up_to: RecordId,
+    /// Everything up to this ID has been read.
+    pub cursor: RecordId,
+    /// Whether an empty page has closed it.
+    pub done: bool,
+    /// When the last stored answer was asked for, by the database's clock.
+    pub asked_at: DateTime<Utc>,
+    /// When the backfill was started, by the database's clock.
+    pub started_at: DateTime<Utc>,
+    /// Records read so far.
+    pub rows: i64,
+    /// An estimate of how many records the range has; for progress only.
+    pub expected: Option<i64>,
+    /// How long it has been worked on, pauses not counted.
+    pub busy: Duration,
+}
+
+impl Store {
+    /// Reads an entity's checkpoint.
+    pub async fn checkpoint(
+        &self,
+        entity: &'static Entity,
+    ) -> Result<Option<Checkpoint>, StoreError> {
+        let row: Option<CheckpointRow> = sqlx::query_as(
+            "select fingerprint, mark, successor_id, successor_at, newest, deep_portal_at, \
+                deep_portal_offset, deep_database_at, deep_fitted, last_portal_at, \
+                last_portal_offset, last_database_at, shift_seconds, shift_until, cycle, \
+                asked_at, completed_at \
+             from sync_checkpoints where entity = $1",
+        )
+        .bind(entity.name)
+        .fetch_optional(&self.pool)
+        .await?;
+        row.map(TryInto::try_into).transpose()
+    }
+
+    /// Stores an entity's checkpoint apart from a batch, as an idle cycle does.
+    ///
+    /// # Errors
+    /// [`StoreError::LeaseLost`] when the lease is another's; nothing is written then.
+    pub async fn save_checkpoint(
+        &self,
+        generation: Generation,
+        entity: &'static Entity,
+        checkpoint: &Checkpoint,
+    ) -> Result<(), StoreError> {
+        let mut transaction = self.begin_leased(generation).await?;
+        store_checkpoint(&mut transaction, entity, checkpoint).await?;
+        Ok(transaction.commit().await?)
+    }
+
+    /// Reads an entity's segments, done ones included, in the order of their IDs.
+    pub async fn segments(&self, entity: &'static Entity) -> Result<Vec<Segment>, StoreError> {
+        let rows: Vec<SegmentRow> = sqlx::query_as(
+            "select id, kind, after_id, up_to_id, cursor_id, done, asked_at, started_at, rows_read, \
+                rows_expected, busy_ms \
+             from backfill_segments where entity = $1 order by after_id",
+        )
+        .bind(entity.name)
+        .fetch_all(&self.pool)
+        .await?;
+        rows.into_iter().map(TryInto::try_into).collect()
+    }
+
+    /// Starts a backfill: stores the checkpoint and, in place of all older segments,
+    /// one open segment `(0, up_to]`, or none when that is zero (an empty portal).
+    ///
+    /// # Errors
+    /// [`StoreError::LeaseLost`] when the lease is another's; nothing is written then.
+    pub async fn start_backfill(
+        &self,
+        generation: Generation,
+        entity: &'static Entity,
+        checkpoint: &Checkpoint,
+        fill: Fill,
+    ) -> Result<Vec<Segment>, StoreError> {
+        let mut transaction = self.begin_leased(generation).await?;
+        store_checkpoint(&mut transaction, entity, checkpoint).await?;
+        // The run that worked on them ends here, whatever becomes of its task.
+        sqlx::query(
+            "update sync_runs set finished_at = clock_timestamp(), verdict = 'interrupted' \
+             where entity = $1 and kind = 'backfill' and finished_at is null",
+        )
+        .bind(entity.name)
+        .execute(&mut *transaction)
+        .await?;
+        sqlx::query("delete from backfill_segments where entity = $1")
+            .bind(entity.name)
+            .execute(&mut *transaction)
+            .await?;
+        if fill.up_to > RecordId::ZERO {
+            sqlx::query(
+                "insert into backfill_segments \
+                    (entity, kind, after_id, up_to_id, cursor_id, asked_at, started_at, \
+                     rows_expected) \
+                 values ($1, $2, 0, $3, 0, $4, clock_timestamp(), $5)",
+            )
+            .bind(entity.name)
+            .bind(fill.kind.as_str())
+            .bind(fill.up_to.get())
+            .bind(checkpoint.asked_at)
+            .bind(fill.expected)
+            .execute(&mut *transaction)
+            .await?;
+        }
+        transaction.commit().await?;
+        self.segments(entity).await
+    }
+}
+
+/// Stores a checkpoint inside a batch's transaction.
+pub(super) async fn store_checkpoint(
+    connection: &mut PgConnection,
+    entity: &'static Entity,
+    checkpoint: &Checkpoint,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "insert into sync_checkpoints (entity, fingerprint, mark, successor_id, successor_at, \
+            newest, deep_portal_at, deep_portal_offset, deep_database_at, deep_fitted, \
+            last_portal_at, last_portal_offset, last_database_at, shift_seconds, shift_until, \
+            cycle, asked_at, completed_at) \
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18) \
+         on conflict (entity) do update set \
+            fingerprint = excluded.fingerprint, \
+            mark = excluded.mark, \
+            successor_id = excluded.successor_id, \
+            successor_at = excluded.successor_at, \
+            newest = excluded.newest, \
+            deep_portal_at = excluded.deep_portal_at, \
+            deep_portal_offset = excluded.deep_portal_offset, \
+            deep_database_at = excluded.deep_database_at, \
+            deep_fitted = excluded.deep_fitted, \
+            last_portal_at = excluded.last_portal_at, \
+            last_portal_offset = excluded.last_portal_offset, \
+            last_database_at = excluded.last_database_at, \
+            shift_seconds = excluded.shift_seconds, \
+            shift_until = excluded.shift_until, \
+            cycle = excluded.cycle, \
+            asked_at = excluded.asked_at, \
+            completed_at = excluded.completed_at",
+    )
+    .bind(entity.name)
+    .bind(checkpoint.fingerprint)
+    .bind(checkpoint.mark.get())
+    .bind(checkpoint.successor.map(|successor| successor.id.get()))
+    .bind(checkpoint.successor.map(|successor| successor.at))
+    .bind(checkpoint.newest.get())
+    .bind(checkpoint.deep.portal)
+    .bind(checkpoint.deep.offset_seconds)
+    .bind(checkpoint.deep.database)
+    .bind(checkpoint.deep_fitted)
+    .bind(checkpoint.last.portal)
+    .bind(checkpoint.last.offset_seconds)
+    .bind(checkpoint.last.database)
+    .bind(checkpoint.shift.map(|shift| shift.by_seconds))
+    .bind(checkpoint.shift.map(|shift| shift.until))
+    .bind(checkpoint.cycle.as_ref())
+    .bind(checkpoint.asked_at)
+    .bind(checkpoint.completed_at)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Stores a segment's progress inside a batch's transaction.
+pub(super) async fn store_segment(
+    connection: &mut PgConnection,
+    segment: &Segment,
+) -> Result<(), StoreError> {
+    let stored = sqlx::query(
+        "update backfill_segments \
+         set cursor_id = $2, done = $3, asked_at = $4, rows_read = $5, rows_expected = $6, \
+            busy_ms = $7 \
+         where id = $1",
+    )
+    .bind(segment.id)
+    .bind(segment.cursor.get())
+    .bind(segment.done)
+    .bind(segment.asked_at)
+    .bind(segment.rows)
+    .bind(segment.expected)
+    .bind(i64::try_from(segment.busy.as_millis()).unwrap_or(i64::MAX))
+    .execute(connection)
+    .await?;
+    if stored.rows_affected() == 0 {
+        return Err(StoreError::SegmentGone { id: segment.id });
+    }
+    Ok(())
+}
+
+#[derive(FromRow)]
+struct CheckpointRow {
+    fingerprint: i64,
+    mark: i64,
+    successor_id: Option<i64>,
+    successor_at: Option<DateTime<Utc>>,
+    newest: i64,
+    deep_portal_at: DateTime<Utc>,
+    deep_portal_offset: i32,
+    deep_database_at: DateTime<Utc>,
+    deep_fitted: bool,
+    last_portal_at: DateTime<Utc>,
+    last_portal_offset: i32,
+    last_database_at: DateTime<Utc>,
+    shift_seconds: Option<i64>,
+    shift_until: Option<DateTime<Utc>>,
+    cycle: Option<serde_json::Value>,
+    asked_at: DateTime<Utc>,
+    completed_at: Option<DateTime<Utc>>,
+}
+
+impl TryFrom<CheckpointRow> for Checkpoint {
+    type Error = StoreError;
+
+    fn try_from(row: CheckpointRow) -> Result<Self, StoreError> {
+        let id = |id, column| read_id(id, "sync_checkpoints", column);
+        Ok(Self {
+            fingerprint: row.fingerprint,
+            mark: id(row.mark, "mark")?,
+            successor: match (row.successor_id, row.successor_at) {
+                (Some(successor), Some(at)) => {
+                    Some(Successor { id: id(successor, "successor_id")?, at })
+                }
+                _ => None,
+            },
+            newest: id(row.newest, "newest")?,
+            deep: Watermark {
+                portal: row.deep_portal_at,
+                offset_seconds: row.deep_portal_offset,
+                database: row.deep_database_at,
+            },
+            deep_fitted: row.deep_fitted,
+            last: Watermark {
+                portal: row.last_portal_at,
+                offset_seconds: row.last_portal_offset,
+                database: row.last_database_at,
+            },
+            shift: row
+                .shift_seconds
+                .zip(row.shift_until)
+                .map(|(by_seconds, until)| ClockShift { by_seconds, until }),
+            cycle: row.cycle,
+            asked_at: row.asked_at,
+            completed_at: row.completed_at,
+        })
+    }
+}
+
+#[derive(FromRow)]
+struct SegmentRow {
+    id: i64,
+    kind: String,
+    after_id: i64,
+    up_to_id: i64,
+    cursor_id: i64,
+    done: bool,
+    asked_at: DateTime<Utc>,
+    started_at: DateTime<Utc>,
+    rows_read: i64,
+    rows_expected: Option<i64>,
+    busy_ms: i64,
+}
+
+impl TryFrom<SegmentRow> for Segment {
+    type Error = StoreError;
+
+    fn try_from(row: SegmentRow) -> Result<Self, StoreError> {
+        let id = |id, column| read_id(id, "backfill_segments", column);
+        Ok(Self {
+            id: row.id,
+            kind: SegmentKind::from_word(&row.kind)
+                .ok_or(StoreError::Inconsistent { table: "backfill_segments", column: "kind" })?,
+            after: id(row.after_id, "after_id")?,
+            up_to: id(row.up_to_id, "up_to_id")?,
+            cursor: id(row.cursor_id, "cursor_id")?,
+            done: row.done,
+            asked_at: row.asked_at,
+            started_at: row.started_at,
+            rows: row.rows_read,
+            expected: row.rows_expected,
+            busy: Duration::from_millis(u64::try_from(row.busy_ms).unwrap_or(0)),
+        })
+    }
+}
+
+/// A stored ID; zero stands for "before the first".
+fn read_id(id: i64, table: &'static str, column: &'static str) -> Result<RecordId, StoreError> {
+    match id {
+        0 => Ok(RecordId::ZERO),
+        id => RecordId::new(id).ok_or(StoreError::Inconsistent { table, column }),
+    }
+}

@@ -1,0 +1,145 @@
+//! The child tables: phones, e-mails, websites, messengers and links.
+
+use std::collections::{BTreeMap, HashMap};
+
+use sqlx::PgConnection;
+
+use super::statements::{ChildStatements, Statements};
+use crate::entity::{
+    Entity, RecordId,
+    record::{Child, ChildList, Record},
+};
+
+/// The stored children of some parents, by parent and in the order of their IDs.
+pub(super) type Children = HashMap<i64, Vec<Child>>;
+
+/// Makes the children of the written records equal to the records: deletes those that
+/// are gone, writes those that differ, touches no other. An untrusted list changes nothing.
+///
+/// The parents' rows are locked by this transaction's upsert, so nobody else changes
+/// their children meanwhile.
+pub(super) async fn replace(
+    connection: &mut PgConnection,
+    entity: &'static Entity,
+    records: &[&Record],
+    written: &HashMap<RecordId, bool>,
+) -> Result<(), sqlx::Error> {
+    for (index, statements) in Statements::of(entity).children().iter().enumerate() {
+        let lists = || {
+            records.iter().filter_map(|record| {
+                let inserted = *written.get(&record.id())?;
+                match record.children().get(index)? {
+                    ChildList::Known(list) => Some((record.id().get(), inserted, list.as_slice())),
+                    ChildList::Untrusted => None,
+                }
+            })
+        };
+        // A record that is new has no children yet.
+        let old_parents: Vec<i64> =
+            lists().filter(|(_, inserted, _)| !inserted).map(|(parent, ..)| parent).collect();
+        let stored = read(connection, statements, &old_parents).await?;
+
+        let difference =
+            Difference::between(lists().map(|(parent, _, list)| (parent, list)), &stored);
+        difference.apply(connection, statements).await?;
+    }
+    Ok(())
+}
+
+/// Reads the children of some parents.
+pub(super) async fn read(
+    connection: &mut PgConnection,
+    statements: &'static ChildStatements,
+    parents: &[i64],
+) -> Result<Children, sqlx::Error> {
+    let mut children = Children::new();
+    if parents.is_empty() {
+        return Ok(children);
+    }
+    let rows: Vec<(i64, i64, Option<String>, Option<String>)> =
+        sqlx::query_as(statements.read()).bind(parents).fetch_all(connection).await?;
+    for (parent, id, value, value_type) in rows {
+        children.entry(parent).or_default().push(Child { id, value, value_type });
+    }
+    Ok(children)
+}
+
+/// What has to be deleted from and written to one child table; parallel arrays.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Difference<'a> {
+    gone: (Vec<i64>, Vec<i64>),
+    parents: Vec<i64>,
+    ids: Vec<i64>,
+    values: Vec<Option<&'a str>>,
+    value_types: Vec<Option<&'a str>>,
+}
+
+impl<'a> Difference<'a> {
+    fn between(lists: impl Iterator<Item = (i64, &'a [Child])>, stored: &Children) -> Self {
+        let mut difference = Self::default();
+        for (parent, list) in lists {
+            let mut old: BTreeMap<i64, &Child> =
+                stored.get(&parent).into_iter().flatten().map(|child| (child.id, child)).collect();
+            for child in list {
+                if old.remove(&child.id) != Some(child) {
+                    difference.parents.push(parent);
+                    difference.ids.push(child.id);
+                    difference.values.push(child.value.as_deref());
+                    difference.value_types.push(child.value_type.as_deref());
+                }
+            }
+            for id in old.into_keys() {
+                difference.gone.0.push(parent);
+                difference.gone.1.push(id);
+            }
+        }
+        difference
+    }
+
+    async fn apply(
+        self,
+        connection: &mut PgConnection,
+        statements: &'static ChildStatements,
+    ) -> Result<(), sqlx::Error> {
+        if !self.gone.0.is_empty() {
+            sqlx::query(statements.delete())
+                .bind(self.gone.0)
+                .bind(self.gone.1)
+                .execute(&mut *connection)
+                .await?;
+        }
+        if !self.ids.is_empty() {
+            sqlx::query(statements.upsert())
+                .bind(self.parents)
+                .bind(self.ids)
+                .bind(self.values)
+                .bind(self.value_types)
+                .execute(&mut *connection)
+                .await?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn child(id: i64, value: &str) -> Child {
+        Child { id, value: Some(value.to_owned()), value_type: None }
+    }
+
+    #[test]
+    fn only_what_differs_is_touched() {
+        let stored =
+            Children::from([(7, vec![child(1, "same"), child(2, "old"), child(3, "gone")])]);
+        let (seven, eight) =
+            ([child(1, "same"), child(2, "new"), child(4, "more")], [child(1, "first")]);
+        let lists = [(7, seven.as_slice()), (8, eight.as_slice())];
+        let difference = Difference::between(lists.into_iter(), &stored);
+        assert_eq!(difference.gone, (vec![7], vec![3]));
+        assert_eq!(difference.parents, [7, 7, 8]);
+        assert_eq!(difference.ids, [2, 4, 1]);
+        assert_eq!(difference.values, [Some("new"), Some("more"), Some("first")]);
+    }
+}

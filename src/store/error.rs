@@ -1,0 +1,181 @@
+//! What can go wrong with the database, and whose turn it then is.
+
+use std::io;
+
+use sqlx::error::DatabaseError;
+
+use super::SchemaName;
+
+/// A failure of the store. Neither the text nor the chain of sources holds the
+/// database's URL or password.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// `database.url` is no URL of a PostgreSQL database.
+    #[error(
+        "`database.url` cannot be read ({reason}); it must look like postgres://user@host/database"
+    )]
+    Url {
+        /// What is wrong with it, without the URL.
+        reason: String,
+    },
+    /// `database.schema` is no name that the mirror accepts.
+    #[error("`database.schema` must not be `{name}`: {reason}")]
+    SchemaName {
+        /// The refused name.
+        name: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// The server does not answer, is starting, shutting down, full, or only a standby.
+    #[error("the database does not answer; check that the server of `database.url` is running")]
+    Unavailable(#[source] sqlx::Error),
+    /// The server does not let us in, or has no such database.
+    #[error(
+        "the database refuses the connection; correct user, password or name in `database.url`"
+    )]
+    Refused(#[source] sqlx::Error),
+    /// The user of `database.url` lacks a right.
+    #[error("the user of `database.url` lacks a right; grant it, or use another user")]
+    Denied(#[source] sqlx::Error),
+    /// PostgreSQL is too old.
+    #[error("the database server is version {version}; b24mirror needs PostgreSQL 15 or newer")]
+    ServerTooOld {
+        /// The version as the server calls it.
+        version: String,
+    },
+    /// The database cannot hold every character of a portal.
+    #[error(
+        "the database of `database.url` is encoded in {encoding}; create it with encoding UTF8"
+    )]
+    Encoding {
+        /// The database's encoding.
+        encoding: String,
+    },
+    /// The schema has no tables yet, or not all.
+    #[error("the schema of `database.schema` is not up to date; run `b24mirror migrate`")]
+    NotMigrated(#[source] sqlx::Error),
+    /// The schema was migrated by a newer program.
+    #[error("schema `{schema}` was written by a newer b24mirror; install that version or newer")]
+    SchemaNewer {
+        /// The schema.
+        schema: SchemaName,
+    },
+    /// A migration failed; the schema is as it was before it.
+    #[error("schema `{schema}` could not be migrated; nothing of the failed step was kept")]
+    Migration {
+        /// The schema.
+        schema: SchemaName,
+        /// What failed.
+        #[source]
+        source: sqlx::migrate::MigrateError,
+    },
+    /// Another process talks to the portal now; nothing was written.
+    #[error("another process has taken over the lease on this portal; nothing was written")]
+    LeaseLost,
+    /// The schema belongs to another portal; nothing was written.
+    #[error(
+        "the schema holds the mirror of {here}, but the settings name {theirs}; \
+         set another `database.schema` for it, or correct the portal's address"
+    )]
+    OtherPortal {
+        /// The portal that the schema belongs to.
+        here: String,
+        /// The portal that asked.
+        theirs: String,
+    },
+    /// The backfill was started anew meanwhile; nothing was written.
+    #[error("backfill segment {id} is gone, because the backfill was started anew")]
+    SegmentGone {
+        /// The segment.
+        id: i64,
+    },
+    /// A stored value cannot be read back: somebody else wrote it.
+    #[error(
+        "{table}.{column} holds a value that b24mirror never writes; correct or delete the row"
+    )]
+    Inconsistent {
+        /// The table.
+        table: &'static str,
+        /// The column.
+        column: &'static str,
+    },
+    /// A record does not fit its entity's declaration: a bug, not a matter of data.
+    #[error("a value of the wrong type came for {entity}.{column}; this is a bug in b24mirror")]
+    Declaration {
+        /// The entity.
+        entity: &'static str,
+        /// The column.
+        column: &'static str,
+    },
+    /// The database refused a statement.
+    #[error("the database refused a statement")]
+    Database(#[source] sqlx::Error),
+}
+
+impl StoreError {
+    /// Whether waiting helps: the caller waits, reads its progress again and goes on.
+    #[must_use]
+    pub const fn is_unavailable(&self) -> bool {
+        matches!(self, Self::Unavailable(_))
+    }
+
+    /// Whether the same transaction may well succeed when it is simply run again.
+    pub(super) fn is_conflict(&self) -> bool {
+        matches!(self, Self::Unavailable(error)
+            if state_of(error).is_some_and(|state| matches!(state.as_str(), "40001" | "40P01")))
+    }
+
+    /// Whether only a person can help, by correcting the settings or the rights.
+    #[must_use]
+    pub const fn is_misconfigured(&self) -> bool {
+        matches!(
+            self,
+            Self::Url { .. }
+                | Self::SchemaName { .. }
+                | Self::Refused(_)
+                | Self::Denied(_)
+                | Self::ServerTooOld { .. }
+                | Self::Encoding { .. }
+                | Self::OtherPortal { .. }
+        )
+    }
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        use sqlx::Error as E;
+        match &error {
+            E::Database(refusal) => match sqlstate(refusal.as_ref()).as_str() {
+                // Including 57P01 to 57P03 (stopping, crashed, starting), 57014 (cancelled),
+                // 25P03 (idle too long in a transaction) and 25006 (a standby).
+                state if matches!(&state[..2], "08" | "53" | "57" | "58") => {
+                    Self::Unavailable(error)
+                }
+                "25P03" | "25006" | "40001" | "40P01" | "55P03" => Self::Unavailable(error),
+                state if state.starts_with("28") || state == "3D000" => Self::Refused(error),
+                "42501" => Self::Denied(error),
+                "42P01" | "42703" | "3F000" => Self::NotMigrated(error),
+                _ => Self::Database(error),
+            },
+            E::Tls(source) if !source.is::<io::Error>() => Self::Refused(error),
+            E::Io(_)
+            | E::Tls(_)
+            | E::Protocol(_)
+            | E::PoolTimedOut
+            | E::PoolClosed
+            | E::WorkerCrashed => Self::Unavailable(error),
+            _ => Self::Database(error),
+        }
+    }
+}
+
+/// The five-character SQLSTATE; all zeros if the server sent none.
+fn sqlstate(refusal: &dyn DatabaseError) -> String {
+    refusal.code().filter(|code| code.len() == 5).map_or_else(|| "00000".to_owned(), Into::into)
+}
+
+/// The SQLSTATE of an error, if it is the server's.
+pub(super) fn state_of(error: &sqlx::Error) -> Option<String> {
+    error.as_database_error().map(sqlstate)
+}

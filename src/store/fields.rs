@@ -1,0 +1,112 @@
+//! The dictionary of a portal's fields.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use sqlx::FromRow;
+
+use super::{Generation, Store, StoreError};
+use crate::entity::{
+    Entity,
+    catalogue::{Catalogue, Field},
+};
+
+#[derive(FromRow)]
+struct FieldRow {
+    field: String,
+    #[sqlx(rename = "type")]
+    kind: String,
+    label: Option<String>,
+    multiple: bool,
+    custom: bool,
+    read_only: bool,
+    status_type: Option<String>,
+    items: Option<serde_json::Value>,
+    gone_since: Option<DateTime<Utc>>,
+}
+
+impl FieldRow {
+    fn describes(&self, field: &Field) -> bool {
+        self.gone_since.is_none()
+            && self.kind == field.kind
+            && self.label == field.label
+            && self.multiple == field.multiple
+            && self.custom == field.custom
+            && self.read_only == field.read_only
+            && self.status_type == field.status_type
+            && self.items == items(field)
+    }
+}
+
+/// An enumeration's choices; `jsonb` spells them in its own way, so they are compared as values.
+fn items(field: &Field) -> Option<serde_json::Value> {
+    field.items.as_deref().and_then(|items| serde_json::from_str(items).ok())
+}
+
+impl Store {
+    /// Brings the stored description of an entity's fields up to date; writes only what
+    /// differs. Fields that the portal no longer has are marked, never deleted.
+    ///
+    /// # Errors
+    /// [`StoreError::LeaseLost`] when the lease is another's; nothing is written then.
+    pub async fn save_fields(
+        &self,
+        generation: Generation,
+        entity: &'static Entity,
+        catalogue: &Catalogue,
+    ) -> Result<(), StoreError> {
+        let mut transaction = self.begin_leased(generation).await?;
+        let stored: Vec<FieldRow> = sqlx::query_as(
+            "select field, type, label, multiple, custom, read_only, status_type, items, gone_since \
+             from fields where entity = $1",
+        )
+        .bind(entity.name)
+        .fetch_all(&mut *transaction)
+        .await?;
+        let stored: HashMap<&str, &FieldRow> =
+            stored.iter().map(|row| (row.field.as_str(), row)).collect();
+
+        for (name, field) in catalogue.fields() {
+            if stored.get(name).is_some_and(|row| row.describes(field)) {
+                continue;
+            }
+            sqlx::query(
+                "insert into fields (entity, field, type, label, multiple, custom, read_only, \
+                    status_type, items) \
+                 values ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
+                 on conflict (entity, field) do update set \
+                    type = excluded.type, label = excluded.label, \
+                    multiple = excluded.multiple, custom = excluded.custom, \
+                    read_only = excluded.read_only, status_type = excluded.status_type, \
+                    items = excluded.items, gone_since = null",
+            )
+            .bind(entity.name)
+            .bind(name)
+            .bind(&field.kind)
+            .bind(&field.label)
+            .bind(field.multiple)
+            .bind(field.custom)
+            .bind(field.read_only)
+            .bind(&field.status_type)
+            .bind(items(field))
+            .execute(&mut *transaction)
+            .await?;
+        }
+        let gone: Vec<&str> = stored
+            .values()
+            .filter(|row| row.gone_since.is_none() && catalogue.field(&row.field).is_none())
+            .map(|row| row.field.as_str())
+            .collect();
+        if !gone.is_empty() {
+            sqlx::query(
+                "update fields set gone_since = clock_timestamp() \
+                 where entity = $1 and field = any($2)",
+            )
+            .bind(entity.name)
+            .bind(gone)
+            .execute(&mut *transaction)
+            .await?;
+        }
+        Ok(transaction.commit().await?)
+    }
+}

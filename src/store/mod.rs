@@ -1,0 +1,121 @@
+//! Where the mirror goes: PostgreSQL, and nothing but PostgreSQL.
+//!
+//! This module promises that
+//! - a batch's rows, its child rows, its quarantine notes and the progress that they
+//!   stand for commit in one transaction, or not at all;
+//! - nothing is written by a process that has lost the lease;
+//! - a record that came unchanged costs no row lock, no dead tuple and no WAL;
+//! - an answer that was asked for earlier never overwrites one that was asked for later;
+//! - what PostgreSQL refuses is set aside with its reason and never stops the rest.
+//!
+//! Table names are unqualified everywhere: the schema comes from the connection's
+//! `search_path`. Statements are literals, or made once from the declarations' names;
+//! everything else is bound.
+
+mod checkpoint;
+mod children;
+mod connect;
+mod error;
+mod fields;
+mod health;
+mod lease;
+mod portal;
+mod quarantine;
+mod read;
+mod requests;
+mod run_log;
+mod schema;
+mod statements;
+mod upsert;
+mod words;
+mod write;
+
+use std::fmt;
+
+use chrono::{DateTime, Utc};
+use secrecy::SecretString;
+use sqlx::{PgPool, Postgres, Transaction};
+
+pub use self::{
+    checkpoint::{Checkpoint, ClockShift, Fill, Segment, SegmentKind, Successor, Watermark},
+    error::StoreError,
+    health::{Health, HealthSince},
+    lease::{Acquired, Generation, Lease, LeaseRow},
+    portal::PortalClaim,
+    quarantine::QuarantineCount,
+    read::{RecordCounts, Stored},
+    requests::{Request, RequestKind, Verdict},
+    run_log::{Run, RunCounts, RunKind, RunRow},
+    schema::{SchemaName, SchemaState},
+    write::{Batch, Progress, Written},
+};
+
+/// What the store needs to know about its database.
+pub struct StoreOptions {
+    /// `postgres://user:password@host/database`; sockets as `?host=/directory`.
+    pub url: SecretString,
+    /// The schema that holds the mirror.
+    pub schema: SchemaName,
+    /// Upper bound of open connections.
+    pub max_connections: u32,
+    /// How the connections call themselves in `pg_stat_activity`.
+    pub application_name: String,
+}
+
+/// A mirror's schema in a database. Cheap to clone; clones share one pool.
+#[derive(Clone)]
+pub struct Store {
+    pool: PgPool,
+    schema: SchemaName,
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").field("schema", &self.schema).finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// Connects and looks at the server once, so that wrong settings show at once.
+    ///
+    /// # Errors
+    /// [`StoreError::is_misconfigured`] when waiting cannot help, otherwise mostly
+    /// [`StoreError::is_unavailable`].
+    pub async fn connect(options: &StoreOptions) -> Result<Self, StoreError> {
+        connect::connect(options).await
+    }
+
+    /// The schema of the mirror.
+    #[must_use]
+    pub const fn schema(&self) -> &SchemaName {
+        &self.schema
+    }
+
+    /// Closes every connection, waiting for those in use.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+
+    /// The database's clock, never below the highest `asked_at` of any stored progress:
+    /// what a batch takes as `asked_at` before its request is sent.
+    pub async fn clock(&self) -> Result<DateTime<Utc>, StoreError> {
+        Ok(sqlx::query_scalar(
+            "select greatest(clock_timestamp(), \
+                (select max(asked_at) from sync_checkpoints), \
+                (select max(asked_at) from backfill_segments))",
+        )
+        .fetch_one(&self.pool)
+        .await?)
+    }
+
+    /// Begins a transaction that holds the lease to its end, hence writes nothing
+    /// unless the lease is ours.
+    async fn begin_leased(
+        &self,
+        generation: Generation,
+    ) -> Result<Transaction<'static, Postgres>, StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        lease::hold(&mut transaction, generation).await?;
+        Ok(transaction)
+    }
+}

@@ -1,0 +1,239 @@
+//! The log of passes that did something.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use sqlx::PgConnection;
+
+use super::{
+    Generation, Store, StoreError, Verdict, Written,
+    words::{read_count, stored_count, stored_words},
+};
+use crate::entity::Entity;
+
+/// What kind of pass a run is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RunKind {
+    /// The first fill, or a full pass over a filled mirror.
+    Backfill,
+    /// An incremental cycle.
+    Incremental,
+}
+
+stored_words!(RunKind { Backfill = "backfill", Incremental = "incremental" });
+
+/// What a run has done so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RunCounts {
+    /// HTTP requests sent, retries included.
+    pub requests: u64,
+    /// How many of them were retries.
+    pub retries: u64,
+    /// Time spent waiting for the portal's limits; stored in milliseconds.
+    pub waited: Duration,
+    /// Records read.
+    pub read: u64,
+    /// Records new in the mirror.
+    pub inserted: u64,
+    /// Records that differed.
+    pub updated: u64,
+    /// Records that came as they are.
+    pub unchanged: u64,
+    /// Tombstones set.
+    pub deleted: u64,
+    /// Records and values set aside.
+    pub quarantined: u64,
+}
+
+impl RunCounts {
+    /// Adds what became of a batch.
+    pub fn add(&mut self, written: &Written) {
+        self.inserted += written.inserted;
+        self.updated += written.updated;
+        self.unchanged += written.unchanged;
+        self.quarantined += written.quarantined;
+    }
+}
+
+/// A run under way. The caller counts in `counts`; each batch stores them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Run {
+    id: i64,
+    /// What it has done; a batch adds its own outcome when it stores them, and the
+    /// caller adds the batch's [`Written`] afterwards by [`RunCounts::add`].
+    pub counts: RunCounts,
+}
+
+impl Run {
+    /// The database's own number.
+    #[must_use]
+    pub const fn id(&self) -> i64 {
+        self.id
+    }
+}
+
+/// A run as `status` shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunRow {
+    /// The database's own number.
+    pub id: i64,
+    /// What kind of pass it is.
+    pub kind: RunKind,
+    /// When it began, by the database's clock.
+    pub started_at: DateTime<Utc>,
+    /// When it ended.
+    pub finished_at: Option<DateTime<Utc>>,
+    /// What it did.
+    pub counts: RunCounts,
+    /// How it ended.
+    pub verdict: Option<Verdict>,
+    /// The verdict in words.
+    pub message: Option<String>,
+}
+
+impl Store {
+    /// Begins a run.
+    ///
+    /// # Errors
+    /// [`StoreError::LeaseLost`] when the lease is another's.
+    pub async fn begin_run(
+        &self,
+        generation: Generation,
+        entity: &'static Entity,
+        kind: RunKind,
+    ) -> Result<Run, StoreError> {
+        let mut transaction = self.begin_leased(generation).await?;
+        let id = sqlx::query_scalar(
+            "insert into sync_runs (entity, kind, generation) values ($1, $2, $3) returning id",
+        )
+        .bind(entity.name)
+        .bind(kind.as_str())
+        .bind(generation.get())
+        .fetch_one(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        Ok(Run { id, counts: RunCounts::default() })
+    }
+
+    /// Stores a run's counts apart from a batch.
+    pub async fn save_run(&self, run: &Run) -> Result<(), StoreError> {
+        let mut connection = self.pool.acquire().await?;
+        store_counts(&mut connection, run.id, &run.counts).await
+    }
+
+    /// Stores a run's counts and how it ended. A run that a new holder of the lease has
+    /// closed as interrupted stays so.
+    pub async fn finish_run(
+        &self,
+        run: Run,
+        verdict: Verdict,
+        message: Option<&str>,
+    ) -> Result<(), StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        store_counts(&mut transaction, run.id, &run.counts).await?;
+        sqlx::query(
+            "update sync_runs \
+             set verdict = $2, message = $3, finished_at = clock_timestamp() \
+             where id = $1 and finished_at is null",
+        )
+        .bind(run.id)
+        .bind(verdict.as_str())
+        .bind(message)
+        .execute(&mut *transaction)
+        .await?;
+        Ok(transaction.commit().await?)
+    }
+
+    /// Reads an entity's latest runs, the newest first.
+    pub async fn runs(
+        &self,
+        entity: &'static Entity,
+        limit: u32,
+    ) -> Result<Vec<RunRow>, StoreError> {
+        let rows: Vec<StoredRun> = sqlx::query_as(
+            "select id, kind, started_at, finished_at, requests, retries, waited_ms, read, \
+                inserted, updated, unchanged, deleted, quarantined, verdict, message \
+             from sync_runs where entity = $1 order by id desc limit $2",
+        )
+        .bind(entity.name)
+        .bind(i64::from(limit))
+        .fetch_all(&self.pool)
+        .await?;
+        rows.into_iter().map(TryInto::try_into).collect()
+    }
+}
+
+/// Stores a run's counts, inside a batch's transaction or apart from one. Once the run
+/// is closed they no longer change.
+pub(super) async fn store_counts(
+    connection: &mut PgConnection,
+    id: i64,
+    counts: &RunCounts,
+) -> Result<(), StoreError> {
+    let waited_ms = u64::try_from(counts.waited.as_millis()).unwrap_or(u64::MAX);
+    sqlx::query(
+        "update sync_runs set requests = $2, retries = $3, waited_ms = $4, read = $5, \
+            inserted = $6, updated = $7, unchanged = $8, deleted = $9, quarantined = $10 \
+         where id = $1 and finished_at is null",
+    )
+    .bind(id)
+    .bind(stored_count(counts.requests))
+    .bind(stored_count(counts.retries))
+    .bind(stored_count(waited_ms))
+    .bind(stored_count(counts.read))
+    .bind(stored_count(counts.inserted))
+    .bind(stored_count(counts.updated))
+    .bind(stored_count(counts.unchanged))
+    .bind(stored_count(counts.deleted))
+    .bind(stored_count(counts.quarantined))
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+#[derive(sqlx::FromRow)]
+struct StoredRun {
+    id: i64,
+    kind: String,
+    started_at: DateTime<Utc>,
+    finished_at: Option<DateTime<Utc>>,
+    requests: i64,
+    retries: i64,
+    waited_ms: i64,
+    read: i64,
+    inserted: i64,
+    updated: i64,
+    unchanged: i64,
+    deleted: i64,
+    quarantined: i64,
+    verdict: Option<String>,
+    message: Option<String>,
+}
+
+impl TryFrom<StoredRun> for RunRow {
+    type Error = StoreError;
+
+    fn try_from(row: StoredRun) -> Result<Self, StoreError> {
+        Ok(Self {
+            id: row.id,
+            kind: RunKind::from_word(&row.kind)
+                .ok_or(StoreError::Inconsistent { table: "sync_runs", column: "kind" })?,
+            started_at: row.started_at,
+            finished_at: row.finished_at,
+            counts: RunCounts {
+                requests: read_count(row.requests),
+                retries: read_count(row.retries),
+                waited: Duration::from_millis(read_count(row.waited_ms)),
+                read: read_count(row.read),
+                inserted: read_count(row.inserted),
+                updated: read_count(row.updated),
+                unchanged: read_count(row.unchanged),
+                deleted: read_count(row.deleted),
+                quarantined: read_count(row.quarantined),
+            },
+            verdict: Verdict::read(row.verdict.as_deref(), "sync_runs")?,
+            message: row.message,
+        })
+    }
+}

@@ -1,0 +1,177 @@
+//! The SQL of each entity, made once from its declaration.
+//!
+//! Every name in it is a compile-time constant of a declaration and is quoted, so a
+//! portal's text never becomes part of a statement.
+
+use std::{
+    borrow::Cow,
+    collections::BTreeMap,
+    fmt::Write as _,
+    sync::{Mutex, PoisonError},
+};
+
+use sqlx::AssertSqlSafe;
+
+use crate::entity::{ColumnType, Entity, MultiField};
+
+/// A statement made at run time, and audited above.
+pub(super) type Sql = AssertSqlSafe<Cow<'static, str>>;
+
+/// The statements of one entity.
+pub(super) struct Statements {
+    known: String,
+    upsert: String,
+    read: String,
+    count: String,
+    children: Vec<ChildStatements>,
+}
+
+/// The statements of one child table.
+pub(super) struct ChildStatements {
+    read: String,
+    delete: String,
+    upsert: String,
+}
+
+impl Statements {
+    /// The statements of an entity; made at the first call and kept for good.
+    pub(super) fn of(entity: &'static Entity) -> &'static Self {
+        static MADE: Mutex<BTreeMap<&str, &Statements>> = Mutex::new(BTreeMap::new());
+        let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+        made.entry(entity.name).or_insert_with(|| Box::leak(Box::new(Self::make(entity))))
+    }
+
+    /// `$1` IDs, `$2` when the answer was asked for → ID, hash, newer, tombstone.
+    pub(super) fn known(&'static self) -> Sql {
+        sql(&self.known)
+    }
+
+    /// `$1` IDs, then one array per column, custom fields, hashes, and when the answer
+    /// was asked for → ID, inserted.
+    pub(super) fn upsert(&'static self) -> Sql {
+        sql(&self.upsert)
+    }
+
+    /// `$1` IDs → ID, columns, custom fields, hash, synced, deleted.
+    pub(super) fn read(&'static self) -> Sql {
+        sql(&self.read)
+    }
+
+    /// → live, tombstones.
+    pub(super) fn count(&'static self) -> Sql {
+        sql(&self.count)
+    }
+
+    /// The child tables, in the order of `Entity::multi_fields`.
+    pub(super) fn children(&'static self) -> &'static [ChildStatements] {
+        &self.children
+    }
+
+    fn make(entity: &'static Entity) -> Self {
+        let table = entity.name;
+        let (mut names, mut values, mut arrays, mut sets, mut reads) =
+            (String::new(), String::new(), String::new(), String::new(), String::new());
+        for (index, column) in entity.columns.iter().enumerate() {
+            let name = column.name;
+            // `write!` to a String cannot fail.
+            let _ = write!(names, "\"{name}\", ");
+            let _ = write!(sets, "\"{name}\" = excluded.\"{name}\", ");
+            let _ = write!(arrays, "${}::{}[], ", index + 2, array_type(column.kind));
+            // Decimals travel as text, so that no digit is lost on the way.
+            if column.kind == ColumnType::Decimal {
+                let _ = write!(values, "u.\"{name}\"::numeric, ");
+                let _ = write!(reads, "\"{name}\"::text, ");
+            } else {
+                let _ = write!(values, "u.\"{name}\", ");
+                let _ = write!(reads, "\"{name}\", ");
+            }
+        }
+        let last = entity.columns.len() + 1;
+        let (custom, hash, asked) = (last + 1, last + 2, last + 3);
+        Self {
+            known: format!(
+                "select id, content_hash, greatest(synced_at, deleted_at) > $2, \
+                    deleted_at is not null \
+                 from \"{table}\" where id = any($1)"
+            ),
+            upsert: format!(
+                "insert into \"{table}\" as t \
+                    (id, {names}custom_fields, content_hash, synced_at) \
+                 select u.id, {values}u.custom_fields::jsonb, u.content_hash, ${asked} \
+                 from unnest($1::bigint[], {arrays}${custom}::text[], ${hash}::bigint[]) \
+                    as u (id, {names}custom_fields, content_hash) \
+                 on conflict (id) do update set {sets}custom_fields = excluded.custom_fields, \
+                    content_hash = excluded.content_hash, synced_at = excluded.synced_at, \
+                    deleted_at = null \
+                 where t.synced_at <= excluded.synced_at \
+                    and (t.deleted_at is null or t.deleted_at <= excluded.synced_at) \
+                 returning t.id, t.xmax = 0"
+            ),
+            read: format!(
+                "select id, {reads}custom_fields::text, content_hash, synced_at, deleted_at \
+                 from \"{table}\" where id = any($1) order by id"
+            ),
+            count: format!(
+                "select count(*) filter (where deleted_at is null), count(deleted_at) \
+                 from \"{table}\""
+            ),
+            children: entity
+                .multi_fields
+                .iter()
+                .map(|multi_field| ChildStatements::make(entity, multi_field))
+                .collect(),
+        }
+    }
+}
+
+impl ChildStatements {
+    /// `$1` parents → parent, ID, value, value type.
+    pub(super) fn read(&'static self) -> Sql {
+        sql(&self.read)
+    }
+
+    /// `$1` and `$2` parents and IDs.
+    pub(super) fn delete(&'static self) -> Sql {
+        sql(&self.delete)
+    }
+
+    /// `$1` to `$4` parents, IDs, values, value types.
+    pub(super) fn upsert(&'static self) -> Sql {
+        sql(&self.upsert)
+    }
+
+    fn make(entity: &'static Entity, multi_field: &'static MultiField) -> Self {
+        let table = multi_field.table;
+        let parent = format!("\"{}_id\"", entity.singular);
+        Self {
+            read: format!(
+                "select {parent}, id, value, value_type from \"{table}\" \
+                 where {parent} = any($1) order by {parent}, id"
+            ),
+            // The first condition repeats the second: without it the planner may read
+            // the whole table, because it cannot know how few the keys are.
+            delete: format!(
+                "delete from \"{table}\" as t using unnest($1::bigint[], $2::bigint[]) as k (parent, id) \
+                 where t.{parent} = any($1) and t.{parent} = k.parent and t.id = k.id"
+            ),
+            upsert: format!(
+                "insert into \"{table}\" ({parent}, id, value, value_type) \
+                 select * from unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[]) \
+                 on conflict ({parent}, id) do update \
+                 set value = excluded.value, value_type = excluded.value_type"
+            ),
+        }
+    }
+}
+
+/// The type of the array that carries a column to the server.
+const fn array_type(kind: ColumnType) -> &'static str {
+    match kind {
+        ColumnType::Decimal => "text",
+        other => other.sql_type(),
+    }
+}
+
+const fn sql(text: &'static str) -> Sql {
+    AssertSqlSafe(Cow::Borrowed(text))
+}

@@ -1,0 +1,319 @@
+//! The batch transaction.
+//!
+//! In this order: prove the lease; look up which records differ; write those; make
+//! their children equal; open, confirm and resolve quarantine entries; store the progress
+//! and the run's counts; commit. Records that PostgreSQL refuses are found by halving the
+//! batch between savepoints, so that the rest still goes into the same transaction.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    hash::{BuildHasher as _, RandomState},
+    io,
+    ops::Range,
+    time::Duration,
+};
+
+use chrono::{DateTime, Utc};
+use sqlx::{Connection as _, PgConnection};
+use tokio::time::{sleep, timeout};
+
+use super::{
+    Checkpoint, Generation, Run, Segment, Store, StoreError, checkpoint, children,
+    error::state_of,
+    lease,
+    quarantine::{self, Entry},
+    run_log, upsert,
+};
+use crate::entity::{
+    Entity, RecordId,
+    record::{Record, Reject},
+};
+
+/// How often a transaction is run again after a deadlock or a lost COMMIT.
+const ATTEMPTS: u32 = 5;
+
+/// How long a batch may take before its connection counts as dead.
+const PATIENCE: Duration = Duration::from_mins(3);
+
+/// What one answer of the portal brought, and the progress it stands for.
+#[derive(Debug)]
+pub struct Batch<'a> {
+    /// What the records are.
+    pub entity: &'static Entity,
+    /// Proves that the lease is ours.
+    pub generation: Generation,
+    /// [`Store::clock`] before the request was sent.
+    pub asked_at: DateTime<Utc>,
+    /// The records; if an ID comes twice, the later copy counts.
+    pub records: Vec<Record>,
+    /// What could not be decoded at all.
+    pub rejects: Vec<Reject>,
+    /// Stored with the records.
+    pub progress: Progress<'a>,
+    /// The run whose counts are stored with the records, this batch's outcome added.
+    pub run: Option<&'a Run>,
+}
+
+/// The progress that a batch stands for.
+#[derive(Debug, Clone, Copy)]
+pub enum Progress<'a> {
+    /// None, as for records that were read again out of turn.
+    Nothing,
+    /// The state of an incremental cycle.
+    Checkpoint(&'a Checkpoint),
+    /// How far a segment has come.
+    Segment(&'a Segment),
+}
+
+/// What became of a batch.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Records new in the mirror.
+    pub inserted: u64,
+    /// Records that differed, and tombstones that came to life again.
+    pub updated: u64,
+    /// Records that came as they are; nothing was touched.
+    pub unchanged: u64,
+    /// Quarantine entries that this batch opened; those already open do not count again.
+    pub quarantined: u64,
+    /// Rows that a later answer has written and that differ from this one or are
+    /// tombstones. They were left alone and are to be read again at once.
+    pub left_alone: Vec<RecordId>,
+}
+
+/// How one attempt at a batch failed.
+enum Failure {
+    /// Nothing was written.
+    Clean(StoreError),
+    /// The answer to COMMIT was lost.
+    CommitUnknown { transaction: String, written: Written, error: StoreError },
+}
+
+impl<E: Into<StoreError>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::Clean(error.into())
+    }
+}
+
+impl Store {
+    /// Writes a batch in one transaction.
+    ///
+    /// Records that PostgreSQL refuses are set aside in the quarantine, and the rest is
+    /// written. Deadlocks are retried, and a lost answer to COMMIT is looked up.
+    ///
+    /// # Errors
+    /// Nothing was written, with one exception: after an error that
+    /// [is unavailability](StoreError::is_unavailable) the batch may have been committed,
+    /// so read the progress again before going on.
+    pub async fn write(&self, batch: Batch<'_>) -> Result<Written, StoreError> {
+        // Sorted, so that concurrent batches lock rows in the same order.
+        let records: BTreeMap<RecordId, &Record> =
+            batch.records.iter().map(|record| (record.id(), record)).collect();
+        let records: Vec<&Record> = records.into_values().collect();
+        timeout(PATIENCE, self.write_patiently(&batch, &records))
+            .await
+            .unwrap_or_else(|_| Err(sqlx::Error::Io(io::ErrorKind::TimedOut.into()).into()))
+    }
+
+    async fn write_patiently(
+        &self,
+        batch: &Batch<'_>,
+        records: &[&Record],
+    ) -> Result<Written, StoreError> {
+        let mut attempt = 1;
+        loop {
+            let error = match self.attempt(batch, records).await {
+                Ok(written) => return Ok(written),
+                Err(Failure::Clean(error)) if error.is_conflict() => error,
+                Err(Failure::Clean(error)) => return Err(error),
+                Err(Failure::CommitUnknown { transaction, written, error }) => {
+                    if self.was_committed(&transaction, batch).await? {
+                        return Ok(written);
+                    }
+                    error
+                }
+            };
+            if attempt == ATTEMPTS {
+                return Err(error);
+            }
+            tracing::debug!(entity = batch.entity.name, attempt, %error, "batch is written again");
+            sleep(pause(attempt)).await;
+            attempt += 1;
+        }
+    }
+
+    async fn attempt(&self, batch: &Batch<'_>, records: &[&Record]) -> Result<Written, Failure> {
+        let mut transaction = self.pool.begin().await?;
+        let transaction_id = lease::hold(&mut transaction, batch.generation).await?;
+        let written = write_all(&mut transaction, batch, records).await?;
+        match transaction.commit().await.map_err(StoreError::from) {
+            Ok(()) => Ok(written),
+            Err(error) if error.is_unavailable() && !error.is_conflict() => {
+                Err(Failure::CommitUnknown { transaction: transaction_id, written, error })
+            }
+            Err(error) => Err(Failure::Clean(error)),
+        }
+    }
+
+    /// Whether a transaction whose COMMIT got no answer was committed nevertheless.
+    ///
+    /// The server remembers how transactions ended. The stored progress is compared as
+    /// well, because a standby that has taken over may count its transactions anew.
+    async fn was_committed(
+        &self,
+        transaction: &str,
+        batch: &Batch<'_>,
+    ) -> Result<bool, StoreError> {
+        let mut attempt = 1;
+        loop {
+            let status: Result<Option<String>, sqlx::Error> =
+                sqlx::query_scalar("select pg_xact_status($1::text::xid8)")
+                    .bind(transaction)
+                    .fetch_one(&self.pool)
+                    .await;
+            match status.as_ref().map(Option::as_deref) {
+                Ok(Some("committed")) => return self.has_progress_of(batch).await,
+                // The server is still at it, or has not noticed that we are gone.
+                Ok(Some("in progress")) if attempt < 100 => sleep(pause(attempt)).await,
+                Ok(_) => return Ok(false),
+                // An ID from the future of the server that has taken over.
+                Err(error) if state_of(error).as_deref() == Some("22023") => return Ok(false),
+                Err(_) => status.map(drop)?,
+            }
+            attempt += 1;
+        }
+    }
+
+    async fn has_progress_of(&self, batch: &Batch<'_>) -> Result<bool, StoreError> {
+        Ok(match batch.progress {
+            Progress::Nothing => true,
+            Progress::Checkpoint(ours) => {
+                self.checkpoint(batch.entity).await?.is_some_and(|stored| {
+                    (stored.asked_at, &stored.cycle) == (ours.asked_at, &ours.cycle)
+                })
+            }
+            Progress::Segment(ours) => self.segments(batch.entity).await?.contains(ours),
+        })
+    }
+}
+
+async fn write_all(
+    connection: &mut PgConnection,
+    batch: &Batch<'_>,
+    records: &[&Record],
+) -> Result<Written, StoreError> {
+    let Batch { entity, asked_at, .. } = *batch;
+    let mut written = Written::default();
+
+    let ids: Vec<i64> = records.iter().map(|record| record.id().get()).collect();
+    let known = upsert::known(connection, entity, &ids, asked_at).await?;
+    let (mut candidates, mut unchanged) = (Vec::new(), Vec::new());
+    for record in records {
+        match known.get(&record.id().get()) {
+            Some(row) if row.hash == record.hash() && !row.deleted => unchanged.push(*record),
+            Some(row) if row.newer => written.left_alone.push(record.id()),
+            _ => candidates.push(*record),
+        }
+    }
+    written.unchanged = unchanged.len() as u64;
+
+    let Outcome { stored, refused } = write_halving(connection, batch, &candidates).await?;
+    for record in &candidates {
+        match stored.get(&record.id()) {
+            Some(true) => written.inserted += 1,
+            Some(false) => written.updated += 1,
+            None if refused.iter().any(|entry| entry.record_id == Some(record.id())) => {}
+            // Another lane has written it since the look-up.
+            None => written.left_alone.push(record.id()),
+        }
+    }
+    written.left_alone.sort_unstable();
+
+    candidates.retain(|record| stored.contains_key(&record.id()));
+    let mut faults = refused;
+    faults.extend(batch.rejects.iter().map(Entry::of_reject));
+    written.quarantined =
+        quarantine::reconcile(connection, entity, asked_at, &candidates, &unchanged, faults)
+            .await?;
+
+    match batch.progress {
+        Progress::Nothing => {}
+        Progress::Checkpoint(progress) => {
+            checkpoint::store_checkpoint(connection, entity, progress).await?;
+        }
+        Progress::Segment(progress) => checkpoint::store_segment(connection, progress).await?,
+    }
+    if let Some(run) = batch.run {
+        let mut counts = run.counts;
+        counts.add(&written);
+        run_log::store_counts(connection, run.id(), &counts).await?;
+    }
+    Ok(written)
+}
+
+/// What became of the records that differ.
+#[derive(Default)]
+struct Outcome {
+    /// Those that were written, and whether each is new.
+    stored: HashMap<RecordId, bool>,
+    /// Those that PostgreSQL refused.
+    refused: Vec<Entry>,
+}
+
+/// Writes records and their children; halves the range when PostgreSQL refuses it, until
+/// the refused records stand alone.
+async fn write_halving(
+    connection: &mut PgConnection,
+    batch: &Batch<'_>,
+    records: &[&Record],
+) -> Result<Outcome, StoreError> {
+    let mut outcome = Outcome::default();
+    let mut ranges: Vec<Range<usize>> = Vec::new();
+    if !records.is_empty() {
+        ranges.push(0..records.len());
+    }
+    while let Some(range) = ranges.pop() {
+        let mut savepoint = connection.begin().await?;
+        let part = &records[range.clone()];
+        match write_part(&mut savepoint, batch, part).await {
+            Ok(stored) => {
+                savepoint.commit().await?;
+                outcome.stored.extend(stored);
+            }
+            Err(StoreError::Database(error)) if is_about_data(&error) => {
+                savepoint.rollback().await?;
+                if let [record] = part {
+                    outcome.refused.push(Entry::of_refusal(batch.entity, record, &error));
+                } else {
+                    let middle = range.start + part.len() / 2;
+                    ranges.push(middle..range.end);
+                    ranges.push(range.start..middle);
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(outcome)
+}
+
+async fn write_part(
+    connection: &mut PgConnection,
+    batch: &Batch<'_>,
+    records: &[&Record],
+) -> Result<HashMap<RecordId, bool>, StoreError> {
+    let stored = upsert::upsert(connection, batch.entity, records, batch.asked_at).await?;
+    children::replace(connection, batch.entity, records, &stored).await?;
+    Ok(stored)
+}
+
+/// Whether the server refused the data: SQLSTATE classes 22 (data exception), 23
+/// (constraint) and 54 (a limit of the program, as an index entry that is too large).
+fn is_about_data(error: &sqlx::Error) -> bool {
+    state_of(error).is_some_and(|state| matches!(&state[..2], "22" | "23" | "54"))
+}
+
+/// A pause that grows with the attempts and differs between processes.
+fn pause(attempt: u32) -> Duration {
+    let jitter = RandomState::new().hash_one(attempt) % 50;
+    Duration::from_millis(u64::from(attempt.min(10)) * 20 + jitter)
+}
