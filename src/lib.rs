@@ -8,8 +8,11 @@
 //! - [`portal`]: how the portal is read; one client, one limiter, one error table. No SQL.
 //! - [`store`]: where it goes; one transaction per batch, checkpoints, lease. No HTTP.
 //! - [`retry`]: delays and dispositions; what a failure asks for.
+//! - [`simulator`]: a portal on loopback, faults included.
 
 pub mod entity;
 pub mod portal;
 pub mod retry;
+#[cfg(feature = "simulator")]
+pub mod simulator;
 pub mod store;

@@ -1,0 +1,456 @@
+//! What tests and people can do to a portal, and the switches among it.
+
+use std::time::Duration;
+
+use chrono::{DateTime, NaiveDateTime};
+use chrono_tz::Tz;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use thiserror::Error;
+
+use super::clock::local_to_unix;
+use super::faults::{Fault, Poison};
+use super::fields::{Entity, UserField, UserFieldType, initial_options};
+use super::limits::{BucketLimit, OperatingLimit};
+use super::portal::{Cost, Portal, Rights};
+
+/// Something that happens to the portal. In JSON: `{"action": "change", …}`.
+///
+/// Where `ids` is empty, `count` random records are taken. `visible_after`
+/// seconds make a write late: its time of modification is that of the action,
+/// but lists show it only then.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "action", rename_all = "snake_case", deny_unknown_fields)]
+#[non_exhaustive]
+pub enum Action {
+    /// New records.
+    Create {
+        /// The family.
+        entity: Entity,
+        /// How many.
+        #[serde(default = "one")]
+        count: u64,
+        /// Seconds until lists show them.
+        #[serde(default)]
+        visible_after: f64,
+    },
+    /// Changed records, each in its own random way, all in the same second.
+    Change {
+        /// The family.
+        entity: Entity,
+        /// The records; random ones if empty.
+        #[serde(default)]
+        ids: Vec<i64>,
+        /// How many random ones.
+        #[serde(default = "one")]
+        count: u64,
+        /// Seconds until lists show the change.
+        #[serde(default)]
+        visible_after: f64,
+    },
+    /// One field set to a raw value, readable or not.
+    Touch {
+        /// The family.
+        entity: Entity,
+        /// The record.
+        id: i64,
+        /// `NAME`, `UF_CRM_…`; not `ID`.
+        field: String,
+        /// Sent exactly so.
+        value: Value,
+        /// Leaves `DATE_MODIFY` as it was, as some direct writes do.
+        #[serde(default)]
+        keep_date: bool,
+    },
+    /// All values of a multi-field replaced; an empty list removes the key.
+    SetMulti {
+        /// The family.
+        entity: Entity,
+        /// The record.
+        id: i64,
+        /// `PHONE`, `EMAIL`, `WEB`, `IM` or `LINK`.
+        field: String,
+        /// Pairs of value and value type; values that exist keep their id.
+        values: Vec<(String, String)>,
+    },
+    /// A new activity: sets `LAST_ACTIVITY_TIME`.
+    Activity {
+        /// The family.
+        entity: Entity,
+        /// The record.
+        id: i64,
+        /// Whether it moves `DATE_MODIFY`; portals differ.
+        bumps: bool,
+    },
+    /// Records into the recycle bin.
+    Delete {
+        /// The family.
+        entity: Entity,
+        /// The records; random ones if empty.
+        #[serde(default)]
+        ids: Vec<i64>,
+        /// How many random ones.
+        #[serde(default = "one")]
+        count: u64,
+    },
+    /// Records back from the bin: new ids, old dates.
+    Restore {
+        /// The family.
+        entity: Entity,
+        /// The ids that they had; random deleted ones if empty.
+        #[serde(default)]
+        ids: Vec<i64>,
+        /// How many random ones.
+        #[serde(default = "one")]
+        count: u64,
+        /// Seconds until lists show them.
+        #[serde(default)]
+        visible_after: f64,
+    },
+    /// Duplicates merged: the first id survives and is changed, the others go.
+    Merge {
+        /// The family.
+        entity: Entity,
+        /// Survivor and losers; random ones if empty.
+        #[serde(default)]
+        ids: Vec<i64>,
+        /// How many random ones, survivor included.
+        #[serde(default = "three")]
+        count: u64,
+    },
+    /// New records with old times.
+    Import {
+        /// The family.
+        entity: Entity,
+        /// How many.
+        #[serde(default = "one")]
+        count: u64,
+        /// Days by which their `DATE_MODIFY` is old.
+        #[serde(default = "month")]
+        days: u32,
+        /// Seconds until lists show them.
+        #[serde(default)]
+        visible_after: f64,
+    },
+    /// A new user field, empty in every record.
+    AddUserField {
+        /// The family.
+        entity: Entity,
+        /// `UF_CRM_…`
+        code: String,
+        /// Its type.
+        kind: UserFieldType,
+        /// Whether it takes several values.
+        #[serde(default)]
+        multiple: bool,
+    },
+    /// A user field's label changes.
+    RenameUserField {
+        /// The family.
+        entity: Entity,
+        /// The field.
+        code: String,
+        /// The new label.
+        label: String,
+    },
+    /// A user field's type changes; the values stay.
+    RetypeUserField {
+        /// The family.
+        entity: Entity,
+        /// The field.
+        code: String,
+        /// The new type.
+        kind: UserFieldType,
+    },
+    /// A user field goes, with its values.
+    RemoveUserField {
+        /// The family.
+        entity: Entity,
+        /// The field.
+        code: String,
+    },
+    /// An enumeration's element is renamed, or goes if there is no text.
+    SetOption {
+        /// The family.
+        entity: Entity,
+        /// The field.
+        code: String,
+        /// The element.
+        option: i64,
+        /// The new text.
+        text: Option<String>,
+    },
+    /// What the webhook's user may read.
+    Rights {
+        /// The family.
+        entity: Entity,
+        /// From now on.
+        rights: Rights,
+    },
+    /// Revokes the webhook, or brings it back.
+    Webhook {
+        /// Whether calls are refused.
+        revoked: bool,
+    },
+    /// The webhook's scopes.
+    Scopes {
+        /// From now on.
+        scopes: Vec<String>,
+    },
+    /// Whether the webhook's user is an administrator.
+    Admin {
+        /// From now on.
+        admin: bool,
+    },
+    /// Sets the clock; it runs on from there.
+    SetClock {
+        /// RFC 3339, or local time without an offset.
+        to: String,
+    },
+    /// Sets the clock's difference to the real one.
+    ShiftClock {
+        /// Seconds ahead.
+        seconds: f64,
+    },
+    /// Switches the zone; stored times stay the wall-clock times that they are.
+    SetZone {
+        /// An IANA name.
+        zone: String,
+    },
+    /// Time before each request is looked at.
+    Latency {
+        /// Milliseconds.
+        millis: u64,
+    },
+    /// What a method's commands cost.
+    Cost {
+        /// A method, or `*` for those without a cost of their own.
+        method: String,
+        /// The cost.
+        cost: Cost,
+    },
+    /// The operating limit; none if absent. Forgets what was booked.
+    Operating {
+        /// From now on.
+        limit: Option<OperatingLimit>,
+    },
+    /// The request limit; none if absent. Empties the buckets.
+    Bucket {
+        /// From now on.
+        limit: Option<BucketLimit>,
+    },
+    /// Queues a fault.
+    Fault {
+        /// The fault.
+        fault: Fault,
+    },
+    /// Forgets all queued faults and poison.
+    ClearFaults,
+    /// A record that breaks every full page it is on.
+    Poison {
+        /// The poison.
+        poison: Poison,
+    },
+    /// How answers are written.
+    Writing {
+        /// Plain UTF-8 instead of escapes.
+        plain_utf8: bool,
+    },
+    /// Another order of multi-field values.
+    Reshuffle,
+    /// Whether `total` is absent with `start=-1` instead of 0.
+    TotalAbsent {
+        /// From now on.
+        absent: bool,
+    },
+    /// Makes late writes visible now.
+    Settle,
+}
+
+fn one() -> u64 {
+    1
+}
+
+fn three() -> u64 {
+    3
+}
+
+fn month() -> u32 {
+    30
+}
+
+/// What an action did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// Records that were written, in the order of the request.
+    pub ids: Vec<i64>,
+    /// Records that are gone.
+    pub gone: Vec<i64>,
+}
+
+/// Why an action was refused.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ActionError {
+    /// No live record has this id.
+    #[error("there is no record {0}; take an id from the truth")]
+    NoRecord(i64),
+    /// Nothing was deleted under this id.
+    #[error("no record {0} is in the recycle bin; delete it first")]
+    NotDeleted(i64),
+    /// The field does not exist or cannot be set.
+    #[error("there is no field {0} that could be set; see the answer of *.fields")]
+    NoField(String),
+    /// The zone is not an IANA name.
+    #[error("{0} is no IANA zone; write it like Europe/Moscow")]
+    NoZone(String),
+    /// The time cannot be read.
+    #[error("{0} is no time; write it like 2024-10-27T02:59:50 or with an offset")]
+    NoTime(String),
+}
+
+impl Portal {
+    /// Does what an action says.
+    pub(super) fn apply(&mut self, action: Action) -> Result<Outcome, ActionError> {
+        self.settle();
+        match action {
+            Action::Create { .. }
+            | Action::Change { .. }
+            | Action::Touch { .. }
+            | Action::SetMulti { .. }
+            | Action::Activity { .. }
+            | Action::Delete { .. }
+            | Action::Restore { .. }
+            | Action::Merge { .. }
+            | Action::Import { .. } => self.write(action),
+            Action::AddUserField { .. }
+            | Action::RenameUserField { .. }
+            | Action::RetypeUserField { .. }
+            | Action::RemoveUserField { .. }
+            | Action::SetOption { .. } => self.change_fields(action),
+            other => self.switch(other).map(|()| Outcome::default()),
+        }
+    }
+
+    fn switch(&mut self, action: Action) -> Result<(), ActionError> {
+        match action {
+            Action::Rights { entity, rights } => {
+                self.rights[entity.index()] = rights;
+                if rights != Rights::Full {
+                    self.stats.spring(16);
+                }
+            }
+            Action::Webhook { revoked } => self.revoked = revoked,
+            Action::Scopes { scopes } => self.options.scopes = scopes,
+            Action::Admin { admin } => self.options.admin = admin,
+            Action::SetClock { to } => self.clock.set(self.time(&to)? * 1_000_000),
+            Action::ShiftClock { seconds } => {
+                #[expect(clippy::cast_possible_truncation, reason = "a shift in microseconds")]
+                self.clock.shift((seconds * 1e6) as i64);
+            }
+            Action::SetZone { zone } => {
+                self.clock.zone = zone.parse::<Tz>().map_err(|_| ActionError::NoZone(zone))?;
+                self.rewrite();
+            }
+            Action::Latency { millis } => self.latency = Duration::from_millis(millis),
+            Action::Cost { method, cost } => {
+                self.costs.insert(method.to_lowercase(), cost);
+            }
+            Action::Operating { limit } => {
+                self.options.operating = limit;
+                self.operating.clear();
+            }
+            Action::Bucket { limit } => {
+                self.options.bucket = limit;
+                self.buckets.clear();
+            }
+            Action::Fault { fault } => self.faults.queue.push(fault),
+            Action::ClearFaults => {
+                self.faults.queue.clear();
+                self.faults.poison.clear();
+            }
+            Action::Poison { poison } => self.faults.poison.push(poison),
+            Action::Writing { plain_utf8 } if self.options.plain_utf8 != plain_utf8 => {
+                self.options.plain_utf8 = plain_utf8;
+                self.stats.spring(40);
+                self.rewrite();
+            }
+            Action::Reshuffle => {
+                self.shuffle += 1;
+                self.rewrite();
+            }
+            Action::TotalAbsent { absent } => self.options.total_absent = absent,
+            Action::Settle => {
+                for pending in &mut self.pending {
+                    pending.due = 0.0;
+                }
+                self.settle();
+            }
+            _ => {}
+        }
+        // An offset that jumps shows in the very next answer.
+        self.settle();
+        Ok(())
+    }
+
+    fn time(&self, text: &str) -> Result<i64, ActionError> {
+        if let Ok(instant) = DateTime::parse_from_rfc3339(text) {
+            return Ok(instant.timestamp());
+        }
+        let text_with_t = text.replace(' ', "T");
+        let local = text_with_t
+            .parse::<NaiveDateTime>()
+            .map_err(|_| ActionError::NoTime(text.to_owned()))?;
+        Ok(local_to_unix(self.clock.zone, local.and_utc().timestamp()))
+    }
+
+    fn change_fields(&mut self, action: Action) -> Result<Outcome, ActionError> {
+        match action {
+            Action::AddUserField { entity, code, kind, multiple } => {
+                let fields = &self.user_fields[entity.index()];
+                if !code.starts_with("UF_") || fields.iter().any(|field| field.code == code) {
+                    return Err(ActionError::NoField(code));
+                }
+                let id = self.next_user_field[entity.index()];
+                self.next_user_field[entity.index()] += 1;
+                self.user_fields[entity.index()].push(UserField {
+                    id,
+                    label: code.clone(),
+                    code,
+                    kind,
+                    multiple,
+                    options: initial_options(kind, id),
+                });
+            }
+            Action::RenameUserField { entity, code, label } => {
+                self.user_field(entity, code)?.label = label;
+            }
+            Action::RetypeUserField { entity, code, kind } => {
+                let field = self.user_field(entity, code)?;
+                field.kind = kind;
+                field.options = initial_options(kind, field.id);
+            }
+            Action::RemoveUserField { entity, code } => {
+                self.user_field(entity, code.clone())?;
+                self.user_fields[entity.index()].retain(|field| field.code != code);
+            }
+            Action::SetOption { entity, code, option, text } => {
+                let options = &mut self.user_field(entity, code)?.options;
+                options.retain(|(id, _)| *id != option);
+                options.extend(text.map(|text| (option, text)));
+                options.sort_by_key(|(id, _)| *id);
+            }
+            _ => {}
+        }
+        self.stats.spring(30);
+        self.rewrite();
+        Ok(Outcome::default())
+    }
+
+    fn user_field(&mut self, entity: Entity, code: String) -> Result<&mut UserField, ActionError> {
+        self.user_fields[entity.index()]
+            .iter_mut()
+            .find(|field| field.code == code)
+            .ok_or(ActionError::NoField(code))
+    }
+}

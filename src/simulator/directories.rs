@@ -1,0 +1,227 @@
+//! Everything that is not a record: fields, directories, users, the portal itself.
+
+use super::clock::instant_text;
+use super::content::{CONTACT_TYPES, HONORIFICS, KNOWN_USERS, SOURCES, STAGES};
+use super::fields::{Entity, catalogue, user_field_list};
+use super::php::{Array, Php};
+use super::portal::{Answer, Failure, Portal, parameter};
+
+/// Methods that exist, with the scope that each needs.
+const METHODS: [(&str, &str); 17] = [
+    ("crm.contact.list", "crm"),
+    ("crm.contact.get", "crm"),
+    ("crm.contact.fields", "crm"),
+    ("crm.contact.userfield.list", "crm"),
+    ("crm.lead.list", "crm"),
+    ("crm.lead.get", "crm"),
+    ("crm.lead.fields", "crm"),
+    ("crm.lead.userfield.list", "crm"),
+    ("crm.status.list", "crm"),
+    ("crm.settings.mode.get", "crm"),
+    ("user.get", "user"),
+    ("batch", ""),
+    ("profile", ""),
+    ("server.time", ""),
+    ("app.info", ""),
+    ("scope", ""),
+    ("methods", ""),
+];
+
+/// The scope that a method needs, empty for none; `None` for an unknown method.
+pub(super) fn scope_of(method: &str) -> Option<&'static str> {
+    METHODS.iter().find(|(name, _)| *name == method).map(|(_, scope)| *scope)
+}
+
+const PAGE: usize = 50;
+
+impl Portal {
+    pub(super) fn directory(&mut self, method: &str, params: &Array) -> Result<Answer, Failure> {
+        let result = match method {
+            "crm.contact.fields" => self.catalogue(Entity::Contacts),
+            "crm.lead.fields" => self.catalogue(Entity::Leads),
+            "crm.contact.userfield.list" => {
+                return Ok(self.user_fields(Entity::Contacts, params));
+            }
+            "crm.lead.userfield.list" => return Ok(self.user_fields(Entity::Leads, params)),
+            "crm.status.list" => return Ok(self.page(&statuses(filter_of(params)), params)),
+            "crm.settings.mode.get" => Php::Int(1),
+            "user.get" => return Ok(self.page(&users(filter_of(params)), params)),
+            "profile" => self.profile(),
+            "server.time" => instant_text(self.clock.zone, self.clock.now()).into(),
+            "app.info" => Array::default()
+                .with("SCOPE", self.scopes())
+                .with("LICENSE", self.options.license.as_str())
+                .into(),
+            "scope" => self.scopes().into(),
+            "methods" => {
+                let names: Array = METHODS.iter().map(|(name, _)| Php::from(*name)).collect();
+                names.into()
+            }
+            _ => return Err(method_not_found()),
+        };
+        Ok(self.answer(&result))
+    }
+
+    fn answer(&self, result: &Php) -> Answer {
+        let mut answer = Answer::default();
+        result.write(&mut answer.body, self.writing());
+        answer
+    }
+
+    fn catalogue(&self, entity: Entity) -> Php {
+        catalogue(entity, &self.user_fields[entity.index()])
+    }
+
+    fn user_fields(&self, entity: Entity, params: &Array) -> Answer {
+        let none = Array::default();
+        let filter = filter_of(params).unwrap_or(&none);
+        let rows = user_field_list(entity, &self.user_fields[entity.index()], filter);
+        let total = i64::try_from(rows.len()).ok();
+        let mut answer = self.answer(&rows.into());
+        answer.total = total;
+        answer
+    }
+
+    fn scopes(&self) -> Array {
+        let scopes = self.options.scopes.iter();
+        scopes.map(|scope| Php::from(scope.as_str())).collect()
+    }
+
+    fn profile(&self) -> Php {
+        Array::default()
+            .with("ID", self.options.user.to_string())
+            .with("ADMIN", self.options.admin)
+            .with("NAME", "Мария")
+            .with("LAST_NAME", "Администраторова")
+            .with("PERSONAL_GENDER", "F")
+            .with("TIME_ZONE", self.clock.zone.name())
+            .with("TIME_ZONE_OFFSET", self.clock.offset())
+            .into()
+    }
+
+    fn page(&mut self, rows: &Array, params: &Array) -> Answer {
+        let start = params.get("start").map_or(0, Php::to_int);
+        let total = rows.len();
+        let mut offset = usize::try_from(start).map_or(0, |start| start / PAGE * PAGE);
+        if offset >= total {
+            offset = 0;
+        }
+        let page: Array = rows.values().skip(offset).take(PAGE).cloned().collect();
+        let mut answer = self.answer(&page.into());
+        if start < 0 {
+            answer.total = (!self.options.total_absent).then_some(0);
+        } else {
+            self.stats.counts += 1;
+            answer.total = i64::try_from(total).ok();
+            let next = offset + PAGE;
+            answer.next = (next < total).then(|| i64::try_from(next).unwrap_or(0));
+        }
+        answer
+    }
+}
+
+pub(super) fn method_not_found() -> Failure {
+    Failure::new(404, "ERROR_METHOD_NOT_FOUND", "Method not found!")
+}
+
+fn filter_of(params: &Array) -> Option<&Array> {
+    parameter(params, "filter").and_then(Php::as_array)
+}
+
+fn status(rows: &mut Array, entity: &str, code: &str, name: &str, semantic: &str) {
+    let id = rows.len() + 1;
+    let semantics: Php = match semantic {
+        "S" | "F" => semantic.into(),
+        _ => Php::Null,
+    };
+    let extra = Array::default().with("SEMANTICS", "process").with("COLOR", "#39A8EF");
+    let row = Array::default()
+        .with("ID", id.to_string())
+        .with("ENTITY_ID", entity)
+        .with("STATUS_ID", code)
+        .with("NAME", name)
+        .with("NAME_INIT", "")
+        .with("SORT", (id * 10).to_string())
+        .with("SYSTEM", "N")
+        .with("CATEGORY_ID", Php::Null)
+        .with("COLOR", "")
+        .with("SEMANTICS", semantics)
+        .with("EXTRA", extra);
+    rows.push(row.into());
+}
+
+fn statuses(filter: Option<&Array>) -> Array {
+    let mut rows = Array::default();
+    for (code, semantic, name) in STAGES {
+        status(&mut rows, "STATUS", code, name, semantic);
+    }
+    for code in SOURCES {
+        status(&mut rows, "SOURCE", code, &format!("Источник {code}"), "");
+    }
+    for code in CONTACT_TYPES {
+        status(&mut rows, "CONTACT_TYPE", code, &format!("Тип {code}"), "");
+    }
+    for code in HONORIFICS {
+        status(&mut rows, "HONORIFIC", code, "г-н / г-жа", "");
+    }
+    // More than a page, so that a reader has to follow `next`.
+    for number in 1..=45 {
+        let code = format!("INDUSTRY_{number}");
+        status(&mut rows, "INDUSTRY", &code, &format!("Отрасль {number}"), "");
+    }
+    matching(rows, filter)
+}
+
+fn users(filter: Option<&Array>) -> Array {
+    let mut rows = Array::default();
+    // The last ones are colleagues whom no record names, so that there are two pages.
+    for id in (1..=KNOWN_USERS).chain(1_000..1_020) {
+        let departments: Array = std::iter::once(Php::Int(1 + id % 3)).collect();
+        let row = Array::default()
+            .with("ID", id.to_string())
+            .with("ACTIVE", id % 7 != 0)
+            .with("NAME", format!("Имя{id}"))
+            .with("LAST_NAME", format!("Фамилия{id}"))
+            .with("SECOND_NAME", "")
+            .with("EMAIL", format!("user{id}@example.org"))
+            .with("LAST_LOGIN", "")
+            .with("DATE_REGISTER", "2019-04-01T03:00:00+03:00")
+            .with("TIMESTAMP_X", Array::default())
+            .with("WORK_POSITION", "менеджер")
+            .with("UF_DEPARTMENT", departments)
+            .with("USER_TYPE", "employee");
+        rows.push(row.into());
+    }
+    matching(rows, filter)
+}
+
+/// Rows whose columns equal the filter's values; unknown columns are dropped.
+fn matching(rows: Array, filter: Option<&Array>) -> Array {
+    let Some(filter) = filter else { return rows };
+    let admits = |row: &Php| {
+        let Some(row) = row.as_array() else {
+            return false;
+        };
+        filter.iter().all(|(key, value)| {
+            let key = key.text().to_uppercase();
+            let Some(own) = row.get(&key) else {
+                return true;
+            };
+            let own = match own {
+                Php::Bool(value) => i64::from(*value).to_string(),
+                other => other.to_text().unwrap_or_default(),
+            };
+            let wanted = |value: &Php| match value.to_text().as_deref() {
+                Some("true" | "Y") => own == "1" || own == "Y",
+                Some("false" | "N") => own == "0" || own == "N",
+                Some(text) => own == text,
+                None => false,
+            };
+            match value {
+                Php::Array(values) => values.values().any(wanted),
+                other => wanted(other),
+            }
+        })
+    };
+    rows.values().filter(|row| admits(row)).cloned().collect()
+}

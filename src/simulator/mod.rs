@@ -1,0 +1,200 @@
+//! A portal on loopback that behaves as the vendor's does, so that one can try
+//! things out and test without a live portal.
+//!
+//! # What it promises
+//! - The classic CRM methods of contacts and leads (`list`, `get`, `fields`,
+//!   `userfield.list`), `batch`, the directories and the portal's own facts, over
+//!   `/rest/{user}/{secret}/{method}`, with the kernel's quirks: PHP's parameters
+//!   and empty maps, silently dropped filters, dates that become IS NULL, pages
+//!   that wrap, references that fall back, local times without an offset.
+//! - Both limits (requests and operating time), rights, scopes, revocation, and
+//!   faults on demand, from an error code to a connection that breaks off.
+//! - Data that are deterministic from a seed and nasty on purpose. A portal of a
+//!   million records starts at once: records are made when they are asked for.
+//! - [`Simulator::stats`] counts every trap for careless clients that was really
+//!   sprung; [`Simulator::truth`] tells what a right mirror must hold.
+//!
+//! It stands alone: field lists and encoders are its own, so that a mistake in the
+//! mirror's declarations is not hidden by a simulator that shares it.
+//!
+//! # Layout
+//! `php`, `clock`: values and time as the portal knows them. `fields`, `content`,
+//! `dataset`, `records`: what is stored. `query`, `lists`, `rows`, `directories`, `batch`:
+//! how calls are answered. `limits`, `faults`, `wire`: how they are not.
+//! `actions`, `writes`, `control`: how the portal is driven. `truth`, `stats`:
+//! what it tells about itself.
+
+mod actions;
+mod batch;
+mod clock;
+mod content;
+mod control;
+mod dataset;
+mod directories;
+mod faults;
+mod fields;
+mod limits;
+mod lists;
+mod options;
+mod php;
+mod portal;
+mod query;
+mod records;
+mod rows;
+mod server;
+mod stats;
+mod truth;
+mod wire;
+mod writes;
+
+#[cfg(test)]
+mod tests;
+
+use std::net::{SocketAddr, TcpListener};
+use std::thread::JoinHandle;
+
+use thiserror::Error;
+use tokio_util::sync::CancellationToken;
+
+pub use actions::{Action, ActionError, Outcome};
+pub use faults::{Fault, FaultKind, Poison};
+pub use fields::{Entity, UserFieldType};
+pub use limits::{Booking, BucketLimit, OperatingLimit};
+pub use options::Options;
+pub use portal::{Cost, Rights};
+pub use stats::{Stats, TRAPS};
+pub use truth::{TrueMulti, TrueRecord};
+
+use clock::Ticks;
+use portal::Portal;
+use server::Shared;
+use wire::FaultyListener;
+
+/// A running portal. It ends when this is dropped.
+///
+/// It serves on a thread of its own, one core, so that neither a paused clock
+/// nor a busy runtime of the caller touches it.
+#[derive(Debug)]
+pub struct Simulator {
+    address: SocketAddr,
+    webhook_path: String,
+    shared: Shared,
+    stop: CancellationToken,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Why a simulator did not start.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The address is taken or not ours.
+    #[error("cannot listen on {0}; choose another port, or 0 for a free one")]
+    Listen(SocketAddr, #[source] std::io::Error),
+    /// The server's thread or runtime was not to be had.
+    #[error("cannot start the simulator's thread")]
+    Thread(#[source] std::io::Error),
+}
+
+impl Simulator {
+    /// Starts a portal.
+    pub fn start(options: Options) -> Result<Self, StartError> {
+        let wanted = SocketAddr::new(options.host, options.port);
+        let listen = |error| StartError::Listen(wanted, error);
+        let listener = TcpListener::bind(wanted).map_err(listen)?;
+        listener.set_nonblocking(true).map_err(listen)?;
+        let address = listener.local_addr().map_err(listen)?;
+        let webhook_path = format!("/rest/{}/{}", options.user, options.secret);
+        let mut portal = Portal::new(options, Ticks::real());
+        portal.download = format!("http://{address}{webhook_path}");
+        let shared = Shared::new(portal);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(StartError::Thread)?;
+        let stop = CancellationToken::new();
+        let served = shared.clone();
+        let stopped = stop.clone();
+        let thread = std::thread::Builder::new()
+            .name("simulator".to_owned())
+            .spawn(move || {
+                runtime.block_on(async move {
+                    let Ok(listener) = tokio::net::TcpListener::from_std(listener) else {
+                        return;
+                    };
+                    let serve = server::serve(FaultyListener(listener), served);
+                    stopped.run_until_cancelled(serve).await;
+                });
+            })
+            .map_err(StartError::Thread)?;
+        Ok(Self { address, webhook_path, shared, stop, thread: Some(thread) })
+    }
+
+    /// `http://127.0.0.1:port`
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// The webhook's address, with its secret and a final slash.
+    #[must_use]
+    pub fn webhook_url(&self) -> String {
+        format!("{}{}/", self.url(), self.webhook_path)
+    }
+
+    /// The address that drives the portal over HTTP.
+    #[must_use]
+    pub fn control_url(&self) -> String {
+        format!("{}/control", self.url())
+    }
+
+    /// Does something to the portal.
+    pub fn apply(&self, action: Action) -> Result<Outcome, ActionError> {
+        self.shared.lock().apply(action)
+    }
+
+    /// Queues a fault.
+    pub fn fault(&self, fault: Fault) {
+        self.shared.lock().faults.queue.push(fault);
+    }
+
+    /// The counters.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.shared.lock().stats.clone()
+    }
+
+    /// Starts counting anew.
+    pub fn reset_stats(&self) {
+        self.shared.lock().stats = Stats::default();
+    }
+
+    /// What a right mirror holds of an entity at this moment, by ascending id.
+    #[must_use]
+    pub fn truth(&self, entity: Entity) -> Vec<TrueRecord> {
+        self.shared.lock().truth(entity)
+    }
+
+    /// How many writes are committed but not yet visible.
+    #[must_use]
+    pub fn pending(&self) -> usize {
+        let mut portal = self.shared.lock();
+        portal.settle();
+        portal.pending.len()
+    }
+
+    /// The portal's clock, in Unix seconds.
+    #[must_use]
+    pub fn now(&self) -> i64 {
+        self.shared.lock().clock.now()
+    }
+}
+
+impl Drop for Simulator {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        if let Some(thread) = self.thread.take() {
+            // A panic there has been reported where it happened.
+            let _ = thread.join();
+        }
+    }
+}

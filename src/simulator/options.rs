@@ -1,0 +1,104 @@
+//! What a simulator starts with.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
+
+use super::clock::offset_at;
+use super::limits::{BucketLimit, OperatingLimit};
+use super::portal::Cost;
+
+/// What a simulator starts with. Everything but the data can be switched later.
+#[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent switches")]
+pub struct Options {
+    /// Address to listen on.
+    pub host: IpAddr,
+    /// Port to listen on; 0 takes a free one.
+    pub port: u16,
+    /// Contacts that the list shows; a few of another category come on top.
+    pub contacts: u64,
+    /// Leads.
+    pub leads: u64,
+    /// The data are the same for the same seed.
+    pub seed: u64,
+    /// Percent of ids that are missing.
+    pub gaps: u64,
+    /// One record in so many has a malformed value; 0 for none.
+    pub malformed: u64,
+    /// The portal's zone.
+    pub zone: Tz,
+    /// The portal's time at the start; real time if absent.
+    pub clock: Option<DateTime<Utc>>,
+    /// The webhook's user.
+    pub user: i64,
+    /// The webhook's secret.
+    pub secret: String,
+    /// The webhook's scopes.
+    pub scopes: Vec<String>,
+    /// Whether the webhook's user is an administrator.
+    pub admin: bool,
+    /// The portal's licence, as `app.info` tells it.
+    pub license: String,
+    /// The request limit; `None` for none, as on a self-hosted portal.
+    pub bucket: Option<BucketLimit>,
+    /// The operating limit; `None` for none.
+    pub operating: Option<OperatingLimit>,
+    /// Cost of commands per method, `*` for all others.
+    pub costs: BTreeMap<String, Cost>,
+    /// Time before each request is looked at.
+    pub latency: Duration,
+    /// Plain UTF-8 instead of escaped answers.
+    pub plain_utf8: bool,
+    /// No `total` instead of 0 with `start=-1`.
+    pub total_absent: bool,
+    /// `result_error` as a list without the commands' keys.
+    pub unkeyed_errors: bool,
+    /// PHP's `max_input_vars`.
+    pub max_input_vars: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let scopes = ["crm", "user", "department", "mail"];
+        Self {
+            host: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            port: 0,
+            contacts: 1_000,
+            leads: 300,
+            seed: 1,
+            gaps: 30,
+            malformed: 150,
+            zone: Tz::Europe__Moscow,
+            clock: None,
+            user: 1,
+            secret: "s1mul4tedsecret0".to_owned(),
+            scopes: scopes.map(str::to_owned).to_vec(),
+            admin: true,
+            license: "ru_std".to_owned(),
+            bucket: Some(BucketLimit::default()),
+            operating: Some(OperatingLimit::default()),
+            costs: BTreeMap::new(),
+            latency: Duration::ZERO,
+            plain_utf8: false,
+            total_absent: false,
+            unkeyed_errors: false,
+            max_input_vars: 10_000,
+        }
+    }
+}
+
+impl Options {
+    /// The latest modification of the initial data, in wall-clock seconds: a
+    /// fixed day, so that the data depend on the seed only, unless the portal's
+    /// clock starts before it.
+    pub(super) fn newest(&self, now: i64) -> i64 {
+        /// 2025-06-01T00:00:00Z
+        const FIXED: i64 = 1_748_736_000;
+        let unix = if now > FIXED + 86_400 { FIXED } else { now - 86_400 };
+        unix + offset_at(self.zone, unix)
+    }
+}

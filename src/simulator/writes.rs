@@ -1,0 +1,343 @@
+//! Writes to records: what people and other programs do to a CRM.
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::actions::{Action, ActionError, Outcome};
+use super::content::alter;
+use super::dataset::salt;
+use super::fields::{Content, Entity, MULTI};
+use super::php::Php;
+use super::portal::{Pending, Portal};
+use super::records::{Body, Custom, Facts, Multi, Plain, Record};
+
+const DAY: i64 = 86_400;
+
+impl Portal {
+    pub(super) fn write(&mut self, action: Action) -> Result<Outcome, ActionError> {
+        let mut outcome = Outcome::default();
+        let now = self.clock.now_local();
+        match action {
+            Action::Change { entity, ids, count, visible_after } => {
+                outcome.ids = self.chosen(entity, ids, count)?;
+                for id in &outcome.ids {
+                    self.change(entity, *id, now, visible_after)?;
+                }
+            }
+            Action::Delete { entity, ids, count } => {
+                outcome.gone = self.chosen(entity, ids, count)?;
+                for id in &outcome.gone {
+                    self.delete(entity, *id)?;
+                    self.stats.spring(16);
+                }
+            }
+            Action::Merge { entity, ids, count } => {
+                let mut ids = self.chosen(entity, ids, count)?;
+                outcome.gone = ids.split_off(ids.len().min(1));
+                outcome.ids = ids;
+                for id in &outcome.gone {
+                    self.delete(entity, *id)?;
+                }
+                for id in &outcome.ids {
+                    self.change(entity, *id, now, 0.0)?;
+                }
+                self.stats.spring(17);
+            }
+            Action::Restore { entity, ids, count, visible_after } => {
+                for id in self.deleted(entity, ids, count) {
+                    let new = self.restore(entity, id, visible_after)?;
+                    outcome.ids.push(new);
+                    self.stats.spring(14);
+                }
+            }
+            Action::Touch { entity, id, field, value, keep_date } => {
+                self.touch(entity, id, &field, &value, keep_date)?;
+                outcome.ids.push(id);
+            }
+            Action::SetMulti { entity, id, field, values } => {
+                self.set_multi(entity, id, &field, values)?;
+                outcome.ids.push(id);
+            }
+            Action::Activity { entity, id, bumps } => {
+                self.edit(entity, id, !bumps, |facts| {
+                    let fields = entity.fields().iter();
+                    for (field, value) in fields.zip(&mut facts.plain) {
+                        if field.content == Content::Active {
+                            *value = Plain::Local(now);
+                        }
+                    }
+                })?;
+                outcome.ids.push(id);
+            }
+            other => outcome.ids = self.write_new(&other, now),
+        }
+        Ok(outcome)
+    }
+
+    fn write_new(&mut self, action: &Action, now: i64) -> Vec<i64> {
+        let (entity, count, modified, visible_after) = match action {
+            Action::Create { entity, count, visible_after } => {
+                (*entity, *count, now, *visible_after)
+            }
+            Action::Import { entity, count, days, visible_after } => {
+                let count = *count;
+                self.stats.spring_times(15, usize::try_from(count).unwrap_or(0));
+                (*entity, count, now - i64::from(*days) * DAY, *visible_after)
+            }
+            _ => return Vec::new(),
+        };
+        let created = if modified < now { modified - DAY } else { now };
+        (0..count).map(|_| self.add(entity, created, modified, visible_after)).collect()
+    }
+
+    /// Puts a record where lists see it, at once or later.
+    fn store(&mut self, entity: Entity, record: Record, visible_after: f64) {
+        self.stats.writes += 1;
+        let until = self.served_until[entity.index()];
+        if record.modified >= self.clock.now_local() - 1 && record.modified <= until {
+            self.stats.spring(10);
+        }
+        if visible_after > 0.0 {
+            self.pending.push(Pending { due: self.clock.mono() + visible_after, entity, record });
+        } else {
+            self.tables[entity.index()].put(record);
+        }
+    }
+
+    fn add(&mut self, entity: Entity, created: i64, modified: i64, visible_after: f64) -> i64 {
+        let id = self.tables[entity.index()].allocate();
+        let record = Record {
+            id,
+            category: 0,
+            created,
+            modified,
+            body: Body::Generated { origin: id, edit: 0 },
+            had: 0,
+            row: None,
+        };
+        self.store(entity, record, visible_after);
+        id
+    }
+
+    /// A live record out of its table; a late write of it is committed first,
+    /// as the second writer of a row waits for the first.
+    fn take(&mut self, entity: Entity, id: i64) -> Result<Record, ActionError> {
+        let late = |pending: &Pending| pending.entity == entity && pending.record.id == id;
+        while let Some(at) = self.pending.iter().position(late) {
+            let pending = self.pending.remove(at);
+            self.tables[entity.index()].put(pending.record);
+        }
+        self.tables[entity.index()].take(id).ok_or(ActionError::NoRecord(id))
+    }
+
+    /// Sets the time of modification and remembers what the record had.
+    fn stamp(&mut self, entity: Entity, record: &mut Record, now: i64) {
+        let escaped = self.upper_bounds[entity.index()]
+            .iter()
+            .any(|bound| record.modified <= *bound && now > *bound);
+        if escaped {
+            self.stats.spring(33);
+        }
+        record.modified = now;
+        record.row = None;
+        record.had = self.generator.had(entity, record);
+    }
+
+    fn change(
+        &mut self,
+        entity: Entity,
+        id: i64,
+        now: i64,
+        visible_after: f64,
+    ) -> Result<(), ActionError> {
+        let mut record = self.take(entity, id)?;
+        let old = record.clone();
+        self.stamp(entity, &mut record, now);
+        match &mut record.body {
+            Body::Generated { edit, .. } => *edit += 1,
+            Body::Own(facts) => {
+                let edit = u32::try_from(self.rng.below(1 << 20)).unwrap_or(1);
+                let facts = Arc::make_mut(facts);
+                alter(facts, entity, salt(edit.into(), entity, id), id, edit);
+            }
+        }
+        if visible_after > 0.0 {
+            self.tables[entity.index()].put(old);
+        }
+        self.store(entity, record, visible_after);
+        Ok(())
+    }
+
+    fn delete(&mut self, entity: Entity, id: i64) -> Result<(), ActionError> {
+        let record = self.take(entity, id)?;
+        self.stats.writes += 1;
+        self.tables[entity.index()].bin.insert(id, record);
+        Ok(())
+    }
+
+    fn restore(&mut self, entity: Entity, id: i64, visible_after: f64) -> Result<i64, ActionError> {
+        let table = &mut self.tables[entity.index()];
+        let mut record = table.bin.remove(&id).ok_or(ActionError::NotDeleted(id))?;
+        record.id = table.allocate();
+        record.row = None;
+        let new = record.id;
+        self.store(entity, record, visible_after);
+        Ok(new)
+    }
+
+    fn edit(
+        &mut self,
+        entity: Entity,
+        id: i64,
+        keep_date: bool,
+        change: impl FnOnce(&mut Facts),
+    ) -> Result<(), ActionError> {
+        let mut record = self.take(entity, id)?;
+        let mut facts = self.facts(entity, &record);
+        let date = record.modified;
+        let now = self.clock.now_local();
+        self.stamp(entity, &mut record, now);
+        if keep_date {
+            record.modified = date;
+        }
+        change(&mut facts);
+        record.body = Body::Own(Arc::new(facts));
+        self.store(entity, record, 0.0);
+        Ok(())
+    }
+
+    fn touch(
+        &mut self,
+        entity: Entity,
+        id: i64,
+        name: &str,
+        value: &Value,
+        keep_date: bool,
+    ) -> Result<(), ActionError> {
+        let missing = || ActionError::NoField(name.to_owned());
+        let value: Php = serde_json::from_str(&value.to_string()).map_err(|_| missing())?;
+        let plain = entity.fields().iter().position(|field| {
+            field.name == name && !matches!(field.content, Content::Id | Content::Unlisted)
+        });
+        let custom = self.user_fields[entity.index()]
+            .iter()
+            .find(|field| field.code == name)
+            .and_then(|field| usize::try_from(field.id).ok());
+        self.tables[entity.index()].get(id).ok_or(ActionError::NoRecord(id))?;
+        match (plain, custom) {
+            (Some(at), _) => self.edit(entity, id, keep_date, |facts| {
+                facts.plain[at] = Plain::Raw(value);
+            }),
+            (None, Some(number)) => self.edit(entity, id, keep_date, |facts| {
+                let length = facts.custom.len().max(number);
+                facts.custom.resize(length, Custom::Empty);
+                facts.custom[number - 1] = Custom::Json(value);
+            }),
+            (None, None) => Err(missing()),
+        }
+    }
+
+    fn set_multi(
+        &mut self,
+        entity: Entity,
+        id: i64,
+        field: &str,
+        values: Vec<(String, String)>,
+    ) -> Result<(), ActionError> {
+        let kind = MULTI
+            .iter()
+            .position(|name| *name == field)
+            .ok_or_else(|| ActionError::NoField(field.to_owned()))?;
+        let first_new = self.next_value_id;
+        self.next_value_id += i64::try_from(values.len()).unwrap_or(0);
+        self.edit(entity, id, false, |facts| {
+            let mut before = std::mem::take(&mut facts.multi[kind]);
+            for ((value, value_type), new) in values.into_iter().zip(first_new..) {
+                let same = before.iter().position(|multi| multi.value == value);
+                let id = same.map_or(new, |at| before.remove(at).id);
+                facts.multi[kind].push(Multi {
+                    id,
+                    value: Cow::Owned(value),
+                    value_type: Cow::Owned(value_type),
+                });
+            }
+        })
+    }
+
+    /// The given records, or random listed ones without a late write.
+    fn chosen(
+        &mut self,
+        entity: Entity,
+        ids: Vec<i64>,
+        count: u64,
+    ) -> Result<Vec<i64>, ActionError> {
+        let table = &self.tables[entity.index()];
+        if !ids.is_empty() {
+            for id in &ids {
+                let late = |pending: &Pending| pending.entity == entity && pending.record.id == *id;
+                if table.get(*id).is_none() && !self.pending.iter().any(late) {
+                    return Err(ActionError::NoRecord(*id));
+                }
+            }
+            return Ok(ids);
+        }
+        let late: BTreeSet<i64> = self
+            .pending
+            .iter()
+            .filter(|pending| pending.entity == entity)
+            .map(|pending| pending.record.id)
+            .collect();
+        let count = usize::try_from(count).unwrap_or(usize::MAX);
+        let mut chosen = Vec::new();
+        if count > table.listed() / 20 {
+            let mut all: Vec<i64> = table
+                .iter()
+                .filter(|record| record.category == 0 && !late.contains(&record.id))
+                .map(|record| record.id)
+                .collect();
+            while chosen.len() < count && !all.is_empty() {
+                let at = self.rng.below(u64::try_from(all.len()).unwrap_or(1));
+                chosen.push(all.swap_remove(usize::try_from(at).unwrap_or(0)));
+            }
+            return Ok(chosen);
+        }
+        let mut seen = late;
+        let last = table.last_id().unwrap_or(0);
+        let last_small = table.range(..1 << 31).next_back().map_or(0, |r| r.id);
+        let first_big = table.range(1 << 31..).next().map_or(0, |r| r.id);
+        while chosen.len() < count {
+            // Ids beyond 2^31 are few but not to be forgotten.
+            let from = if first_big > 0 && self.rng.once_in(10) {
+                self.rng.between(first_big, last)
+            } else {
+                self.rng.between(1, last_small.max(1))
+            };
+            let mut after = table.range(from..).chain(table.range(..from));
+            let next = after.find(|r| r.category == 0 && !seen.contains(&r.id));
+            let Some(record) = next else { break };
+            seen.insert(record.id);
+            chosen.push(record.id);
+        }
+        Ok(chosen)
+    }
+
+    fn deleted(&mut self, entity: Entity, ids: Vec<i64>, count: u64) -> Vec<i64> {
+        if !ids.is_empty() {
+            return ids;
+        }
+        let bin = &self.tables[entity.index()].bin;
+        let mut all: Vec<i64> = bin.keys().copied().collect();
+        let mut chosen = Vec::new();
+        for _ in 0..count {
+            if all.is_empty() {
+                break;
+            }
+            let at = self.rng.below(u64::try_from(all.len()).unwrap_or(1));
+            chosen.push(all.swap_remove(usize::try_from(at).unwrap_or(0)));
+        }
+        chosen
+    }
+}
