@@ -8,13 +8,17 @@
 //! - [`portal`]: how the portal is read; one client, one limiter, one error table. No SQL.
 //! - [`store`]: where it goes; one transaction per batch, checkpoints, lease. No HTTP.
 //! - [`retry`]: delays and dispositions; what a failure asks for.
+//! - [`settings`], [`telemetry`], [`lifecycle`]: the process around it.
 //! - [`local_postgres`]: a private PostgreSQL server in a directory.
 //! - [`simulator`]: a portal on loopback, faults included.
 
 pub mod entity;
+pub mod lifecycle;
 pub mod local_postgres;
 pub mod portal;
 pub mod retry;
+pub mod settings;
 #[cfg(feature = "simulator")]
 pub mod simulator;
 pub mod store;
+pub mod telemetry;

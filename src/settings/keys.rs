@@ -1,0 +1,104 @@
+//! Every key there is, and the search for the one that was meant.
+
+use config::{Map, Value, ValueKind};
+
+use super::error::{Place, SettingsError};
+
+/// Every key, by section, as `config.example.toml` lists them.
+pub(super) const KEYS: [&str; 24] = [
+    "portal.webhook_url",
+    "portal.webhook_url_file",
+    "portal.timeout",
+    "portal.max_body",
+    "portal.ca_file",
+    "portal.limits.plan",
+    "portal.limits.requests_per_second",
+    "portal.limits.burst",
+    "portal.limits.operating_seconds",
+    "portal.limits.operating_window",
+    "database.url",
+    "database.url_file",
+    "database.local_dir",
+    "database.schema",
+    "database.max_connections",
+    "database.migrate",
+    "sync.interval",
+    "sync.overlap",
+    "entities.contacts.enabled",
+    "entities.contacts.interval",
+    "entities.leads.enabled",
+    "entities.leads.interval",
+    "log.format",
+    "log.level",
+];
+
+/// The least likeness at which a key is offered as the one that was meant.
+const LIKENESS: f64 = 0.7;
+
+/// Refuses keys that do not exist, and values where sections belong or the reverse.
+pub(super) fn check(
+    table: &Map<String, Value>,
+    place: &dyn Fn(&str) -> Place,
+) -> Result<(), SettingsError> {
+    check_below("", table, place)
+}
+
+fn check_below(
+    above: &str,
+    table: &Map<String, Value>,
+    place: &dyn Fn(&str) -> Place,
+) -> Result<(), SettingsError> {
+    // In order, so that of several mistakes always the same one is reported.
+    let mut names: Vec<_> = table.keys().collect();
+    names.sort();
+    for name in names {
+        let key = if above.is_empty() { name.clone() } else { format!("{above}.{name}") };
+        let is_section = KEYS.iter().any(|known| is_below(known, &key));
+        match (&table[name].kind, is_section) {
+            (ValueKind::Table(inner), true) => check_below(&key, inner, place)?,
+            (_, true) => {
+                return Err(SettingsError::Invalid {
+                    place: place(&key),
+                    problem: format!("is a section, not a value; write [{key}] above its keys"),
+                    key,
+                });
+            }
+            (_, false) if KEYS.contains(&key.as_str()) => {}
+            (_, false) => {
+                return Err(SettingsError::Unknown {
+                    place: place(&key),
+                    hint: nearest(&key).map_or_else(
+                        || "config.example.toml lists every setting".to_owned(),
+                        |known| format!("did you mean `{known}`?"),
+                    ),
+                    key,
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn is_below(key: &str, section: &str) -> bool {
+    key.strip_prefix(section).is_some_and(|rest| rest.starts_with('.'))
+}
+
+/// The key, or section, that was probably meant: by its whole name, or by its last part where
+/// that is right and only the section is wrong.
+pub(super) fn nearest(key: &str) -> Option<&'static str> {
+    let last = |key: &str| key.rsplit('.').next().map(str::to_owned);
+    let candidates = KEYS.iter().flat_map(|known| {
+        let sections = known.match_indices('.').map(|(end, _)| &known[..end]);
+        sections.chain([*known])
+    });
+    candidates
+        .map(|known| {
+            let whole = strsim::normalized_damerau_levenshtein(key, known);
+            let moved = if last(key) == last(known) { LIKENESS } else { 0.0 };
+            (whole.max(moved), known)
+        })
+        .filter(|(likeness, _)| *likeness >= LIKENESS)
+        // The first of equals, which is the one higher up in the example file.
+        .reduce(|best, other| if other.0 > best.0 { other } else { best })
+        .map(|(_, known)| known)
+}

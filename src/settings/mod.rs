@@ -1,0 +1,395 @@
+//! Layered settings: a TOML file, the environment above it, validated once at the start.
+//!
+//! # What it promises
+//! - What [`Settings::load`] returns makes sense: nothing is zero, negative, out of
+//!   range or contradictory, and a misspelt key is an error, never ignored.
+//! - Every error names the key, the file or variable it stands in, and how it should look.
+//! - Secrets are [`SecretString`]: they can be neither printed nor serialised, and no
+//!   error quotes a value or a line of the file.
+//!
+//! # Layers
+//! `--config PATH`, else `./config.toml`, else `/etc/b24mirror/config.toml`; then variables
+//! such as `B24MIRROR__PORTAL__TIMEOUT`. A file is not needed when the environment says
+//! enough. Secrets may stand in files of their own (`webhook_url_file`, `url_file`), and when
+//! nothing names them at all, in systemd's credentials `webhook_url` and `database_url`.
+
+mod error;
+mod keys;
+mod values;
+
+use std::{
+    collections::BTreeMap,
+    env,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use bytesize::ByteSize;
+use secrecy::{ExposeSecret, SecretString};
+use url::Url;
+
+pub use self::error::{Place, SettingsError};
+use self::values::Values;
+use crate::telemetry::{LogFormat, LogLevel};
+
+/// What the names of our environment variables begin with.
+const PREFIX: &str = "B24MIRROR__";
+
+/// Where settings are looked for when no path is given.
+const DEFAULT_FILES: [&str; 2] = ["config.toml", "/etc/b24mirror/config.toml"];
+
+/// Everything that can be set.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The file they were read from, if there was one.
+    pub file: Option<PathBuf>,
+    /// The portal and how to talk to it.
+    pub portal: PortalSettings,
+    /// The database.
+    pub database: DatabaseSettings,
+    /// When to look for changes.
+    pub sync: SyncSettings,
+    /// What to mirror.
+    pub entities: EntitiesSettings,
+    /// What is logged, and how.
+    pub log: LogSettings,
+}
+
+/// The section `[portal]`.
+#[derive(Debug, Clone)]
+pub struct PortalSettings {
+    /// The inbound webhook's address, as it was written. Not every command needs one.
+    pub webhook_url: Option<SecretString>,
+    /// For one HTTP request, its answer included.
+    pub timeout: Duration,
+    /// The longest answer that is read, in bytes.
+    pub max_body: usize,
+    /// A PEM file with further certificate authorities.
+    pub ca_file: Option<PathBuf>,
+    /// The portal's limits.
+    pub limits: LimitSettings,
+}
+
+/// The section `[portal.limits]`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LimitSettings {
+    /// The plan that the other values default to.
+    pub plan: Plan,
+    /// How many requests the portal forgets per second.
+    pub requests_per_second: f64,
+    /// How many requests it remembers before it refuses.
+    pub burst: u32,
+    /// Operating time granted to a method within the window; `None` where there is no limit.
+    pub operating_time: Option<Duration>,
+    /// The window for the operating time.
+    pub operating_window: Duration,
+}
+
+/// What kind of portal it is (vendor page `limits`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Plan {
+    /// Any cloud plan but Enterprise.
+    Standard,
+    /// The cloud's Enterprise plan.
+    Enterprise,
+    /// On the customer's own machines, where the administrator sets limits.
+    SelfHosted,
+}
+
+/// The section `[database]`.
+#[derive(Debug, Clone)]
+pub struct DatabaseSettings {
+    /// Where the mirror is kept. Not every command needs it.
+    pub source: Option<DatabaseSource>,
+    /// The schema for the mirror's tables; a plain lower-case name.
+    pub schema: String,
+    /// The most connections open at once.
+    pub max_connections: u32,
+    /// Whether `run` brings the schema up to date by itself.
+    pub migrate: bool,
+}
+
+/// Where the mirror is kept.
+#[derive(Debug, Clone)]
+pub enum DatabaseSource {
+    /// On a server of the user's.
+    Url(SecretString),
+    /// On a private server in this directory.
+    LocalDirectory(PathBuf),
+}
+
+/// The section `[sync]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SyncSettings {
+    /// Between the starts of two cycles.
+    pub interval: Duration,
+    /// How late the portal may show a change.
+    pub overlap: Duration,
+}
+
+/// The sections `[entities.…]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EntitiesSettings {
+    /// `[entities.contacts]`
+    pub contacts: EntitySettings,
+    /// `[entities.leads]`
+    pub leads: EntitySettings,
+}
+
+impl EntitiesSettings {
+    /// The settings of an entity, by its plural name.
+    #[must_use]
+    pub fn by_name(&self, name: &str) -> Option<EntitySettings> {
+        match name {
+            "contacts" => Some(self.contacts),
+            "leads" => Some(self.leads),
+            _ => None,
+        }
+    }
+}
+
+/// One section `[entities.…]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EntitySettings {
+    /// Whether it is mirrored.
+    pub enabled: bool,
+    /// Between the starts of two cycles.
+    pub interval: Duration,
+}
+
+/// The section `[log]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogSettings {
+    /// For people or for machines.
+    pub format: LogFormat,
+    /// How much.
+    pub level: LogLevel,
+}
+
+impl Settings {
+    /// Reads, merges and validates all layers.
+    pub fn load(path: Option<&Path>) -> Result<Self, SettingsError> {
+        let file = match path {
+            Some(path) => Some(path.to_owned()),
+            None => DEFAULT_FILES.iter().map(PathBuf::from).find(|path| path.exists()),
+        };
+        let credentials = env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+        Self::from_layers(file, environment()?, credentials)
+    }
+
+    /// The webhook, for commands that need it.
+    pub fn webhook_url(&self) -> Result<&SecretString, SettingsError> {
+        let missing = SettingsError::Missing { key: "portal.webhook_url" };
+        self.portal.webhook_url.as_ref().ok_or(missing)
+    }
+
+    /// The database, for commands that need it.
+    pub fn database_source(&self) -> Result<&DatabaseSource, SettingsError> {
+        self.database.source.as_ref().ok_or(SettingsError::Missing { key: "database.url" })
+    }
+
+    fn from_layers(
+        file: Option<PathBuf>,
+        environment: BTreeMap<String, String>,
+        credentials: Option<PathBuf>,
+    ) -> Result<Self, SettingsError> {
+        let values = Values::read(file.clone(), environment, credentials)?;
+        let sync = read_sync(&values)?;
+        Ok(Self {
+            file,
+            portal: read_portal(&values)?,
+            database: read_database(&values)?,
+            entities: read_entities(&values, sync.interval)?,
+            log: read_log(&values)?,
+            sync,
+        })
+    }
+}
+
+fn read_portal(values: &Values) -> Result<PortalSettings, SettingsError> {
+    let webhook_url = match values.one_of(&["portal.webhook_url", "portal.webhook_url_file"])? {
+        Some("portal.webhook_url") => Some(values.secret("portal.webhook_url")?),
+        Some(in_file) => Some(values.secret_in_file(in_file)?),
+        None => values.credential("webhook_url")?.map(|(secret, _)| secret),
+    };
+    let ca_file = values.path("portal.ca_file")?;
+    if let Some(path) = &ca_file {
+        std::fs::File::open(path).map_err(|source| SettingsError::Unreadable {
+            path: path.clone(),
+            key: Some("portal.ca_file"),
+            source,
+        })?;
+    }
+    Ok(PortalSettings {
+        webhook_url,
+        timeout: values.duration(
+            "portal.timeout",
+            Duration::from_millis(100)..=Duration::from_mins(10),
+            Duration::from_secs(75),
+        )?,
+        max_body: values.size(
+            "portal.max_body",
+            ByteSize::kib(1)..=ByteSize::gib(1),
+            ByteSize::mib(32),
+        )?,
+        ca_file,
+        limits: read_limits(values)?,
+    })
+}
+
+fn read_limits(values: &Values) -> Result<LimitSettings, SettingsError> {
+    let plans = [
+        ("standard", Plan::Standard),
+        ("enterprise", Plan::Enterprise),
+        ("self_hosted", Plan::SelfHosted),
+    ];
+    let plan = values.choice("portal.limits.plan", &plans, Plan::Standard)?;
+    // A portal on the customer's machines is granted what the biggest cloud plan grants.
+    let (requests_per_second, burst) = match plan {
+        Plan::Standard => (2.0, 50),
+        Plan::Enterprise | Plan::SelfHosted => (5.0, 250),
+    };
+    let operating_seconds = match plan {
+        Plan::Standard | Plan::Enterprise => Some(480.0),
+        Plan::SelfHosted => None,
+    };
+    let operating_window = values.duration(
+        "portal.limits.operating_window",
+        Duration::from_secs(1)..=Duration::from_hours(24),
+        Duration::from_mins(10),
+    )?;
+    Ok(LimitSettings {
+        plan,
+        requests_per_second: values
+            .number("portal.limits.requests_per_second", 0.01..=1_000.0)?
+            .unwrap_or(requests_per_second),
+        burst: values.whole("portal.limits.burst", 1..=100_000, burst)?,
+        operating_time: values
+            .number("portal.limits.operating_seconds", 0.1..=86_400.0)?
+            .or(operating_seconds)
+            .map(Duration::from_secs_f64),
+        operating_window,
+    })
+}
+
+fn read_database(values: &Values) -> Result<DatabaseSettings, SettingsError> {
+    let keys = ["database.url", "database.url_file", "database.local_dir"];
+    let (url, place) = match values.one_of(&keys)? {
+        Some(key @ "database.local_dir") => {
+            let directory = values.path(key)?.ok_or(SettingsError::Missing { key })?;
+            return database(values, Some(DatabaseSource::LocalDirectory(directory)));
+        }
+        Some(key @ "database.url") => (values.secret(key)?, values.place(key)),
+        Some(key) => (values.secret_in_file(key)?, values.place(key)),
+        None => match values.credential("database_url")? {
+            Some(found) => found,
+            None => return database(values, None),
+        },
+    };
+    let is_postgres = Url::parse(url.expose_secret())
+        .is_ok_and(|url| matches!(url.scheme(), "postgres" | "postgresql"));
+    if !is_postgres {
+        return Err(SettingsError::Invalid {
+            key: "database.url".to_owned(),
+            place,
+            problem: "is not a PostgreSQL address; it should look like \
+                      postgres://user:password@host:5432/database, with special characters of the \
+                      password percent-encoded"
+                .to_owned(),
+        });
+    }
+    database(values, Some(DatabaseSource::Url(url)))
+}
+
+fn database(
+    values: &Values,
+    source: Option<DatabaseSource>,
+) -> Result<DatabaseSettings, SettingsError> {
+    let schema = values.text("database.schema")?.unwrap_or_else(|| "bitrix24".to_owned());
+    let plain = schema.len() <= 63
+        && schema.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
+        && schema.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+    if !plain || schema.starts_with("pg_") || schema == "information_schema" {
+        return Err(values.invalid(
+            "database.schema",
+            "must be a plain name: up to 63 characters of a-z, 0-9 and _, no digit first, and not \
+             one that PostgreSQL keeps for itself",
+        ));
+    }
+    Ok(DatabaseSettings {
+        source,
+        schema,
+        max_connections: values.whole("database.max_connections", 4..=1_000, 8)?,
+        migrate: values.flag("database.migrate", true)?,
+    })
+}
+
+/// The shortest and longest time between cycles.
+const INTERVALS: std::ops::RangeInclusive<Duration> =
+    Duration::from_millis(100)..=Duration::from_hours(24);
+
+fn read_sync(values: &Values) -> Result<SyncSettings, SettingsError> {
+    Ok(SyncSettings {
+        interval: values.duration("sync.interval", INTERVALS, Duration::from_secs(15))?,
+        overlap: values.duration(
+            "sync.overlap",
+            Duration::from_secs(1)..=Duration::from_hours(24),
+            Duration::from_mins(2),
+        )?,
+    })
+}
+
+fn read_entities(values: &Values, interval: Duration) -> Result<EntitiesSettings, SettingsError> {
+    let entities = EntitiesSettings {
+        contacts: EntitySettings {
+            enabled: values.flag("entities.contacts.enabled", true)?,
+            interval: values.duration("entities.contacts.interval", INTERVALS, interval)?,
+        },
+        leads: EntitySettings {
+            enabled: values.flag("entities.leads.enabled", true)?,
+            interval: values.duration("entities.leads.interval", INTERVALS, interval)?,
+        },
+    };
+    if !entities.contacts.enabled && !entities.leads.enabled {
+        return Err(values.invalid(
+            "entities.leads.enabled",
+            "leaves nothing to mirror, as `entities.contacts.enabled` is false too; enable one",
+        ));
+    }
+    Ok(entities)
+}
+
+fn read_log(values: &Values) -> Result<LogSettings, SettingsError> {
+    let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+    let levels = [
+        ("error", LogLevel::ERROR),
+        ("warn", LogLevel::WARN),
+        ("info", LogLevel::INFO),
+        ("debug", LogLevel::DEBUG),
+        ("trace", LogLevel::TRACE),
+    ];
+    Ok(LogSettings {
+        format: values.choice("log.format", &formats, LogFormat::Text)?,
+        level: values.choice("log.level", &levels, LogLevel::INFO)?,
+    })
+}
+
+/// Our variables; one that is set to nothing counts as not set.
+fn environment() -> Result<BTreeMap<String, String>, SettingsError> {
+    let mut ours = BTreeMap::new();
+    for (name, value) in env::vars_os() {
+        let Some(name) = name.to_str().filter(|name| name.starts_with(PREFIX)) else { continue };
+        let value = value.into_string().map_err(|_| SettingsError::Invalid {
+            key: name.to_owned(),
+            place: Place::Variable(name.to_owned()),
+            problem: "is not valid UTF-8".to_owned(),
+        })?;
+        if !value.is_empty() {
+            ours.insert(name.to_owned(), value);
+        }
+    }
+    Ok(ours)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,357 @@
+use std::{collections::BTreeSet, fs};
+
+use proptest::prelude::*;
+
+use super::{keys::KEYS, *};
+
+const EXAMPLE: &str = include_str!("../../config.example.toml");
+const SECRET: &str = "s3cr3tw3bh00k";
+
+struct Layers {
+    home: tempfile::TempDir,
+    file: Option<PathBuf>,
+    environment: BTreeMap<String, String>,
+    credentials: Option<PathBuf>,
+}
+
+impl Layers {
+    fn none() -> Self {
+        let home = tempfile::tempdir().unwrap();
+        Self { home, file: None, environment: BTreeMap::new(), credentials: None }
+    }
+
+    fn file(toml: &str) -> Self {
+        let mut layers = Self::none();
+        layers.file = Some(layers.put("config.toml", toml));
+        layers
+    }
+
+    fn put(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.home.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        path
+    }
+
+    fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    fn credential(mut self, name: &str, text: &str) -> Self {
+        self.put(&format!("credentials/{name}"), text);
+        self.credentials = Some(self.home.path().join("credentials"));
+        self
+    }
+
+    fn load(&self) -> Result<Settings, SettingsError> {
+        Settings::from_layers(self.file.clone(), self.environment.clone(), self.credentials.clone())
+    }
+
+    /// The error's text with the changing directory taken out.
+    fn refused(&self) -> String {
+        let text = self.load().expect_err("it is refused").to_string();
+        text.replace(&self.home.path().display().to_string(), "HOME")
+    }
+}
+
+fn webhook(settings: &Settings) -> &str {
+    settings.webhook_url().unwrap().expose_secret()
+}
+
+fn database_url(settings: &Settings) -> &str {
+    match settings.database_source().unwrap() {
+        DatabaseSource::Url(url) => url.expose_secret(),
+        DatabaseSource::LocalDirectory(directory) => panic!("a directory: {directory:?}"),
+    }
+}
+
+/// The example with every commented-out key put to work.
+fn example_in_full() -> String {
+    let is_key = |line: &str| {
+        line.strip_prefix("# ")
+            .and_then(|rest| rest.split_once(" = "))
+            .is_some_and(|(name, _)| name.chars().all(|c| c.is_ascii_lowercase() || c == '_'))
+    };
+    EXAMPLE
+        .lines()
+        .map(|line| if is_key(line) { line.strip_prefix("# ").unwrap() } else { line })
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+#[test]
+fn the_example_mentions_every_key_and_no_other() {
+    let example = example_in_full();
+    let mut section = "";
+    let mut mentioned = BTreeSet::new();
+    for line in example.lines() {
+        if let Some(name) = line.strip_prefix('[') {
+            section = name.trim_end_matches(']');
+        } else if let Some((name, _)) = line.split_once(" = ").filter(|_| !line.starts_with('#')) {
+            assert!(mentioned.insert(format!("{section}.{name}")), "{line} comes twice");
+        }
+    }
+    assert_eq!(mentioned, KEYS.iter().map(|key| (*key).to_owned()).collect());
+}
+
+#[test]
+fn the_example_says_the_defaults() {
+    let empty = Layers::none().load().unwrap();
+    let example = Layers::file(EXAMPLE).load().unwrap();
+    assert_eq!(format!("{:?}", Settings { file: None, ..example }), format!("{empty:?}"));
+
+    // The commented keys that have a default as well.
+    let keyless = ["webhook_url", "ca_file", "url", "url_file", "local_dir", "webhook_url_file"];
+    let full: Vec<String> = example_in_full()
+        .lines()
+        .filter(|line| !keyless.iter().any(|key| line.starts_with(&format!("{key} = "))))
+        .map(str::to_owned)
+        .collect();
+    let full = Layers::file(&full.join("\n")).load().unwrap();
+    assert_eq!(format!("{:?}", Settings { file: None, ..full }), format!("{empty:?}"));
+}
+
+#[test]
+fn defaults_are_those_of_the_design() {
+    let settings = Layers::none().load().unwrap();
+    assert_eq!(settings.portal.timeout, Duration::from_secs(75));
+    assert_eq!(settings.portal.max_body, 32 << 20);
+    assert_eq!(settings.portal.limits.operating_time, Some(Duration::from_mins(8)));
+    assert_eq!(settings.database.schema, "bitrix24");
+    assert_eq!(settings.sync.interval, Duration::from_secs(15));
+    assert_eq!(settings.sync.overlap, Duration::from_mins(2));
+    assert!(settings.database.migrate);
+    assert_eq!(settings.log, LogSettings { format: LogFormat::Text, level: LogLevel::INFO });
+}
+
+#[test]
+fn the_environment_overrides_the_file() {
+    let settings = Layers::file(
+        "[sync]\ninterval = \"20s\"\noverlap = \"3m\"\n[portal.limits]\nplan = \"enterprise\"\n",
+    )
+    .env("B24MIRROR__SYNC__INTERVAL", "1s")
+    .env("B24MIRROR__PORTAL__LIMITS__REQUESTS_PER_SECOND", "7")
+    .env("B24MIRROR__DATABASE__MIGRATE", "false")
+    .env("B24MIRROR__ENTITIES__LEADS__INTERVAL", "1m")
+    .load()
+    .unwrap();
+
+    assert_eq!(settings.sync.interval, Duration::from_secs(1));
+    assert_eq!(settings.sync.overlap, Duration::from_mins(3));
+    assert_eq!(settings.portal.limits.burst, 250);
+    assert!((settings.portal.limits.requests_per_second - 7.0).abs() < f64::EPSILON);
+    assert!(!settings.database.migrate);
+    let of = |name| settings.entities.by_name(name).unwrap().interval;
+    assert_eq!((of("contacts"), of("leads")), (Duration::from_secs(1), Duration::from_mins(1)));
+}
+
+#[test]
+fn a_plan_decides_what_is_not_set() {
+    let limits = |toml: &str| Layers::file(toml).load().unwrap().portal.limits;
+    let own = limits("[portal.limits]\nplan = \"self_hosted\"\n");
+    assert_eq!(own.operating_time, None);
+    let own = limits("[portal.limits]\nplan = \"self_hosted\"\noperating_seconds = 60\n");
+    assert_eq!(own.operating_time, Some(Duration::from_mins(1)));
+}
+
+#[test]
+fn secrets_come_from_the_upper_layer_a_file_or_a_credential() {
+    let webhook_file = Layers::none();
+    let path = webhook_file.put("webhook", &format!("  https://x/rest/1/{SECRET}/\n"));
+    let in_file = format!("[portal]\nwebhook_url_file = {path:?}\n");
+
+    let settings = Layers::file(&in_file).load().unwrap();
+    assert_eq!(webhook(&settings), format!("https://x/rest/1/{SECRET}/"));
+    assert!(!format!("{settings:?}").contains(SECRET));
+
+    let above = Layers::file(&in_file).env("B24MIRROR__PORTAL__WEBHOOK_URL", "https://above/");
+    assert_eq!(webhook(&above.load().unwrap()), "https://above/");
+
+    let credentials = Layers::file("")
+        .credential("webhook_url", "https://credential/\n")
+        .credential("database_url", "postgres://credential/crm\n");
+    let settings = credentials.load().unwrap();
+    assert_eq!(webhook(&settings), "https://credential/");
+    assert_eq!(database_url(&settings), "postgres://credential/crm");
+
+    let beaten = credentials
+        .env("B24MIRROR__PORTAL__WEBHOOK_URL", "https://above/")
+        .env("B24MIRROR__DATABASE__LOCAL_DIR", "/srv/pg");
+    let settings = beaten.load().unwrap();
+    assert_eq!(webhook(&settings), "https://above/");
+    assert!(matches!(
+        settings.database_source().unwrap(),
+        DatabaseSource::LocalDirectory(directory) if directory == Path::new("/srv/pg")
+    ));
+}
+
+#[test]
+fn an_empty_credential_counts_as_none_and_a_bad_one_is_named() {
+    let settings = Layers::none().credential("webhook_url", "\n").load().unwrap();
+    assert!(settings.portal.webhook_url.is_none());
+    let error = Layers::none().credential("database_url", "mysql://x/y").refused();
+    let named =
+        "`database.url` in the credential HOME/credentials/database_url is not a PostgreSQL";
+    assert!(error.starts_with(named), "{error}");
+}
+
+#[test]
+fn what_a_command_needs_and_nobody_set_is_named() {
+    let settings = Layers::none().load().unwrap();
+    assert_eq!(
+        settings.webhook_url().unwrap_err().to_string(),
+        "`portal.webhook_url` is not set; set it in the settings file, name a file with \
+         `portal.webhook_url_file`, or set B24MIRROR__PORTAL__WEBHOOK_URL in the environment"
+    );
+    let error = settings.database_source().unwrap_err().to_string();
+    assert!(error.contains("`database.url`") && error.contains("B24MIRROR__DATABASE__URL"));
+}
+
+#[test]
+fn a_misspelt_key_is_answered_with_the_right_one() {
+    for (toml, key, meant) in [
+        ("[portal]\nwebhok_url = \"x\"", "portal.webhok_url", "portal.webhook_url"),
+        ("[sync]\nintervall = \"1s\"", "sync.intervall", "sync.interval"),
+        ("[portal.limit]\nburst = 3", "portal.limit", "portal.limits"),
+        ("[portal]\nburst = 3", "portal.burst", "portal.limits.burst"),
+        ("[entities.contact]\nenabled = true", "entities.contact", "entities.contacts"),
+        ("[datbase]\nurl = \"x\"", "datbase", "database"),
+        ("webhook_url = \"x\"", "webhook_url", "portal.webhook_url"),
+    ] {
+        assert_eq!(
+            Layers::file(toml).refused(),
+            format!("unknown setting `{key}` in HOME/config.toml; did you mean `{meant}`?")
+        );
+    }
+    assert_eq!(
+        Layers::none().env("B24MIRROR__SYNC__INTERVALL", "1s").refused(),
+        "unknown setting `sync.intervall` in the environment (B24MIRROR__SYNC__INTERVALL); \
+         did you mean B24MIRROR__SYNC__INTERVAL?"
+    );
+    assert_eq!(
+        Layers::file("[reporting]\n").refused(),
+        "unknown setting `reporting` in HOME/config.toml; config.example.toml lists every setting"
+    );
+}
+
+#[test]
+fn nonsense_is_refused_with_the_right_form() {
+    let time = "must be a time with its unit, such as";
+    for (toml, key, problem) in [
+        ("[sync]\ninterval = \"0s\"", "sync.interval", time),
+        ("[sync]\ninterval = 15", "sync.interval", "such as \"15s\", from 100ms to 1day"),
+        ("[sync]\ninterval = \"-3s\"", "sync.interval", time),
+        ("[sync]\noverlap = \"soon\"", "sync.overlap", time),
+        ("[portal]\ntimeout = \"2 years\"", "portal.timeout", time),
+        ("[portal]\nmax_body = 32", "portal.max_body", "such as \"32.0 MiB\""),
+        ("[portal]\nmax_body = \"0B\"", "portal.max_body", "must be a size"),
+        ("[portal]\nmax_body = \"32\"", "portal.max_body", "must be a size"),
+        ("[portal]\nwebhook_url = \" \"", "portal.webhook_url", "is empty"),
+        ("[portal]\nwebhook_url = 5", "portal.webhook_url", "must be text in quotes"),
+        ("[portal.limits]\nburst = 0", "portal.limits.burst", "whole number from 1 to 100000"),
+        ("[portal.limits]\nburst = 2.5", "portal.limits.burst", "whole number"),
+        (
+            "[portal.limits]\nrequests_per_second = -1",
+            "portal.limits.requests_per_second",
+            "number from 0.01 to 1000",
+        ),
+        (
+            "[portal.limits]\nrequests_per_second = nan",
+            "portal.limits.requests_per_second",
+            "must be a number",
+        ),
+        ("[portal.limits]\nplan = \"free\"", "portal.limits.plan", "\"standard\", \"enterprise\""),
+        ("[database]\nschema = \"Bitrix; drop\"", "database.schema", "must be a plain name"),
+        ("[database]\nschema = \"pg_temp\"", "database.schema", "must be a plain name"),
+        ("[database]\nmax_connections = 1", "database.max_connections", "from 4 to 1000"),
+        ("[database]\nmigrate = \"yes\"", "database.migrate", "must be true or false"),
+        ("[database]\nurl = \"mysql://x/y\"", "database.url", "is not a PostgreSQL address"),
+        ("[log]\nlevel = \"loud\"", "log.level", "must be one of \"error\", \"warn\""),
+        ("portal = 5", "portal", "is a section, not a value; write [portal]"),
+        (
+            "[entities]\ncontacts.enabled = false\nleads.enabled = false",
+            "entities.leads.enabled",
+            "leaves nothing to mirror",
+        ),
+    ] {
+        let error = Layers::file(toml).refused();
+        let start = format!("`{key}` in HOME/config.toml ");
+        assert!(error.starts_with(&start) && error.contains(problem), "{toml}: {error}");
+    }
+    assert!(
+        Layers::none()
+            .env("B24MIRROR__LOG__LEVEL", "loud")
+            .refused()
+            .starts_with("`log.level` in the environment (B24MIRROR__LOG__LEVEL) must be one of")
+    );
+}
+
+#[test]
+fn two_answers_to_one_question_are_refused() {
+    assert_eq!(
+        Layers::file("[database]\nurl = \"postgres:///x\"\nlocal_dir = \"/x\"\n").refused(),
+        "`database.url` and `database.local_dir` in HOME/config.toml exclude each other; \
+         keep one of them"
+    );
+}
+
+#[test]
+fn files_that_cannot_be_read_are_named() {
+    let mut layers = Layers::none();
+    layers.file = Some(layers.home.path().join("nowhere.toml"));
+    assert!(layers.refused().starts_with("cannot read HOME/nowhere.toml; check that it exists"));
+
+    for (section, key) in
+        [("portal", "webhook_url_file"), ("portal", "ca_file"), ("database", "url_file")]
+    {
+        let error = Layers::file(&format!("[{section}]\n{key} = \"/nowhere/x\"\n")).refused();
+        let named = format!("cannot read /nowhere/x, which `{section}.{key}` names; check");
+        assert!(error.starts_with(&named), "{error}");
+    }
+    let empty = Layers::none();
+    let path = empty.put("webhook", " \n");
+    let error = Layers::file(&format!("[portal]\nwebhook_url_file = {path:?}\n")).refused();
+    assert!(error.contains("`portal.webhook_url_file`") && error.contains("is empty"), "{error}");
+}
+
+#[test]
+fn a_file_that_is_not_toml_is_refused_without_quoting_it() {
+    let error = Layers::file(&format!("[portal]\nwebhook_url = https://x/{SECRET}\n")).refused();
+    assert!(error.starts_with("HOME/config.toml is not valid TOML: at line 2, column"), "{error}");
+    assert!(!error.contains(SECRET), "{error}");
+}
+
+/// One of the places where a secret could be written, rightly or wrongly.
+fn misplaced() -> impl Strategy<Value = String> {
+    let key = proptest::sample::select(KEYS.to_vec());
+    let quote = proptest::sample::select(vec!["\"", "", "'", "\"\"\"", "["]);
+    (key, quote, quote_end()).prop_map(|(key, before, after)| {
+        let (section, name) = key.rsplit_once('.').unwrap();
+        format!("[{section}]\n{name} = {before}https://x/rest/1/{SECRET}/{after}\n")
+    })
+}
+
+fn quote_end() -> impl Strategy<Value = &'static str> {
+    proptest::sample::select(vec!["\"", "", "'", "\"\"\"", "]", "\" x"])
+}
+
+proptest! {
+    #[test]
+    fn no_error_repeats_a_secret_wherever_it_was_written(toml in misplaced()) {
+        let layers = Layers::file(&toml);
+        match layers.load() {
+            // Only where a secret belongs may it be accepted.
+            Ok(settings) => prop_assert!(settings.portal.webhook_url.is_some()),
+            Err(error) => {
+                let mut text = format!("{error} {error:?}");
+                let mut source = std::error::Error::source(&error);
+                while let Some(cause) = source {
+                    text += &cause.to_string();
+                    source = cause.source();
+                }
+                prop_assert!(!text.contains(SECRET), "{}", text);
+            }
+        }
+    }
+}
