@@ -7,6 +7,7 @@
 //! - [`entity`]: what is mirrored; declarations, decoding, content hash. No IO.
 //! - [`portal`]: how the portal is read; one client, one limiter, one error table. No SQL.
 //! - [`store`]: where it goes; one transaction per batch, checkpoints, lease. No HTTP.
+//! - [`sync`]: the work; backfill, incremental cycles, scheduler.
 //! - [`retry`]: delays and dispositions; what a failure asks for.
 //! - [`settings`], [`telemetry`], [`lifecycle`]: the process around it.
 //! - [`local_postgres`]: a private PostgreSQL server in a directory.
@@ -21,4 +22,5 @@ pub mod settings;
 #[cfg(feature = "simulator")]
 pub mod simulator;
 pub mod store;
+pub mod sync;
 pub mod telemetry;

@@ -1,0 +1,326 @@
+//! One entity's mirror: the reader and the store joined, and the step that every pass
+//! ends with: rows in, one transaction, and what was left alone read again.
+
+use std::{
+    ops::AddAssign,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use chrono::{DateTime, Utc};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    SyncError,
+    progress::ProgressBoard,
+    reader::{Question, Reader, Reply},
+};
+use crate::{
+    entity::{Entity, RecordId, catalogue::Catalogue, decode::Decoded},
+    portal::{Lane, Meter, Portal, PortalTime},
+    retry::RetryPolicy,
+    store::{
+        Batch, Checkpoint, Generation, Progress, Run, RunCounts, RunKind, Segment, Store, Verdict,
+    },
+};
+
+/// The probes of the filter are repeated this often.
+const PROBE_INTERVAL: Duration = Duration::from_hours(1);
+
+/// Rows left alone are read again at most so often; each time only what another lane
+/// wrote in between is left.
+const REREADS: usize = 5;
+
+/// What passes did, added up.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Rows that came, decodable or not.
+    pub read: u64,
+    /// Records that were new here.
+    pub inserted: u64,
+    /// Records whose content differed.
+    pub updated: u64,
+    /// Records that were the same.
+    pub unchanged: u64,
+    /// Quarantine notes and rejects.
+    pub quarantined: u64,
+}
+
+impl Tally {
+    /// Whether anything was written.
+    #[must_use]
+    pub const fn wrote(&self) -> bool {
+        self.inserted + self.updated + self.quarantined > 0
+    }
+}
+
+impl AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        self.read += other.read;
+        self.inserted += other.inserted;
+        self.updated += other.updated;
+        self.unchanged += other.unchanged;
+        self.quarantined += other.quarantined;
+    }
+}
+
+/// What every mirror of a session shares.
+#[derive(Clone)]
+pub(super) struct Ground {
+    pub(super) store: Store,
+    pub(super) portal: Portal,
+    pub(super) generation: Generation,
+    pub(super) overlap: chrono::Duration,
+    pub(super) retry: RetryPolicy,
+    pub(super) board: ProgressBoard,
+    /// Cancelled when the work has to end: answers in flight are abandoned,
+    /// transactions are not.
+    pub(super) stop: CancellationToken,
+}
+
+/// One entity's mirror under one lease.
+pub struct Mirror {
+    entity: &'static Entity,
+    ground: Ground,
+    reader: Reader,
+    /// The first new cycle of a process is deep: what happened while it was away may
+    /// have become visible late.
+    first_cycle: AtomicBool,
+    probed: Mutex<Option<Instant>>,
+    stored_catalogue: Mutex<Option<Arc<Catalogue>>>,
+}
+
+impl Mirror {
+    pub(super) fn new(entity: &'static Entity, ground: Ground) -> Self {
+        Self {
+            entity,
+            reader: Reader::new(entity, ground.portal.clone(), ground.retry),
+            ground,
+            first_cycle: AtomicBool::new(true),
+            probed: Mutex::new(None),
+            stored_catalogue: Mutex::new(None),
+        }
+    }
+
+    /// The entity that is mirrored.
+    #[must_use]
+    pub const fn entity(&self) -> &'static Entity {
+        self.entity
+    }
+
+    pub(super) const fn store(&self) -> &Store {
+        &self.ground.store
+    }
+
+    pub(super) const fn portal(&self) -> &Portal {
+        &self.ground.portal
+    }
+
+    pub(super) const fn reader(&self) -> &Reader {
+        &self.reader
+    }
+
+    /// The database's clock. Reading may be given up when the work has to end; only
+    /// writing may not.
+    pub(super) async fn now(&self) -> Result<DateTime<Utc>, SyncError> {
+        self.unless_stopped(async { Ok(self.store().clock().await?) }).await
+    }
+
+    /// The entity's checkpoint.
+    pub(super) async fn checkpoint(&self) -> Result<Option<Checkpoint>, SyncError> {
+        self.unless_stopped(async { Ok(self.store().checkpoint(self.entity).await?) }).await
+    }
+
+    /// The entity's ID ranges, read ones included.
+    pub(super) async fn segments(&self) -> Result<Vec<Segment>, SyncError> {
+        self.unless_stopped(async { Ok(self.store().segments(self.entity).await?) }).await
+    }
+
+    /// Asks the portal, unless the work has to end first.
+    pub(super) async fn ask(&self, lane: Lane, question: &Question) -> Result<Reply, SyncError> {
+        self.unless_stopped(self.reader.read(lane, question)).await
+    }
+
+    /// The newest record IDs, highest first, with the clock of the answer.
+    pub(super) async fn newest(
+        &self,
+        lane: Lane,
+    ) -> Result<(Vec<RecordId>, Option<PortalTime>), SyncError> {
+        self.unless_stopped(self.reader.newest(lane)).await
+    }
+
+    /// The first and the last IDs, the latter descending, of each range `(after, up_to]`.
+    pub(super) async fn ends(
+        &self,
+        lane: Lane,
+        ranges: &[(i64, i64)],
+    ) -> Result<Vec<(Vec<RecordId>, Vec<RecordId>)>, SyncError> {
+        self.unless_stopped(self.reader.ends(lane, ranges)).await
+    }
+
+    pub(super) async fn unless_stopped<T>(
+        &self,
+        asking: impl Future<Output = Result<T, SyncError>>,
+    ) -> Result<T, SyncError> {
+        self.ground.stop.run_until_cancelled(asking).await.unwrap_or(Err(SyncError::Stopping))
+    }
+
+    pub(super) const fn generation(&self) -> Generation {
+        self.ground.generation
+    }
+
+    pub(super) const fn overlap(&self) -> chrono::Duration {
+        self.ground.overlap
+    }
+
+    pub(super) const fn retry(&self) -> RetryPolicy {
+        self.ground.retry
+    }
+
+    pub(super) const fn stop(&self) -> &CancellationToken {
+        &self.ground.stop
+    }
+
+    pub(super) const fn board(&self) -> &ProgressBoard {
+        &self.ground.board
+    }
+
+    pub(super) fn take_first_cycle(&self) -> bool {
+        self.first_cycle.swap(false, Ordering::Relaxed)
+    }
+
+    /// Whether the filter has to be probed with the next cycle.
+    pub(super) fn probe_is_due(&self) -> bool {
+        self.probed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_none_or(|probed| probed.elapsed() >= PROBE_INTERVAL)
+    }
+
+    pub(super) fn probed(&self) {
+        *self.probed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    pub(super) fn catalogue_is_stored(&self, catalogue: &Arc<Catalogue>) -> bool {
+        self.stored_catalogue
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .as_ref()
+            .is_some_and(|stored| Arc::ptr_eq(stored, catalogue))
+    }
+
+    pub(super) fn catalogue_was_stored(&self, catalogue: &Arc<Catalogue>) {
+        *self.stored_catalogue.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some(Arc::clone(catalogue));
+    }
+
+    /// Stores the rows of one answer and the progress they make, in one transaction.
+    /// Rows that another lane asked for later are left alone by it, and read again.
+    pub(super) async fn write(
+        &self,
+        lane: Lane,
+        asked_at: DateTime<Utc>,
+        rows: Vec<Decoded>,
+        progress: Progress<'_>,
+        run: Option<&Run>,
+    ) -> Result<Tally, SyncError> {
+        let (mut tally, mut left_alone) = self.write_once(asked_at, rows, progress, run).await?;
+        for _ in 0..REREADS {
+            if left_alone.is_empty() {
+                break;
+            }
+            let asked_at = self.now().await?;
+            let rows = self.unless_stopped(self.reader.records(lane, &left_alone)).await?;
+            let (again, still) = self.write_once(asked_at, rows, Progress::Nothing, run).await?;
+            tally += again;
+            left_alone = still;
+        }
+        Ok(tally)
+    }
+
+    async fn write_once(
+        &self,
+        asked_at: DateTime<Utc>,
+        rows: Vec<Decoded>,
+        progress: Progress<'_>,
+        run: Option<&Run>,
+    ) -> Result<(Tally, Vec<RecordId>), SyncError> {
+        if let (true, Progress::Checkpoint(checkpoint)) = (rows.is_empty(), progress) {
+            self.store().save_checkpoint(self.generation(), self.entity, checkpoint).await?;
+            return Ok((Tally::default(), Vec::new()));
+        }
+        let read = rows.len() as u64;
+        let (mut records, mut rejects) = (Vec::with_capacity(rows.len()), Vec::new());
+        for row in rows {
+            match row {
+                Decoded::Record(record) => records.push(*record),
+                Decoded::Reject(reject) => rejects.push(reject),
+            }
+        }
+        let (entity, generation) = (self.entity, self.generation());
+        let batch = Batch { entity, generation, asked_at, records, rejects, progress, run };
+        let written = self.store().write(batch).await?;
+        let tally = Tally {
+            read,
+            inserted: written.inserted,
+            updated: written.updated,
+            unchanged: written.unchanged,
+            quarantined: written.quarantined,
+        };
+        Ok((tally, written.left_alone))
+    }
+
+    /// Begins an entry in the run log.
+    /// `before` is what the portal's meter showed when the pass began.
+    pub(super) async fn begin_run(&self, kind: RunKind, before: Meter) -> Result<Entry, SyncError> {
+        let run = self.store().begin_run(self.generation(), self.entity, kind).await?;
+        Ok(Entry { run, before })
+    }
+
+    /// Closes an entry with how the pass ended. The log is for people: a failure to
+    /// write it is told, and changes nothing about the pass.
+    pub(super) async fn finish_run(
+        &self,
+        mut entry: Entry,
+        tally: Tally,
+        failed: Option<&SyncError>,
+    ) {
+        entry.count(&tally, self.portal().meter());
+        let verdict = failed.map_or(Verdict::Complete, SyncError::verdict);
+        let message = failed.map(SyncError::reason);
+        if let Err(error) = self.store().finish_run(entry.run, verdict, message.as_deref()).await {
+            tracing::warn!(
+                entity = self.entity.name,
+                error = &error as &dyn std::error::Error,
+                "the end of a run could not be logged"
+            );
+        }
+    }
+}
+
+/// A run in the log, and what the portal's meter showed when it began.
+pub(super) struct Entry {
+    pub(super) run: Run,
+    before: Meter,
+}
+
+impl Entry {
+    pub(super) fn count(&mut self, tally: &Tally, now: Meter) {
+        let meter = now.since(&self.before);
+        self.run.counts = RunCounts {
+            requests: meter.requests,
+            retries: meter.retries,
+            waited: meter.waited,
+            read: tally.read,
+            inserted: tally.inserted,
+            updated: tally.updated,
+            unchanged: tally.unchanged,
+            deleted: 0,
+            quarantined: tally.quarantined,
+        };
+    }
+}

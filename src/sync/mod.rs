@@ -1,0 +1,247 @@
+//! The work: what is read when, and what may be concluded from it.
+//!
+//! # Passes
+//! A pass pages by ID. The order of IDs never changes, whereas the order of
+//! modification times changes while it is being read, so paging by ID sees every
+//! record that stays exactly once (`pass`). An ID range is read as a chain of pages
+//! in one batch request; each page is held against its own question before a row of
+//! it is used.
+//!
+//! A **backfill** reads every ID up to the highest that existed when it began. Before
+//! its first page it stores the watermark, so that the **incremental cycles**, which
+//! run beside it from then on, miss nothing that happens meanwhile.
+//!
+//! # The incremental cycle
+//! Two scans with one boundary: what was *modified* after the floor, up to the
+//! boundary; and what is *new* above it, whatever its date, because restored and
+//! imported records come with old dates. The portal stores whole seconds of local
+//! time, sets them before it saves, and may show a record seconds later than its own
+//! date. Hence an overlap of minutes, and two depths (`cycle`):
+//!
+//! - a **deep** cycle starts `overlap` before the last complete deep one, and above the
+//!   **mark**;
+//! - a **shallow** cycle starts seconds before the last complete cycle, and above the
+//!   newest record seen. It keeps the mirror fresh while a bulk change would make
+//!   every deep cycle read the same thousands of records again.
+//!
+//! # The mark
+//! An ID is given when a record is created, but a record with a lower ID may become
+//! visible after one with a higher. So the highest ID seen may not become the
+//! boundary of a deep cycle at once: it becomes the *successor*, and takes the mark's
+//! place only when a deep cycle that began at least `overlap` later is complete.
+//! Whatever became visible below it within the overlap has then been read. (The
+//! simpler rule, "the end of a scan that is `overlap` old", loses records.)
+//!
+//! # The watermark
+//! It is the portal's own clock at the beginning of the cycle's first answer, and it
+//! moves only when the cycle is complete. Our clock plays no part. A portal clock that
+//! falls back, or a local hour that repeats in autumn, is noticed in the first answer
+//! of a cycle, which then begins again with a lower floor.
+//!
+//! # What a crash costs
+//! A batch's rows and the checkpoint that says so commit in one transaction, so a crash
+//! costs the answer in flight and nothing else. A cycle or a backfill that was under
+//! way resumes with the bounds that it had.
+//!
+//! # Who may write
+//! One process holds the lease and talks to the portal ([`session`]); commands that
+//! find it taken leave a request and follow it ([`requests`]).
+
+mod backfill;
+mod cycle;
+mod estimate;
+mod incremental;
+mod isolate;
+mod mirror;
+mod pass;
+mod patience;
+mod progress;
+mod reader;
+pub mod requests;
+mod scheduler;
+pub mod session;
+pub mod status;
+mod worker;
+
+use std::time::Duration;
+
+pub use self::{
+    backfill::BackfillOutcome,
+    incremental::CycleOutcome,
+    mirror::Mirror,
+    mirror::Tally,
+    pass::Mismatch,
+    patience::DATABASE_PATIENCE,
+    progress::{EntityProgress, ProgressBoard},
+    scheduler::run,
+    session::{EntityOutcome, LEASE_TTL, Opened, Session},
+};
+use crate::{
+    entity::{Entity, RecordId, catalogue::UnreadableCatalogue, decode::Mutilated},
+    portal::PortalError,
+    retry::{Disposition, RetryPolicy},
+    store::{StoreError, Verdict},
+};
+
+/// What the work needs to know of the settings.
+#[derive(Debug, Clone)]
+pub struct SyncOptions {
+    /// The entities to mirror, each with the pause between its cycles.
+    pub entities: Vec<(&'static Entity, Duration)>,
+    /// How late a record may become visible in the portal's lists.
+    pub overlap: Duration,
+    /// Delays between attempts.
+    pub retry: RetryPolicy,
+    /// Who holds the lease, as other processes will read it: host, process, command.
+    pub holder: String,
+    /// Where backfills under way are shown to whoever draws them.
+    pub board: ProgressBoard,
+}
+
+/// Why work on an entity did not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum SyncError {
+    /// The portal refused or failed.
+    #[error("the portal's answer stopped the work")]
+    Portal(#[from] PortalError),
+    /// The database refused or failed.
+    #[error("the database stopped the work")]
+    Store(#[from] StoreError),
+    /// The portal answered another question than was asked; nothing of it was used.
+    #[error(
+        "the portal did not answer the question about {entity}; nothing of that answer was used"
+    )]
+    Mismatch {
+        /// The entity.
+        entity: &'static str,
+        /// In what way.
+        #[source]
+        source: Mismatch,
+    },
+    /// Multi-fields were dropped from a whole page, again and again.
+    #[error("the portal drops multi-values from its answers; nothing of them was used")]
+    Mutilated(#[from] Mutilated),
+    /// A record came that was not asked for by its ID.
+    #[error(
+        "{entity} {id} came although other IDs were asked for: the portal ignored the filter on ID"
+    )]
+    NotAskedFor {
+        /// The entity.
+        entity: &'static str,
+        /// The record that came.
+        id: RecordId,
+    },
+    /// The field descriptions are unusable.
+    #[error("the portal's field descriptions cannot be read")]
+    Catalogue(#[from] UnreadableCatalogue),
+    /// Records came with fields that only a new description could explain, and none came.
+    #[error("the portal does not describe the fields of {entity}, so their values cannot be read")]
+    Undescribed {
+        /// The entity.
+        entity: &'static str,
+        /// What the portal answered instead.
+        #[source]
+        source: PortalError,
+    },
+    /// The probe for the far future gave rows.
+    #[error(
+        "the portal ignores the filter on DATE_MODIFY of {entity}: asked for changes after the \
+         year 2099, it returned records; incremental cycles would read the whole table"
+    )]
+    FilterIgnored {
+        /// The entity.
+        entity: &'static str,
+    },
+    /// The probe for 1970 gave no rows although records exist.
+    #[error(
+        "the portal misreads the filter on DATE_MODIFY of {entity}: asked for changes since 1970, \
+         it returned nothing although records exist; incremental cycles would see no change"
+    )]
+    FilterMisread {
+        /// The entity.
+        entity: &'static str,
+    },
+    /// The answer does not say what time it is in the portal.
+    #[error("the portal's answer about {entity} carries no clock, so no watermark can be set")]
+    NoPortalClock {
+        /// The entity.
+        entity: &'static str,
+    },
+    /// A cycle was complete, but older records are still to be read.
+    #[error(
+        "what is new and changed has been read, but the backfill of {entity} is not finished; run `b24mirror backfill {entity}`"
+    )]
+    Unfilled {
+        /// The entity.
+        entity: &'static str,
+    },
+    /// The work was told to end; what is stored is complete up to its checkpoint.
+    #[error("the work was told to end; it goes on from its checkpoint next time")]
+    Stopping,
+    /// The entity has never been backfilled.
+    #[error(
+        "{entity} have never been read from this portal; run `b24mirror backfill {entity}` first"
+    )]
+    NeverBackfilled {
+        /// The entity.
+        entity: &'static str,
+    },
+}
+
+/// What a failure means for the work on an entity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Consequence {
+    /// Try again with the next cycle.
+    TryLater,
+    /// The database is away: wait for it.
+    AwaitDatabase,
+    /// Nothing can be done until a person acts.
+    Stop,
+    /// The process ends, or another has taken over: leave everything as it is.
+    Leave,
+}
+
+impl SyncError {
+    /// What the failure means for the work.
+    #[must_use]
+    pub fn consequence(&self) -> Consequence {
+        match self {
+            Self::Stopping | Self::Store(StoreError::LeaseLost) => Consequence::Leave,
+            Self::Store(error) if error.is_unavailable() => Consequence::AwaitDatabase,
+            Self::Portal(error) => match error.disposition() {
+                Disposition::StopEntity | Disposition::StopPortal | Disposition::CallerBug => {
+                    Consequence::Stop
+                }
+                _ => Consequence::TryLater,
+            },
+            _ => Consequence::TryLater,
+        }
+    }
+
+    /// How a run that failed so has ended.
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
+        match self.consequence() {
+            Consequence::Stop => Verdict::Stopped,
+            _ => Verdict::Incomplete,
+        }
+    }
+
+    /// The whole chain of causes in one line, for `status` and the run log.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        let mut reason = self.to_string();
+        let mut source = std::error::Error::source(self);
+        while let Some(error) = source {
+            reason.push_str(": ");
+            reason.push_str(&error.to_string());
+            source = error.source();
+        }
+        if let Self::Portal(error) = self {
+            reason.push_str(" (");
+            reason.push_str(error.advice());
+            reason.push(')');
+        }
+        reason
+    }
+}

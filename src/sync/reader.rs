@@ -1,0 +1,493 @@
+//! Reads what a pass asks for and decodes it, around everything that a portal can
+//! do wrong short of refusing: answers too heavy to deliver, pages without their
+//! multi-fields, a single record that the portal cannot deliver at all.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use chrono::{DateTime, FixedOffset, Utc};
+use serde_json::value::RawValue;
+
+use super::{
+    SyncError,
+    pass::{PAGE_ROWS, PageFacts},
+};
+use crate::{
+    entity::{
+        Entity, RecordId,
+        catalogue::Catalogue,
+        decode::{Decoded, Decoder, key_of, nameless},
+    },
+    portal::{
+        Ask, Chain, ChainEnd, ClassicSource, Detail, Heard, Lane, Page, Patience, Portal,
+        PortalError, PortalTime, Probes, ScanAsk,
+    },
+    retry::{Disposition, RetryPolicy},
+};
+
+/// Answers are kept to about this size by asking for fewer pages.
+const ANSWER_BYTES: usize = 8 << 20;
+
+/// So many answers of a shortened length must come before a longer one is tried: each
+/// one that is too heavy again may cost a whole time-out.
+const GROW_AFTER: u32 = 8;
+
+/// A scan's bounds as the reader takes them: one chain of full records.
+#[derive(Debug, Clone)]
+pub(super) struct Range {
+    pub(super) after: RecordId,
+    pub(super) up_to: Option<RecordId>,
+    pub(super) floor: Option<DateTime<FixedOffset>>,
+    pub(super) ceiling: Option<DateTime<FixedOffset>>,
+    /// Chained pages wanted, at least one.
+    pub(super) pages: usize,
+}
+
+/// One request for full records.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Question {
+    pub(super) ranges: Vec<Range>,
+    /// Ask for the field descriptions too.
+    pub(super) catalogue: bool,
+    /// Ask whether the portal understands our filter on `DATE_MODIFY`.
+    pub(super) probes: bool,
+}
+
+/// The decoded answer; one list of pages per range.
+pub(super) struct Reply {
+    pub(super) ranges: Vec<Vec<ReadPage>>,
+    pub(super) probes: Option<Probes>,
+    pub(super) time: Option<PortalTime>,
+    /// The field descriptions, if they were asked for.
+    pub(super) catalogue: Option<Arc<Catalogue>>,
+}
+
+/// One decoded page.
+pub(super) struct ReadPage {
+    pub(super) facts: PageFacts,
+    pub(super) rows: Vec<Decoded>,
+}
+
+/// Reads one entity. Clones share what they know of its fields.
+#[derive(Clone)]
+pub(super) struct Reader {
+    pub(super) entity: &'static Entity,
+    portal: Portal,
+    pub(super) source: Arc<ClassicSource>,
+    decoder: Arc<Decoder>,
+    retry: RetryPolicy,
+    known: Arc<Mutex<Known>>,
+}
+
+#[derive(Default)]
+struct Known {
+    catalogue: Arc<Catalogue>,
+    /// The text that the catalogue was read from; it is parsed only when it differs.
+    text: String,
+    /// The portal sends user fields that it does not describe.
+    lacks_fields_for_good: bool,
+    /// The largest page seen lately, in bytes.
+    page_bytes: usize,
+    shortened: Option<Shortened>,
+}
+
+/// How long answers may be since a longer one was too heavy for the portal.
+#[derive(Clone, Copy)]
+struct Shortened {
+    pages: usize,
+    /// How many of that length have come.
+    answers: u32,
+}
+
+impl Shortened {
+    /// Takes note of an answer that came; gives what holds from now on.
+    fn carried(mut self, pages: usize) -> Option<Self> {
+        if pages < self.pages {
+            return Some(self);
+        }
+        self.answers += 1;
+        if self.answers >= GROW_AFTER {
+            self = Self { pages: self.pages + self.pages.div_ceil(2), answers: 0 };
+        }
+        (self.pages < crate::portal::MAX_COMMANDS).then_some(self)
+    }
+}
+
+impl Reader {
+    pub(super) fn new(entity: &'static Entity, portal: Portal, retry: RetryPolicy) -> Self {
+        Self {
+            entity,
+            source: Arc::new(ClassicSource::new(portal.clone(), entity)),
+            portal,
+            decoder: Arc::new(Decoder::new(entity)),
+            retry,
+            known: Arc::default(),
+        }
+    }
+
+    /// The longest chain that is worth sending now: as the limits and the size of
+    /// the answer allow, at least one page.
+    pub(super) fn longest_chain(&self, lane: Lane) -> usize {
+        let allowed = self.portal.limiter().affordable(lane, self.entity.list_method);
+        let known = self.known();
+        let by_size = ANSWER_BYTES.checked_div(known.page_bytes).unwrap_or(PAGE_ROWS);
+        let by_weight = known.shortened.map_or(usize::MAX, |shortened| shortened.pages);
+        allowed.min(by_size).min(by_weight).clamp(1, crate::portal::MAX_COMMANDS)
+    }
+
+    /// Asks until at least one page of some range has come, or fails for good.
+    ///
+    /// # Errors
+    /// What the portal answered when retrying, shortening the chain and isolating
+    /// the page did not help.
+    pub(super) async fn read(&self, lane: Lane, question: &Question) -> Result<Reply, SyncError> {
+        let mut ask = self.ask(question);
+        let mut delays = self.retry.delays();
+        let mut attempts = 0;
+        loop {
+            let chained = ask.scans.iter().any(|scan| scan.pages > 1);
+            let patience = if chained { Patience::FailFastWhenHeavy } else { Patience::Persist };
+            let heard = match self.source.read(lane, &ask, patience).await {
+                Ok(heard) => heard,
+                Err(error) if error.is_heavy() && chained => {
+                    self.shorten(&mut ask, &error);
+                    continue;
+                }
+                // The client has been patient already.
+                Err(error) if error.is_heavy() => {
+                    return self.isolate(lane, question, error.into()).await;
+                }
+                Err(error) => return Err(error.into()),
+            };
+            let described = heard.catalogue.is_some();
+            // What travels beside the pages may fail by itself; no record is to blame then.
+            let beside = self
+                .learn(heard.catalogue)
+                .and_then(|_| heard.probes.transpose().map_err(SyncError::from));
+            let (failure, by_record) = match beside {
+                Err(failed) => (failed, false),
+                Ok(probes) => match self.decode(lane, heard.scans).await {
+                    Ok(Progress::Pages(ranges)) => {
+                        self.carried(ranges.iter().map(Vec::len).sum());
+                        let catalogue = described.then(|| self.catalogue());
+                        return Ok(Reply { ranges, probes, time: heard.time, catalogue });
+                    }
+                    Ok(Progress::Failed(error)) => (error.into(), true),
+                    // A page that lost its multi-fields is refused for good in the end:
+                    // read record by record, it would pass for records without any.
+                    Err(refused) => (refused, false),
+                },
+            };
+            match remedy(&failure) {
+                Remedy::Again => {}
+                Remedy::Retry if attempts + 1 < self.retry.attempts() => {
+                    attempts += 1;
+                    tokio::time::sleep(delays.next_delay()).await;
+                }
+                Remedy::Retry if by_record => return self.isolate(lane, question, failure).await,
+                Remedy::Retry | Remedy::GiveUp => return Err(failure),
+            }
+        }
+    }
+
+    /// Reads given records.
+    ///
+    /// # Errors
+    /// What the portal answered when retrying did not help.
+    pub(super) async fn records(
+        &self,
+        lane: Lane,
+        ids: &[RecordId],
+    ) -> Result<Vec<Decoded>, SyncError> {
+        let mut rows = Vec::new();
+        for chunk in ids.chunks(PAGE_ROWS) {
+            rows.extend(self.chunk(lane, chunk, Patience::Persist).await?);
+        }
+        Ok(rows)
+    }
+
+    /// The newest record IDs, highest first, with the clock of the answer; learns the
+    /// field descriptions on the way.
+    ///
+    /// # Errors
+    /// What the portal answered when retrying did not help.
+    pub(super) async fn newest(
+        &self,
+        lane: Lane,
+    ) -> Result<(Vec<RecordId>, Option<PortalTime>), SyncError> {
+        let scan = ScanAsk { newest_first: true, ..ScanAsk::keys_above(RecordId::ZERO) };
+        let ask = Ask { scans: vec![scan], catalogue: true, probes: false };
+        self.insist(lane, &ask, |heard| {
+            self.learn(heard.catalogue)?;
+            Ok((listed(heard.scans)?.ids, heard.time))
+        })
+        .await
+    }
+
+    /// The first and the last IDs, the latter descending, of each range `(after, up_to]`;
+    /// at most half as many ranges as a request has commands. Asked once: nothing
+    /// depends on it.
+    ///
+    /// # Errors
+    /// What the portal answered.
+    pub(super) async fn ends(
+        &self,
+        lane: Lane,
+        ranges: &[(i64, i64)],
+    ) -> Result<Vec<(Vec<RecordId>, Vec<RecordId>)>, SyncError> {
+        let scans = ranges.iter().flat_map(|(after, up_to)| {
+            let after = RecordId::new(*after).unwrap_or(RecordId::ZERO);
+            let scan = ScanAsk { up_to: RecordId::new(*up_to), ..ScanAsk::keys_above(after) };
+            [scan.clone(), ScanAsk { newest_first: true, ..scan }]
+        });
+        let ask = Ask { scans: scans.collect(), catalogue: false, probes: false };
+        let heard = self.source.read(lane, &ask, Patience::FailFastWhenHeavy).await?;
+        let mut ends = Vec::with_capacity(ranges.len());
+        let mut chains = heard.scans.into_iter();
+        while let (Some(first), Some(last)) = (chains.next(), chains.next()) {
+            ends.push((listed(vec![first])?.ids, listed(vec![last])?.ids));
+        }
+        Ok(ends)
+    }
+
+    /// Asks until every part of the answer is there. The client tries a request again
+    /// that failed as a whole; a command that failed inside of one is tried again here.
+    async fn insist<T>(
+        &self,
+        lane: Lane,
+        ask: &Ask,
+        take: impl Fn(Heard) -> Result<T, SyncError>,
+    ) -> Result<T, SyncError> {
+        let mut delays = self.retry.delays();
+        let mut attempts = 0;
+        loop {
+            let heard = self.source.read(lane, ask, Patience::Persist).await?;
+            let failure = match take(heard) {
+                Ok(taken) => return Ok(taken),
+                Err(failure) => failure,
+            };
+            match remedy(&failure) {
+                Remedy::Again => {}
+                Remedy::Retry if attempts + 1 < self.retry.attempts() => {
+                    attempts += 1;
+                    tokio::time::sleep(delays.next_delay()).await;
+                }
+                Remedy::Retry | Remedy::GiveUp => return Err(failure),
+            }
+        }
+    }
+
+    /// Everything that the portal has told of the entity's fields.
+    pub(super) fn catalogue(&self) -> Arc<Catalogue> {
+        Arc::clone(&self.known().catalogue)
+    }
+
+    fn ask(&self, question: &Question) -> Ask {
+        let scans = question
+            .ranges
+            .iter()
+            .map(|range| ScanAsk {
+                up_to: range.up_to,
+                modified_after: range.floor,
+                modified_up_to: range.ceiling,
+                detail: Detail::Full,
+                pages: range.pages.max(1),
+                ..ScanAsk::keys_above(range.after)
+            })
+            .collect();
+        // Before the first answer nothing can be decoded rightly without it.
+        let catalogue = question.catalogue || self.known().text.is_empty();
+        Ask { scans, catalogue, probes: question.probes }
+    }
+
+    fn shorten(&self, ask: &mut Ask, error: &PortalError) {
+        for scan in &mut ask.scans {
+            scan.pages = scan.pages.div_ceil(2);
+        }
+        let pages = ask.scans.iter().map(|scan| scan.pages).sum();
+        self.known().shortened = Some(Shortened { pages, answers: 0 });
+        tracing::warn!(
+            entity = self.entity.name,
+            error = error as &dyn std::error::Error,
+            "the answer was too heavy for the portal; asking for half as many pages"
+        );
+    }
+
+    fn carried(&self, pages: usize) {
+        let mut known = self.known();
+        known.shortened = known.shortened.and_then(|shortened| shortened.carried(pages));
+    }
+
+    /// Decodes what came. A page with a field that the catalogue does not describe is
+    /// decoded again with a new one: types decide how custom fields are kept.
+    async fn decode(&self, lane: Lane, chains: Vec<Chain>) -> Result<Progress, SyncError> {
+        let progressed = chains.iter().any(|chain| !chain.pages.is_empty());
+        let mut failed = None;
+        let mut ranges = Vec::with_capacity(chains.len());
+        for chain in chains {
+            let mut pages = Vec::with_capacity(chain.pages.len());
+            for page in &chain.pages {
+                let (mut decoded, stale) = self.page(page)?;
+                if stale && self.refresh_catalogue(lane).await? {
+                    decoded = self.page(page)?.0;
+                }
+                pages.push(decoded);
+            }
+            ranges.push(pages);
+            if let ChainEnd::Failed(error) = chain.end {
+                failed = failed.or(Some(error));
+            }
+        }
+        match failed {
+            Some(error) if !progressed => Ok(Progress::Failed(error)),
+            _ => Ok(Progress::Pages(ranges)),
+        }
+    }
+
+    fn page(&self, page: &Page) -> Result<(ReadPage, bool), SyncError> {
+        let rows = page.rows();
+        let bytes = rows.iter().map(|row| row.get().len()).sum::<usize>();
+        {
+            let mut known = self.known();
+            known.page_bytes = bytes.max(known.page_bytes - known.page_bytes / 8);
+        }
+        let decoded = self.decoder.page(&rows, &self.catalogue())?;
+        let keys = decoded
+            .rows
+            .iter()
+            .filter_map(|row| match row {
+                Decoded::Record(record) => {
+                    Some((record.id(), record.timestamp(self.entity, "DATE_MODIFY")))
+                }
+                Decoded::Reject(reject) => reject.id.map(|id| (id, None)),
+            })
+            .collect();
+        let facts = PageFacts { rows: rows.len(), keys };
+        Ok((ReadPage { facts, rows: decoded.rows }, decoded.catalogue_is_stale))
+    }
+
+    /// Reads the given records in one page, once.
+    pub(super) async fn chunk(
+        &self,
+        lane: Lane,
+        ids: &[RecordId],
+        patience: Patience,
+    ) -> Result<Vec<Decoded>, SyncError> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let scan = ScanAsk {
+            ids: Some(ids.to_vec()),
+            detail: Detail::Full,
+            ..ScanAsk::keys_above(RecordId::ZERO)
+        };
+        let ask = Ask { scans: vec![scan], catalogue: self.known().text.is_empty(), probes: false };
+        let heard = self.source.read(lane, &ask, patience).await?;
+        self.learn(heard.catalogue)?;
+        match self.decode(lane, heard.scans).await? {
+            Progress::Pages(ranges) => {
+                let rows: Vec<Decoded> =
+                    ranges.into_iter().flatten().flat_map(|page| page.rows).collect();
+                match rows.iter().filter_map(Decoded::id).find(|id| !ids.contains(id)) {
+                    Some(id) => Err(SyncError::NotAskedFor { entity: self.entity.name, id }),
+                    None => Ok(rows),
+                }
+            }
+            Progress::Failed(error) => Err(error.into()),
+        }
+    }
+
+    /// Asks for the field descriptions because a row has a field that they lack.
+    /// Returns whether they had changed; if not, it does not ask again until they do.
+    async fn refresh_catalogue(&self, lane: Lane) -> Result<bool, SyncError> {
+        if self.known().lacks_fields_for_good {
+            return Ok(false);
+        }
+        let ask = Ask { scans: Vec::new(), catalogue: true, probes: false };
+        let asked = self.insist(lane, &ask, |heard| self.learn(heard.catalogue)).await;
+        let changed = asked.map_err(|error| match error {
+            // No record is to blame, whatever the portal says.
+            SyncError::Portal(source) => {
+                SyncError::Undescribed { entity: self.entity.name, source }
+            }
+            other => other,
+        })?;
+        self.known().lacks_fields_for_good = !changed;
+        Ok(changed)
+    }
+
+    /// Takes the field descriptions in; returns whether they are new.
+    fn learn(&self, answer: Option<Result<Box<RawValue>, PortalError>>) -> Result<bool, SyncError> {
+        let Some(raw) = answer.transpose()? else { return Ok(false) };
+        let mut known = self.known();
+        let new = known.text != raw.get();
+        if new {
+            known.catalogue = Arc::new(Catalogue::parse(&raw)?);
+            raw.get().clone_into(&mut known.text);
+            known.lacks_fields_for_good = false;
+        }
+        Ok(new)
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, Known> {
+        // Nothing panics while holding it, and half-learnt facts would do no harm.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+enum Progress {
+    Pages(Vec<Vec<ReadPage>>),
+    Failed(PortalError),
+}
+
+/// What helps against a failure that came inside an answer.
+pub(super) enum Remedy {
+    /// Ask the same again at once: the limiter knows until when to hold it back.
+    Again,
+    /// Ask a few times more, then record by record.
+    Retry,
+    GiveUp,
+}
+
+pub(super) fn remedy(failure: &SyncError) -> Remedy {
+    match failure {
+        SyncError::Mutilated(_) => Remedy::Retry,
+        SyncError::Portal(error) => match error.disposition() {
+            Disposition::WaitPortal | Disposition::WaitMethod => Remedy::Again,
+            Disposition::Retry | Disposition::RetryFew => Remedy::Retry,
+            _ => Remedy::GiveUp,
+        },
+        _ => Remedy::GiveUp,
+    }
+}
+
+/// What a page of keys lists.
+pub(super) struct Listing {
+    pub(super) ids: Vec<RecordId>,
+    /// Rows without a usable ID.
+    pub(super) nameless: Vec<Decoded>,
+}
+
+/// Reads a listing; an error if any part of it failed.
+pub(super) fn listed(chains: Vec<Chain>) -> Result<Listing, SyncError> {
+    let mut listing = Listing { ids: Vec::new(), nameless: Vec::new() };
+    for chain in chains {
+        if let ChainEnd::Failed(error) = chain.end {
+            return Err(error.into());
+        }
+        for row in chain.pages.iter().flat_map(Page::rows) {
+            match key_of(row) {
+                Some(id) => listing.ids.push(id),
+                None => listing.nameless.push(nameless(row)),
+            }
+        }
+    }
+    Ok(listing)
+}
+
+/// An instant for a filter, if there is one.
+pub(super) fn bound(
+    instant: Option<DateTime<Utc>>,
+    offset_seconds: i32,
+) -> Option<DateTime<FixedOffset>> {
+    instant.map(|instant| super::cycle::in_offset(instant, offset_seconds))
+}

@@ -1,0 +1,218 @@
+//! The daemon's heart: stands by for the lease, then runs one worker per entity and
+//! hands them what people asked for.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    SyncError, SyncOptions,
+    session::{Errand, Opened, Session},
+    worker::{Order, Worker},
+};
+use crate::{
+    entity::Entity,
+    portal::Portal,
+    retry::Delays,
+    store::{Request, Store, StoreError, Verdict},
+};
+
+/// How often requests are looked for, progress is reported, and a taken lease is tried.
+const POLL: Duration = Duration::from_secs(1);
+
+/// Mirrors until `stop` is cancelled.
+///
+/// Stands by while another process holds the lease, and waits while the database is
+/// away. Loses nothing when either happens in between.
+///
+/// # Errors
+/// What waiting cannot cure: a schema that belongs to another portal, wrong settings
+/// of the database.
+pub async fn run(
+    store: &Store,
+    portal: &Portal,
+    options: &SyncOptions,
+    stop: &CancellationToken,
+) -> Result<(), SyncError> {
+    let mut delays = options.retry.delays();
+    let mut told = false;
+    while !stop.is_cancelled() {
+        let opening = Session::open(store, portal, options, stop);
+        let Some(opened) = stop.run_until_cancelled(opening).await else { break };
+        let pause = match opened {
+            Ok(Opened::Session(session)) => {
+                tracing::info!(portal = portal.host(), "mirroring");
+                (told, delays) = (false, options.retry.delays());
+                work(*session, options).await;
+                continue;
+            }
+            Ok(Opened::HeldBy { holder, .. }) => {
+                if !std::mem::replace(&mut told, true) {
+                    tracing::info!(holder, "another process mirrors this portal; standing by");
+                }
+                POLL
+            }
+            Err(SyncError::Store(error)) if error.is_unavailable() => {
+                let pause = delays.next_delay();
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    retry_in_seconds = pause.as_secs(),
+                    "waiting for the database"
+                );
+                pause
+            }
+            Err(SyncError::Store(StoreError::LeaseLost)) => POLL,
+            Err(error) => return Err(error),
+        };
+        stop.run_until_cancelled(tokio::time::sleep(pause)).await;
+    }
+    Ok(())
+}
+
+/// Runs the workers until the session ends, then gives the lease back.
+async fn work(session: Session, options: &SyncOptions) {
+    let mut workers = JoinSet::new();
+    let mut desks = Vec::new();
+    for (mirror, interval) in session.mirrors() {
+        let (sender, orders) = mpsc::channel(16);
+        desks.push((mirror.entity(), sender));
+        workers.spawn(Worker::new(mirror.clone(), *interval, orders, options.retry).run());
+    }
+    let mut errands = JoinSet::new();
+    let mut delays = options.retry.delays();
+    let mut pause = Duration::ZERO;
+    loop {
+        tokio::select! {
+            biased;
+            () = session.stop().cancelled() => break,
+            Some(ended) = workers.join_next() => {
+                // A worker ends only with the session; a panic must not leave a
+                // process that looks healthy.
+                if let Err(panicked) = ended
+                    && let Ok(panic) = panicked.try_into_panic()
+                {
+                    std::panic::resume_unwind(panic);
+                }
+            }
+            Some(_) = errands.join_next() => {}
+            () = tokio::time::sleep(pause) => {
+                pause = next_request(&session, &desks, &mut errands, &mut delays).await;
+            }
+        }
+    }
+    drop(desks);
+    while workers.join_next().await.is_some() {}
+    session.close().await;
+}
+
+type Desk = (&'static Entity, mpsc::Sender<Order>);
+
+/// Takes one request, if there is one, and says how long to wait before the next look.
+async fn next_request(
+    session: &Session,
+    desks: &[Desk],
+    errands: &mut JoinSet<()>,
+    delays: &mut Delays,
+) -> Duration {
+    match session.store().take_open(session.generation()).await {
+        Ok(Some(request)) => {
+            errands.spawn(fulfil(session.errand(), desks.to_vec(), request));
+            Duration::ZERO
+        }
+        Ok(None) => {
+            delays.reset();
+            POLL
+        }
+        Err(error) => {
+            tracing::debug!(error = &error as &dyn std::error::Error, "no look at the requests");
+            delays.next_delay()
+        }
+    }
+}
+
+/// Hands a request to the workers it names, reports their progress, and closes it.
+async fn fulfil(errand: Errand, desks: Vec<Desk>, request: Request) {
+    let restart = request.arguments.get("restart").and_then(serde_json::Value::as_bool);
+    let mut answers = JoinSet::new();
+    let mut verdict = Verdict::Complete;
+    let mut lines = Vec::new();
+    for entity in &request.entities {
+        if !desks.iter().any(|(ours, _)| ours == entity) {
+            verdict = Verdict::Incomplete;
+            lines.push(format!(
+                "{0}: incomplete: `entities.{0}.enabled` is false in the process that mirrors",
+                entity.name
+            ));
+        }
+    }
+    for (entity, desk) in desks {
+        if !request.entities.is_empty() && !request.entities.contains(&entity) {
+            continue;
+        }
+        let (done, answer) = oneshot::channel();
+        let order = Order { kind: request.kind, restart: restart.unwrap_or(false), done };
+        if desk.send(order).await.is_err() {
+            // The session is ending; whoever holds the lease next takes the request up.
+            return;
+        }
+        answers.spawn(answer);
+    }
+    let mut reports = tokio::time::interval(POLL);
+    loop {
+        tokio::select! {
+            answer = answers.join_next() => match answer {
+                None => break,
+                Some(Ok(Ok(ending))) => {
+                    verdict = worse(verdict, ending.verdict);
+                    lines.push(ending.line);
+                }
+                // The session ended before the worker answered: another takes it up.
+                Some(_) => return,
+            },
+            _ = reports.tick() => {
+                let progress = json!(errand.board.snapshot());
+                let reported =
+                    errand.store.report_progress(errand.generation, request.id, &progress).await;
+                if matches!(reported, Err(StoreError::LeaseLost)) {
+                    return;
+                }
+            }
+        }
+    }
+    lines.sort_unstable();
+    let message = lines.join("\n");
+    close(&errand, request.id, verdict, &message).await;
+}
+
+/// Closes a request; whoever asked follows it until that is done.
+async fn close(errand: &Errand, request: i64, verdict: Verdict, message: &str) {
+    loop {
+        let error =
+            match errand.store.finish_request(errand.generation, request, verdict, message).await {
+                Ok(()) => return,
+                Err(error) => error,
+            };
+        tracing::warn!(
+            request,
+            error = &error as &dyn std::error::Error,
+            "a request was fulfilled, but could not be closed"
+        );
+        if !error.is_unavailable() {
+            return;
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+fn worse(one: Verdict, other: Verdict) -> Verdict {
+    match (one, other) {
+        (Verdict::Stopped, _) | (_, Verdict::Stopped) => Verdict::Stopped,
+        (Verdict::Complete, other) => other,
+        (one, _) => one,
+    }
+}

@@ -1,0 +1,340 @@
+//! A session: the lease on a portal, and the mirrors that work under it.
+
+use std::{sync::Arc, time::Duration};
+
+use chrono::{DateTime, Utc};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Consequence, SyncError, SyncOptions,
+    mirror::{Ground, Mirror, Tally},
+    patience::Patience,
+    progress::ProgressBoard,
+};
+use crate::{
+    entity::Entity,
+    portal::{Lane, Portal},
+    store::{
+        Acquired, Fill, Generation, Health, Lease, PortalClaim, SegmentKind, Store, StoreError,
+        Verdict,
+    },
+};
+
+/// How long a lease lasts without being renewed: how long a crashed holder blocks others.
+pub const LEASE_TTL: Duration = Duration::from_secs(15);
+
+/// Renewals come often enough that two may fail.
+const RENEW_EVERY: Duration = Duration::from_secs(4);
+
+/// A process that has been told to end waits no longer for a database that is away.
+const RELEASE_WITHIN: Duration = Duration::from_secs(2);
+
+/// A bucket that was left so long ago is empty whatever its level was.
+const BUCKET_MEMORY: chrono::Duration = chrono::Duration::minutes(5);
+
+/// The answer to opening a session.
+pub enum Opened {
+    /// The portal is ours to talk to.
+    Session(Box<Session>),
+    /// Another process talks to it.
+    HeldBy {
+        /// Which one: host, process, command.
+        holder: String,
+        /// Until when, unless it renews; by the database's clock.
+        expires_at: DateTime<Utc>,
+    },
+}
+
+/// The lease, renewed in the background, and one mirror per entity.
+pub struct Session {
+    store: Store,
+    portal: Portal,
+    generation: Generation,
+    mirrors: Vec<(Arc<Mirror>, Duration)>,
+    board: ProgressBoard,
+    stop: CancellationToken,
+    keeper: JoinHandle<()>,
+}
+
+/// What fulfilling a request needs of its session.
+pub(super) struct Errand {
+    pub(super) store: Store,
+    pub(super) generation: Generation,
+    pub(super) board: ProgressBoard,
+}
+
+/// How the work on one entity ended.
+#[derive(Debug)]
+pub struct EntityOutcome {
+    /// Which entity.
+    pub entity: &'static Entity,
+    /// What was read and written, or why it did not go on.
+    pub result: Result<Tally, SyncError>,
+}
+
+impl EntityOutcome {
+    /// The verdict for the run log and the exit code.
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
+        self.result.as_ref().err().map_or(Verdict::Complete, SyncError::verdict)
+    }
+
+    /// One line for people.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let entity = self.entity.name;
+        match &self.result {
+            Ok(tally) => {
+                let notes = match tally.quarantined {
+                    0 => String::new(),
+                    notes => format!(", {notes} notes in the quarantine"),
+                };
+                format!(
+                    "{entity}: complete, {} read, {} new, {} changed, {} unchanged{notes}",
+                    tally.read, tally.inserted, tally.updated, tally.unchanged
+                )
+            }
+            Err(error) => format!("{entity}: {}: {}", self.verdict().as_str(), error.reason()),
+        }
+    }
+}
+
+impl Session {
+    /// Takes the lease if it is free, and claims the schema for this portal.
+    ///
+    /// `stop` ends the session's work: answers in flight are abandoned, transactions
+    /// are finished. It is also cancelled when the lease is lost.
+    ///
+    /// # Errors
+    /// [`StoreError::OtherPortal`] when the schema belongs to another portal; nothing
+    /// is written then. Other errors of the database.
+    pub async fn open(
+        store: &Store,
+        portal: &Portal,
+        options: &SyncOptions,
+        stop: &CancellationToken,
+    ) -> Result<Opened, SyncError> {
+        // Before the lease is looked at: another portal's schema is neither touched, nor
+        // is its holder asked to work for us, nor does anybody stand by for it.
+        store.refuse_other_portal(portal.host()).await?;
+        let lease = match store.try_acquire(&options.holder, LEASE_TTL).await? {
+            Acquired::Ours(lease) => lease,
+            Acquired::HeldBy { holder, expires_at } => {
+                return Ok(Opened::HeldBy { holder, expires_at });
+            }
+        };
+        restore_bucket(portal, &lease);
+        let stop = stop.child_token();
+        let keeper = keep(store.clone(), portal.clone(), lease.generation, stop.clone());
+        let board = options.board.clone();
+        let ground = Ground {
+            store: store.clone(),
+            portal: portal.clone(),
+            generation: lease.generation,
+            overlap: chrono::Duration::from_std(options.overlap)
+                .unwrap_or(chrono::Duration::minutes(2)),
+            retry: options.retry,
+            board: board.clone(),
+            stop: stop.clone(),
+        };
+        let mirrors = options
+            .entities
+            .iter()
+            .map(|(entity, interval)| (Arc::new(Mirror::new(entity, ground.clone())), *interval))
+            .collect();
+        let generation = lease.generation;
+        let (store, portal) = (store.clone(), portal.clone());
+        let session = Self { store, portal, generation, mirrors, board, stop, keeper };
+        match session.claim().await {
+            Ok(()) => Ok(Opened::Session(Box::new(session))),
+            Err(error) => {
+                session.close().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Another user may see other records, so all of them are read again.
+    async fn claim(&self) -> Result<(), SyncError> {
+        let user = i64::try_from(self.portal.user_id()).unwrap_or(i64::MAX);
+        let PortalClaim::OtherUser { before } =
+            self.store.claim_portal(self.portal.host(), user).await?
+        else {
+            return Ok(());
+        };
+        tracing::warn!(
+            before,
+            now = user,
+            "the webhook belongs to another user now; every record is read again with that user's rights"
+        );
+        // Those that are switched off now, too: they may be switched on later.
+        for entity in Entity::ALL {
+            if let Some(checkpoint) = self.store.checkpoint(entity).await? {
+                let (kind, up_to) = (SegmentKind::FullPass, checkpoint.newest);
+                let expected = Some(self.store.counts(entity).await?.live);
+                let fill = Fill { kind, up_to, expected };
+                self.store.start_backfill(self.generation, entity, &checkpoint, fill).await?;
+            }
+        }
+        Ok(self.store.accept_user(user).await?)
+    }
+
+    pub(super) fn errand(&self) -> Errand {
+        let (store, board) = (self.store.clone(), self.board.clone());
+        Errand { store, generation: self.generation, board }
+    }
+
+    /// Proves the lease with every write.
+    #[must_use]
+    pub const fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    pub(super) const fn store(&self) -> &Store {
+        &self.store
+    }
+
+    pub(super) const fn stop(&self) -> &CancellationToken {
+        &self.stop
+    }
+
+    pub(super) fn mirrors(&self) -> &[(Arc<Mirror>, Duration)] {
+        &self.mirrors
+    }
+
+    /// Performs one incremental cycle of each entity.
+    pub async fn sync(&self, entities: &[&'static Entity]) -> Vec<EntityOutcome> {
+        self.each(entities, |mirror| async move {
+            mirror.outlast(|| mirror.catch_up(Lane::People)).await
+        })
+        .await
+    }
+
+    /// Backfills each entity to its end, then performs one incremental cycle, so that
+    /// what changed meanwhile is there too.
+    pub async fn backfill(
+        &self,
+        entities: &[&'static Entity],
+        restart: bool,
+    ) -> Vec<EntityOutcome> {
+        self.each(entities, move |mirror| async move {
+            mirror.outlast(|| mirror.prepare(Lane::People, restart)).await?;
+            let mut tally = mirror.outlast(|| mirror.backfill(true)).await?.tally;
+            tally += mirror.outlast(|| mirror.catch_up(Lane::People)).await?;
+            Ok(tally)
+        })
+        .await
+    }
+
+    async fn each<F, W>(&self, entities: &[&'static Entity], work: F) -> Vec<EntityOutcome>
+    where
+        F: Fn(Arc<Mirror>) -> W,
+        W: Future<Output = Result<Tally, SyncError>> + Send + 'static,
+    {
+        let mut tasks = JoinSet::new();
+        for (mirror, _) in &self.mirrors {
+            let entity = mirror.entity();
+            if entities.contains(&entity) {
+                let (working, mirror) = (work(Arc::clone(mirror)), Arc::clone(mirror));
+                tasks.spawn(async move {
+                    let result = working.await;
+                    mirror.report_health(result.as_ref().err()).await;
+                    EntityOutcome { entity, result }
+                });
+            }
+        }
+        let mut outcomes = tasks.join_all().await;
+        outcomes.sort_by_key(|outcome| Entity::ALL.iter().position(|e| *e == outcome.entity));
+        outcomes
+    }
+
+    /// Gives the lease back, with the level of the portal's bucket for the next holder.
+    pub async fn close(self) {
+        self.stop.cancel();
+        self.keeper.abort();
+        let level = self.portal.limiter().level();
+        let release = self.store.release(self.generation, level);
+        match tokio::time::timeout(RELEASE_WITHIN, release).await {
+            Ok(Ok(()) | Err(StoreError::LeaseLost)) => {}
+            Err(_) => {
+                tracing::warn!("the lease could not be given back in time; it runs out by itself");
+            }
+            Ok(Err(error)) => tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the lease could not be given back; it runs out by itself"
+            ),
+        }
+    }
+}
+
+impl Mirror {
+    /// Does something again while the database is away, for as long as a command may.
+    pub(super) async fn outlast<T, W>(&self, work: impl Fn() -> W) -> Result<T, SyncError>
+    where
+        W: Future<Output = Result<T, SyncError>>,
+    {
+        let mut patience = Patience::new(self.retry());
+        loop {
+            match work().await {
+                Ok(done) => return Ok(done),
+                Err(error) => self.unless_stopped(patience.bear(error)).await?,
+            }
+        }
+    }
+
+    /// Records whether the entity is being read, and if not, why.
+    pub(super) async fn report_health(&self, failed: Option<&SyncError>) {
+        let health = match failed.map(|error| (error, error.consequence())) {
+            None | Some((SyncError::Unfilled { .. }, _)) => Health::Active,
+            Some((_, Consequence::Leave | Consequence::AwaitDatabase)) => return,
+            Some((error, Consequence::Stop)) => Health::Stopped { reason: error.reason() },
+            Some((error, Consequence::TryLater)) => Health::Waiting { reason: error.reason() },
+        };
+        if let Err(error) = self.store().set_health(self.generation(), self.entity(), &health).await
+        {
+            tracing::warn!(
+                entity = self.entity().name,
+                error = &error as &dyn std::error::Error,
+                "the state of an entity could not be recorded"
+            );
+        }
+    }
+}
+
+/// A new holder must not send what the portal would refuse because of the last one.
+fn restore_bucket(portal: &Portal, lease: &Lease) {
+    if lease.acquired_at - lease.bucket_at > BUCKET_MEMORY {
+        return;
+    }
+    // A holder that crashed may have filled the bucket since it last told its level.
+    portal.limiter().restore(if lease.clean { lease.bucket_level } else { f64::INFINITY });
+}
+
+/// Renews the lease until it is lost or the session ends.
+fn keep(
+    store: Store,
+    portal: Portal,
+    generation: Generation,
+    stop: CancellationToken,
+) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(RENEW_EVERY).await;
+            match store.renew(generation, LEASE_TTL, portal.limiter().level()).await {
+                Ok(()) => {}
+                Err(StoreError::LeaseLost) => {
+                    tracing::warn!(
+                        "another process has taken over the lease; this one writes nothing more"
+                    );
+                    stop.cancel();
+                    return;
+                }
+                Err(error) => tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "the lease could not be renewed; trying again"
+                ),
+            }
+        }
+    })
+}

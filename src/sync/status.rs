@@ -1,0 +1,186 @@
+//! Whether the mirror is healthy and how far behind it is: read from the database
+//! alone, so that it can be asked while the daemon runs, stands or lies dead.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+
+use super::progress::{seconds_left, share};
+use crate::{
+    entity::Entity,
+    store::{Checkpoint, Health, QuarantineCount, Segment, Store, StoreError},
+};
+
+/// A cycle may be this many intervals old before the mirror counts as behind.
+const FRESH_INTERVALS: u32 = 3;
+
+/// What is going on with one entity.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum State {
+    /// Nothing has ever been read.
+    NeverSynced {
+        /// Why the first attempt failed, if there was one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+    /// The first fill or a full pass is under way; cycles run beside it.
+    Backfilling {
+        /// Share of the expected records that has been read, 0 to 1; unknown without an
+        /// estimate.
+        share: Option<f64>,
+        /// Records read so far.
+        records: i64,
+        /// Records a second, on average.
+        per_second: f64,
+        /// Seconds left at that pace; unknown without an estimate.
+        seconds_left: Option<f64>,
+        /// Why it does not go on, if it does not.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+    /// The last complete cycle is younger than three intervals.
+    Fresh,
+    /// It is older, or the latest attempt failed.
+    Behind {
+        /// Why, where it is known.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+    /// A person has to act.
+    Stopped {
+        /// What the portal or the database said, and what to do.
+        reason: String,
+    },
+}
+
+/// One entity's line of the status.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct EntityStatus {
+    /// The entity.
+    pub entity: &'static str,
+    /// What is going on.
+    #[serde(flatten)]
+    pub state: State,
+    /// When the last complete cycle ended, by the database's clock.
+    pub last_complete: Option<DateTime<Utc>>,
+    /// Seconds since then.
+    pub lag_seconds: Option<f64>,
+    /// Live records in the mirror.
+    pub records: i64,
+    /// Open quarantine entries.
+    pub quarantined: i64,
+}
+
+/// The whole status.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Status {
+    /// The portal that the schema belongs to.
+    pub portal: Option<String>,
+    /// The process that talks to the portal now: host, process, command.
+    pub held_by: Option<String>,
+    /// Every entity.
+    pub entities: Vec<EntityStatus>,
+}
+
+impl Status {
+    /// Reads the status of the given entities, each with the interval of its cycles.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database cannot tell.
+    pub async fn read(
+        store: &Store,
+        entities: &[(&'static Entity, Duration)],
+    ) -> Result<Self, StoreError> {
+        let now = store.clock().await?;
+        let lease = store.lease_row().await?;
+        let held_by = lease.holder.filter(|_| lease.held);
+        let mut lines = Vec::with_capacity(entities.len());
+        for (entity, interval) in entities {
+            let checkpoint = store.checkpoint(entity).await?;
+            let health = store.health(entity).await?.map(|since| since.health);
+            let segments = store.segments(entity).await?;
+            let quarantine = store.open_quarantine(entity).await?;
+            let last_complete = checkpoint.as_ref().and_then(|point| point.completed_at);
+            let lag = last_complete.map(|at| (now - at).to_std().unwrap_or_default());
+            let state = judge(
+                checkpoint.as_ref(),
+                health,
+                segments.iter().find(|segment| !segment.done),
+                lag,
+                *interval * FRESH_INTERVALS,
+                held_by.is_some(),
+            );
+            lines.push(EntityStatus {
+                entity: entity.name,
+                state,
+                last_complete,
+                lag_seconds: lag.map(|lag| lag.as_secs_f64()),
+                records: store.counts(entity).await?.live,
+                quarantined: quarantine.iter().map(|QuarantineCount { entries, .. }| entries).sum(),
+            });
+        }
+        Ok(Self { portal: store.portal_host().await?, held_by, entities: lines })
+    }
+
+    /// The status of a schema that has no tables yet.
+    #[must_use]
+    pub fn before_the_first_run(entities: &[(&'static Entity, Duration)]) -> Self {
+        let line = |entity: &'static Entity| EntityStatus {
+            entity: entity.name,
+            state: State::NeverSynced { reason: None },
+            last_complete: None,
+            lag_seconds: None,
+            records: 0,
+            quarantined: 0,
+        };
+        let entities = entities.iter().map(|(entity, _)| line(entity)).collect();
+        Self { portal: None, held_by: None, entities }
+    }
+
+    /// Whether every entity is fresh.
+    #[must_use]
+    pub fn is_fresh(&self) -> bool {
+        self.entities.iter().all(|entity| entity.state == State::Fresh)
+    }
+}
+
+fn judge(
+    checkpoint: Option<&Checkpoint>,
+    health: Option<Health>,
+    open: Option<&Segment>,
+    lag: Option<Duration>,
+    fresh_for: Duration,
+    running: bool,
+) -> State {
+    let reason = match health {
+        Some(Health::Stopped { reason }) => return State::Stopped { reason },
+        Some(Health::Waiting { reason }) => Some(reason),
+        Some(Health::Active) | None => None,
+    };
+    let Some(_) = checkpoint else { return State::NeverSynced { reason } };
+    let idle = || (!running).then(|| "no process is mirroring".to_owned());
+    if let Some(segment) = open {
+        let reason = reason.or_else(idle);
+        return backfilling(segment, reason);
+    }
+    match lag {
+        Some(lag) if lag <= fresh_for && reason.is_none() => State::Fresh,
+        _ => State::Behind { reason: reason.or_else(idle) },
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "shares and paces for people")]
+fn backfilling(segment: &Segment, reason: Option<String>) -> State {
+    let seconds = segment.busy.as_secs_f64().max(0.001);
+    let read = segment.rows as f64;
+    let per_second = read / seconds;
+    State::Backfilling {
+        share: share(read, segment.expected),
+        records: segment.rows,
+        per_second,
+        seconds_left: seconds_left(read, segment.expected, per_second),
+        reason,
+    }
+}
