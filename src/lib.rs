@@ -10,9 +10,11 @@
 //! - [`sync`]: the work; backfill, incremental cycles, scheduler.
 //! - [`retry`]: delays and dispositions; what a failure asks for.
 //! - [`settings`], [`telemetry`], [`lifecycle`]: the process around it.
+//! - [`cli`]: one file per command.
 //! - [`local_postgres`]: a private PostgreSQL server in a directory.
 //! - [`simulator`]: a portal on loopback, faults included.
 
+pub mod cli;
 pub mod entity;
 pub mod lifecycle;
 pub mod local_postgres;

@@ -1,0 +1,184 @@
+//! `b24mirror check`
+#![expect(clippy::print_stdout, reason = "the result of the command")]
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::json;
+
+use super::{
+    Exit,
+    wiring::{self, Patience},
+};
+use crate::{
+    entity::{Entity, RecordId},
+    lifecycle::Lifecycle,
+    portal::{Ask, ChainEnd, ClassicSource, Lane, Patience as Tries, Portal, PortalError, ScanAsk},
+    settings::Settings,
+    store::{SchemaState, Store, StoreError},
+};
+
+/// Tries everything that mirroring needs, one thing after the other, and writes nothing.
+///
+/// It sends at most ten requests, one a second, so that it can run beside a daemon.
+pub(super) async fn run(settings: &Settings, lifecycle: &Lifecycle) -> anyhow::Result<Exit> {
+    let mut report = Report { worst: Exit::Done };
+    Report::good("settings", "read");
+    let portal = wiring::modest_portal(settings)?;
+    if let Err(error) = check_database(settings, lifecycle, &portal).await {
+        let exit = super::classify(&error);
+        report.bad("database", &format!("{error:#}"), exit);
+    }
+    let asking = check_portal(settings, &portal, &mut report);
+    if tokio::time::timeout(PATIENCE, asking).await.is_err() {
+        let finding = "no answer within two minutes; it is slow, or another program uses up its \
+                       request limit";
+        report.bad("portal", finding, Exit::Failed);
+    }
+    Ok(report.worst)
+}
+
+/// How long the portal may take for everything that is asked.
+const PATIENCE: Duration = Duration::from_mins(2);
+
+async fn check_portal(settings: &Settings, portal: &Portal, report: &mut Report) {
+    if check_user(portal, report).await {
+        for (entity, _) in wiring::entities(settings) {
+            check_entity(entity, portal, report).await;
+        }
+    }
+}
+
+struct Report {
+    worst: Exit,
+}
+
+impl Report {
+    fn good(what: &str, finding: &str) {
+        println!("ok       {what}: {finding}");
+    }
+
+    fn warn(what: &str, finding: &str) {
+        println!("warning  {what}: {finding}");
+    }
+
+    fn bad(&mut self, what: &str, finding: &str, exit: Exit) {
+        println!("FAILED   {what}: {finding}");
+        if self.worst != Exit::Usage {
+            self.worst = exit;
+        }
+    }
+
+    fn refused(&mut self, what: &str, error: &PortalError) {
+        self.bad(what, &format!("{error}; {}", error.advice()), Exit::Failed);
+    }
+}
+
+async fn check_database(
+    settings: &Settings,
+    lifecycle: &Lifecycle,
+    portal: &Portal,
+) -> anyhow::Result<()> {
+    let stop = lifecycle.soft();
+    let database = wiring::database(settings, "check", Patience::None, &stop).await?;
+    let store = &database.store;
+    let schema = store.schema();
+    match store.schema_state().await? {
+        SchemaState::Missing => {
+            Report::good("database", &format!("reachable; schema `{schema}` will be created"));
+            return Ok(());
+        }
+        SchemaState::Older => {
+            Report::good("database", &format!("reachable; schema `{schema}` will be migrated"));
+            return Ok(());
+        }
+        SchemaState::Newer => {
+            return Err(StoreError::SchemaNewer { schema: schema.clone() }.into());
+        }
+        SchemaState::Current => {
+            Report::good("database", &format!("reachable; schema `{schema}` is up to date"));
+        }
+    }
+    check_owner(store, portal).await
+}
+
+async fn check_owner(store: &Store, portal: &Portal) -> anyhow::Result<()> {
+    store.refuse_other_portal(portal.host()).await?;
+    let lease = store.lease_row().await?;
+    match lease.holder.filter(|_| lease.held) {
+        Some(holder) => Report::good("lease", &format!("held by {holder}")),
+        None => Report::good("lease", "free"),
+    }
+    Ok(())
+}
+
+/// Whose rights the webhook has; `false` when it has none.
+async fn check_user(portal: &Portal, report: &mut Report) -> bool {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "UPPERCASE")]
+    struct Profile {
+        #[serde(default)]
+        name: Option<String>,
+        #[serde(default)]
+        last_name: Option<String>,
+        #[serde(default)]
+        admin: bool,
+    }
+    let answer = match portal.call(Lane::People, "profile", &json!({})).await {
+        Ok(answer) => answer,
+        Err(error) => {
+            report.refused("webhook", &error);
+            return false;
+        }
+    };
+    let Ok(profile) = serde_json::from_str::<Profile>(answer.result.get()) else {
+        Report::warn("webhook", "accepted, but the portal does not say whose it is");
+        return true;
+    };
+    let name: Vec<String> = [profile.name, profile.last_name].into_iter().flatten().collect();
+    Report::good("webhook", &format!("acts for {} on {}", name.join(" "), portal.host()));
+    if !profile.admin {
+        Report::warn(
+            "webhook",
+            "its user is no administrator: records that this user may not read are not mirrored",
+        );
+    }
+    if let Some(time) = answer.time {
+        let hours = f64::from(time.offset_seconds) / 3600.0;
+        let clock = time.clock.format("%Y-%m-%d %H:%M:%S UTC");
+        Report::good("clock", &format!("the portal says {clock}, UTC{hours:+}"));
+    }
+    true
+}
+
+/// Whether the entity can be listed, and whether the portal understands our filter.
+async fn check_entity(entity: &'static Entity, portal: &Portal, report: &mut Report) {
+    let scan = ScanAsk { newest_first: true, ..ScanAsk::keys_above(RecordId::ZERO) };
+    let ask = Ask { scans: vec![scan], catalogue: true, probes: true };
+    let source = ClassicSource::new(portal.clone(), entity);
+    let heard = match source.read(Lane::People, &ask, Tries::Persist).await {
+        Ok(heard) => heard,
+        Err(error) => return report.refused(entity.name, &error),
+    };
+    let mut listed = 0;
+    for chain in heard.scans {
+        if let ChainEnd::Failed(error) = chain.end {
+            return report.refused(entity.name, &error);
+        }
+        listed += chain.pages.iter().map(crate::portal::Page::len).sum::<usize>();
+    }
+    if let Some(Err(error)) = heard.catalogue {
+        return report.refused(entity.name, &error);
+    }
+    match heard.probes {
+        Some(Ok(probes)) if !probes.future_gave_none => {
+            report.bad(entity.name, "the portal ignores the filter on DATE_MODIFY", Exit::Failed);
+        }
+        Some(Ok(probes)) if !probes.past_gave_rows && listed > 0 => {
+            report.bad(entity.name, "the portal misreads the filter on DATE_MODIFY", Exit::Failed);
+        }
+        Some(Err(error)) => report.refused(entity.name, &error),
+        _ if listed == 0 => Report::warn(entity.name, "readable, but the list is empty"),
+        _ => Report::good(entity.name, "readable, and the filters are understood"),
+    }
+}

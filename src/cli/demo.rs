@@ -1,0 +1,297 @@
+//! `b24mirror demo`: the whole thing on one machine, with nothing prepared.
+#![expect(clippy::print_stdout, reason = "the demonstration is what it prints")]
+
+use std::{
+    io::IsTerminal as _,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use clap::Args;
+use secrecy::{ExposeSecret as _, SecretString};
+use sqlx::{PgPool, Row as _};
+use tokio_util::sync::CancellationToken;
+
+use super::{Exit, progress::Drawing, wiring};
+use crate::{
+    entity::Entity,
+    local_postgres::{LocalOptions, LocalPostgres},
+    portal::{Limits, OperatingLimit, Portal, PortalOptions, WebhookUrl},
+    simulator::{self, Action, Options, Simulator},
+    store::{SchemaName, Store, StoreOptions},
+    sync::{self, Opened, ProgressBoard, Session, SyncOptions},
+};
+
+/// How often a daemon of the demonstration looks for changes.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long the demonstration waits for changes to arrive before it says that they do not.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// The demonstration's arguments.
+#[derive(Debug, Args)]
+pub(super) struct DemoArgs {
+    /// Contacts in the simulated portal
+    #[arg(long, default_value_t = 20_000)]
+    contacts: u64,
+    /// Leads in the simulated portal
+    #[arg(long, default_value_t = 5_000)]
+    leads: u64,
+    /// Where the private database lives; a new temporary directory if not given
+    #[arg(long, value_name = "DIRECTORY")]
+    dir: Option<PathBuf>,
+    /// Leave the database running at the end
+    #[arg(long)]
+    keep: bool,
+}
+
+/// Backfills from a simulated portal into a private database, changes records live,
+/// and closes with a report.
+pub(super) async fn run(args: DemoArgs, stop: CancellationToken) -> anyhow::Result<Exit> {
+    let temporary = args.dir.is_none();
+    let directory = args.dir.clone().unwrap_or_else(|| {
+        std::env::temp_dir().join(format!("b24mirror-demo-{}", std::process::id()))
+    });
+    let options = LocalOptions { keep_running: args.keep, ..LocalOptions::new(&directory) };
+    println!("1. A private PostgreSQL server in {}", directory.display());
+    let server = LocalPostgres::start(options).await?;
+    server.create_database("mirror").await?;
+
+    println!("2. A simulated portal with {} contacts and {} leads", args.contacts, args.leads);
+    let (contacts, leads) = (args.contacts, args.leads);
+    let portal = Simulator::start(Options { contacts, leads, ..Options::default() })?;
+
+    let demo = Demo::prepare(&server, portal).await?;
+    let shown = stop.run_until_cancelled(demo.show()).await;
+    let interrupted = shown.is_none();
+    let exit = shown.unwrap_or(Ok(Exit::Failed))?;
+    let psql = server.psql_command("mirror");
+    if args.keep {
+        println!("\nThe server is left running. Open it: {psql}");
+    } else if shown_to_a_person() && !interrupted {
+        println!("\nOpen it in another terminal: {psql}");
+        println!("Ctrl-C ends the demonstration and removes the database.");
+        stop.cancelled().await;
+    } else if !interrupted {
+        println!(
+            "\n`b24mirror demo --keep` leaves the server running. It is then opened by: {psql}"
+        );
+    }
+    demo.store.close().await;
+    demo.pool.close().await;
+    if !args.keep {
+        server.stop().await?;
+        if temporary {
+            tokio::fs::remove_dir_all(&directory)
+                .await
+                .with_context(|| format!("cannot remove {}", directory.display()))?;
+        }
+    }
+    Ok(exit)
+}
+
+fn shown_to_a_person() -> bool {
+    std::io::stdin().is_terminal() && std::io::stdout().is_terminal()
+}
+
+struct Demo {
+    simulator: Simulator,
+    portal: Portal,
+    store: Store,
+    /// What an analyst's tool would open.
+    pool: PgPool,
+    options: SyncOptions,
+}
+
+impl Demo {
+    async fn prepare(server: &LocalPostgres, simulator: Simulator) -> anyhow::Result<Self> {
+        let url = server.url("mirror");
+        let schema: SchemaName = "bitrix24".parse()?;
+        let store = Store::connect(&StoreOptions {
+            url: SecretString::from(url.expose_secret()),
+            schema,
+            max_connections: 8,
+            application_name: "b24mirror demo".to_owned(),
+        })
+        .await?;
+        store.migrate().await?;
+        let pool = PgPool::connect(url.expose_secret()).await?;
+        let portal = Portal::new(PortalOptions {
+            webhook: WebhookUrl::parse(&simulator.webhook_url())?,
+            timeout: Duration::from_secs(75),
+            max_body: 32 << 20,
+            ca_file: None,
+            limits: Limits {
+                requests_per_second: 2.0,
+                burst: 50,
+                operating: Some(OperatingLimit {
+                    limit: Duration::from_mins(8),
+                    window: Duration::from_mins(10),
+                }),
+            },
+            retry: wiring::retry()?,
+        })?;
+        let options = SyncOptions {
+            entities: Entity::ALL.map(|entity| (entity, INTERVAL)).to_vec(),
+            overlap: Duration::from_secs(10),
+            retry: wiring::retry()?,
+            holder: "the demonstration".to_owned(),
+            board: ProgressBoard::default(),
+        };
+        Ok(Self { simulator, portal, store, pool, options })
+    }
+
+    async fn show(&self) -> anyhow::Result<Exit> {
+        println!("3. Backfill");
+        let took = self.backfill().await?;
+        let requests = self.portal.meter().requests;
+        println!("   done in {:.1} s with {requests} requests", took.as_secs_f64());
+
+        println!("4. The daemon runs, and records change in the portal");
+        let stop = CancellationToken::new();
+        let daemon = {
+            let (store, portal) = (self.store.clone(), self.portal.clone());
+            let (options, stop) = (self.options.clone(), stop.clone());
+            tokio::spawn(async move { sync::run(&store, &portal, &options, &stop).await })
+        };
+        let changes = self.live_changes().await;
+        stop.cancel();
+        daemon.await??;
+        let delay = changes?;
+
+        println!("\nReport");
+        let equal = self.counts().await?;
+        println!("   a change was in PostgreSQL {:.1} s after it was made", delay.as_secs_f64());
+        self.query(
+            "the newest leads with their first phone",
+            "select l.id, l.title, l.status_id, min(p.value) as phone\n   \
+             from bitrix24.leads l left join bitrix24.lead_phones p on p.lead_id = l.id\n   \
+             where l.deleted_at is null group by l.id order by l.id desc limit 5",
+        )
+        .await?;
+        self.query(
+            "who has the same phone number as somebody else",
+            "select digits, count(distinct contact_id)::text as contacts\n   \
+             from bitrix24.contact_phones where digits <> ''\n   \
+             group by digits having count(distinct contact_id) > 1\n   \
+             order by count(distinct contact_id) desc, digits limit 5",
+        )
+        .await?;
+        Ok(if equal { Exit::Done } else { Exit::NotTrue })
+    }
+
+    async fn backfill(&self) -> anyhow::Result<Duration> {
+        let stop = CancellationToken::new();
+        let opened = Session::open(&self.store, &self.portal, &self.options, &stop).await?;
+        let Opened::Session(session) = opened else {
+            anyhow::bail!("another process works on this directory's database");
+        };
+        let began = Instant::now();
+        let drawing = Drawing::of(self.options.board.clone());
+        let outcomes = session.backfill(&Entity::ALL, false).await;
+        drawing.finish().await;
+        session.close().await;
+        for outcome in outcomes {
+            outcome.result.with_context(|| format!("backfill of {}", outcome.entity.name))?;
+        }
+        Ok(began.elapsed())
+    }
+
+    /// Makes changes of every kind and watches them arrive. Returns how long one took.
+    async fn live_changes(&self) -> anyhow::Result<Duration> {
+        let id: i64 =
+            sqlx::query_scalar("select min(id) from bitrix24.contacts where deleted_at is null")
+                .fetch_one(&self.pool)
+                .await?;
+        // The daemon's first look is behind it when it has completed a cycle.
+        tokio::time::sleep(INTERVAL * 2).await;
+        let began = Instant::now();
+        self.simulator.apply(Action::Touch {
+            entity: simulator::Entity::Contacts,
+            id,
+            field: "NAME".to_owned(),
+            value: "Renamed live".into(),
+            keep_date: false,
+        })?;
+        let name = "select count(*) from bitrix24.contacts where name = 'Renamed live'";
+        self.until(name, 1).await?;
+        let delay = began.elapsed();
+        println!("   contact {id} renamed: there after {:.1} s", delay.as_secs_f64());
+
+        for (entity, ours) in
+            [(simulator::Entity::Contacts, "contacts"), (simulator::Entity::Leads, "leads")]
+        {
+            let began = Instant::now();
+            self.simulator.apply(Action::Create { entity, count: 100, visible_after: 0.0 })?;
+            self.simulator.apply(Action::Import {
+                entity,
+                count: 25,
+                days: 400,
+                visible_after: 0.0,
+            })?;
+            let expected = i64::try_from(self.simulator.truth(entity).len())?;
+            let count = match ours {
+                "contacts" => "select count(*) from bitrix24.contacts where deleted_at is null",
+                _ => "select count(*) from bitrix24.leads where deleted_at is null",
+            };
+            self.until(count, expected).await?;
+            println!(
+                "   100 {ours} created and 25 imported with old dates: there after {:.1} s",
+                began.elapsed().as_secs_f64()
+            );
+        }
+        Ok(delay)
+    }
+
+    /// Waits until a count has come to be what it should.
+    async fn until(&self, count: &'static str, expected: i64) -> anyhow::Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let found: i64 = sqlx::query_scalar(count).fetch_one(&self.pool).await?;
+            if found == expected {
+                return Ok(());
+            }
+            anyhow::ensure!(
+                Instant::now() < deadline,
+                "the change did not arrive: {count} gives {found} instead of {expected}"
+            );
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    async fn counts(&self) -> anyhow::Result<bool> {
+        println!("   {:<10} {:>8} {:>8}", "", "portal", "mirror");
+        let mut equal = true;
+        for (entity, family) in
+            Entity::ALL.into_iter().zip([simulator::Entity::Contacts, simulator::Entity::Leads])
+        {
+            let there = self.simulator.truth(family).len();
+            let here = self.store.counts(entity).await?.live;
+            println!("   {:<10} {there:>8} {here:>8}", entity.name);
+            equal &= i64::try_from(there)? == here;
+        }
+        Ok(equal)
+    }
+
+    async fn query(&self, title: &str, sql: &'static str) -> anyhow::Result<()> {
+        println!("\n   -- {title}\n   {sql};\n");
+        for row in sqlx::query(sql).fetch_all(&self.pool).await? {
+            let cells: Vec<String> = (0..row.len()).map(|column| cell(&row, column)).collect();
+            println!("   {}", cells.join(" | "));
+        }
+        Ok(())
+    }
+}
+
+fn cell(row: &sqlx::postgres::PgRow, column: usize) -> String {
+    if let Ok(number) = row.try_get::<i64, _>(column) {
+        return number.to_string();
+    }
+    let text: Option<String> = row.try_get(column).unwrap_or(None);
+    text.unwrap_or_default()
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .take(40)
+        .collect()
+}

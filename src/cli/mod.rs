@@ -1,0 +1,208 @@
+//! The command line: one file per command, and nothing that a library user would miss.
+//!
+//! Output for people goes to standard output, logs go to standard error. Exit codes:
+//! 0 done and true; 1 failed; 2 finished, but something differs, is behind, incomplete
+//! or stopped; 64 wrong usage or settings.
+
+mod backfill;
+mod check;
+#[cfg(feature = "simulator")]
+mod demo;
+mod migrate;
+mod one_shot;
+mod progress;
+mod run;
+#[cfg(feature = "simulator")]
+mod simulate;
+mod status;
+mod sync;
+mod wiring;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+use crate::{
+    entity::Entity,
+    lifecycle::Lifecycle,
+    portal::{InvalidWebhook, PortalError},
+    settings::{Settings, SettingsError},
+    store::StoreError,
+    sync::SyncError,
+    telemetry::{self, LogFormat, LogLevel},
+};
+
+/// Mirrors a Bitrix24 portal's CRM into PostgreSQL and keeps it there, exact and fresh.
+#[derive(Debug, Parser)]
+#[command(name = "b24mirror", version, max_term_width = 100)]
+pub struct Cli {
+    /// Settings file; without it ./config.toml, then /etc/b24mirror/config.toml
+    #[arg(long, global = true, value_name = "PATH")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Mirror until told to stop; backfills an empty schema by itself
+    Run,
+    /// Read every record that has not been read yet, resuming where an earlier backfill stopped
+    Backfill {
+        /// Entities to read; all enabled ones if none is named
+        #[arg(value_parser = entity)]
+        entities: Vec<&'static Entity>,
+        /// Read everything again instead of resuming
+        #[arg(long)]
+        restart: bool,
+    },
+    /// Perform one incremental cycle
+    Sync {
+        /// Entities to bring up to date; all enabled ones if none is named
+        #[arg(value_parser = entity)]
+        entities: Vec<&'static Entity>,
+    },
+    /// Say whether the mirror is healthy and how far behind it is
+    Status {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        /// Print again every two seconds until interrupted
+        #[arg(long, conflicts_with = "json")]
+        watch: bool,
+    },
+    /// Check settings, credentials, rights, clock, filters and database; writes nothing
+    Check,
+    /// Bring the database schema up to date
+    Migrate,
+    /// Serve a simulated portal on loopback
+    #[cfg(feature = "simulator")]
+    Simulate(simulate::SimulateArgs),
+    /// Show it all: a private database, a simulated portal, a backfill and live changes
+    #[cfg(feature = "simulator")]
+    Demo(demo::DemoArgs),
+}
+
+/// How a command ended; its number is the process's exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Exit {
+    /// Done and true.
+    Done = 0,
+    /// Failed.
+    Failed = 1,
+    /// Finished, but something differs, is behind, incomplete or stopped.
+    NotTrue = 2,
+    /// Wrong usage or settings; trying again cannot help.
+    Usage = 64,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Parses the arguments, runs the command and returns the process's exit code.
+#[must_use]
+#[expect(clippy::print_stderr, reason = "the last words of a failing command")]
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are no failures, and clap would say 2 for the rest.
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage } else { Exit::Done }.into();
+        }
+    };
+    match execute(cli) {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            classify(&error).into()
+        }
+    }
+}
+
+fn execute(cli: Cli) -> anyhow::Result<Exit> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    #[cfg(feature = "simulator")]
+    match cli.command {
+        Command::Simulate(args) => {
+            telemetry::init(LogFormat::Text, LogLevel::INFO)?;
+            return runtime.block_on(async {
+                let lifecycle = Lifecycle::new()?;
+                simulate::run(args, lifecycle.soft()).await?;
+                Ok(Exit::Done)
+            });
+        }
+        Command::Demo(args) => {
+            telemetry::init(LogFormat::Text, LogLevel::WARN)?;
+            return runtime.block_on(async {
+                let lifecycle = Lifecycle::new()?;
+                lifecycle.run(Box::pin(demo::run(args, lifecycle.soft()))).await?
+            });
+        }
+        _ => {}
+    }
+    let settings = Settings::load(cli.config.as_deref())?;
+    telemetry::init(settings.log.format, settings.log.level)?;
+    let exit = runtime.block_on(async {
+        let lifecycle = Lifecycle::new()?;
+        match cli.command {
+            Command::Run => run::run(&settings, lifecycle).await,
+            Command::Backfill { entities, restart } => {
+                let work = backfill::run(&settings, &lifecycle, &entities, restart);
+                lifecycle.run(Box::pin(work)).await?
+            }
+            Command::Sync { entities } => {
+                lifecycle.run(Box::pin(sync::run(&settings, &lifecycle, &entities))).await?
+            }
+            Command::Status { json, watch } => {
+                lifecycle.run(Box::pin(status::run(&settings, &lifecycle, json, watch))).await?
+            }
+            Command::Check => lifecycle.run(Box::pin(check::run(&settings, &lifecycle))).await?,
+            Command::Migrate => {
+                lifecycle.run(Box::pin(migrate::run(&settings, &lifecycle))).await?
+            }
+            #[cfg(feature = "simulator")]
+            Command::Simulate(_) | Command::Demo(_) => Ok(Exit::Usage),
+        }
+    });
+    runtime.shutdown_timeout(std::time::Duration::from_millis(100));
+    exit
+}
+
+/// Which exit code a failure deserves: 64 where only other settings can help.
+fn classify(error: &anyhow::Error) -> Exit {
+    let settings = error.chain().any(|cause| {
+        cause.is::<SettingsError>()
+            || cause.is::<InvalidWebhook>()
+            || cause.is::<wiring::Disabled>()
+            || matches!(
+                cause.downcast_ref(),
+                Some(PortalError::CaFile { .. } | PortalError::CaCertificate { .. })
+            )
+            || cause.downcast_ref::<StoreError>().is_some_and(StoreError::is_misconfigured)
+            || matches!(cause.downcast_ref(), Some(SyncError::Store(error)) if error.is_misconfigured())
+    });
+    if settings { Exit::Usage } else { Exit::Failed }
+}
+
+fn entity(name: &str) -> Result<&'static Entity, String> {
+    Entity::by_name(name).ok_or_else(|| {
+        let known: Vec<_> = Entity::ALL.iter().map(|entity| entity.name).collect();
+        format!("there is no entity of this name; known are {}", known.join(", "))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,164 @@
+//! `b24mirror simulate`: a portal on loopback to try things out on.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use chrono_tz::Tz;
+use clap::Args;
+use tokio_util::sync::CancellationToken;
+
+use crate::simulator::{BucketLimit, Cost, OperatingLimit, Options, Simulator};
+
+/// Arguments of `simulate`.
+#[derive(Clone, Debug, Args)]
+pub(super) struct SimulateArgs {
+    /// Port to listen on, 0 for a free one
+    #[arg(long, default_value_t = 8480)]
+    port: u16,
+    /// Address to listen on
+    #[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    host: IpAddr,
+    /// Contacts
+    #[arg(long, default_value_t = 20_000)]
+    contacts: u64,
+    /// Leads
+    #[arg(long, default_value_t = 5_000)]
+    leads: u64,
+    /// The data are the same for the same seed
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Percent of IDs that are missing
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(0..=95))]
+    gaps: u64,
+    /// One record in so many has a malformed value, 0 for none
+    #[arg(long, default_value_t = 150)]
+    malformed: u64,
+    /// The portal's time zone
+    #[arg(long, default_value = "Europe/Moscow", value_parser = zone)]
+    zone: Tz,
+    /// Time that passes before each request is looked at
+    #[arg(long, default_value = "0s", value_parser = humantime::parse_duration)]
+    latency: Duration,
+    /// Operating time that each command costs
+    #[arg(long, default_value = "0s", value_parser = humantime::parse_duration)]
+    cost: Duration,
+    /// Lets the cost of commands really pass instead of booking it only
+    #[arg(long)]
+    real_cost: bool,
+    /// Requests above which the portal refuses, 0 for no request limit
+    #[arg(long, default_value_t = 50)]
+    bucket: u32,
+    /// Requests per second that the bucket loses
+    #[arg(long, default_value_t = 2.0)]
+    rate: f64,
+    /// Operating seconds of a method in a window, 0 for no operating limit
+    #[arg(long, default_value_t = 480)]
+    operating_limit: u32,
+    /// The operating limit's window
+    #[arg(long, default_value = "10m", value_parser = humantime::parse_duration)]
+    operating_window: Duration,
+    /// Answers in plain UTF-8 instead of escapes
+    #[arg(long)]
+    plain_utf8: bool,
+}
+
+fn zone(text: &str) -> Result<Tz, String> {
+    text.parse().map_err(|_| format!("{text} is no IANA zone; write it like Europe/Moscow"))
+}
+
+impl SimulateArgs {
+    fn options(&self) -> Options {
+        let cost =
+            Cost { seconds: self.cost.as_secs_f64(), count_seconds: 0.0, real: self.real_cost };
+        Options {
+            host: self.host,
+            port: self.port,
+            contacts: self.contacts,
+            leads: self.leads,
+            seed: self.seed,
+            gaps: self.gaps,
+            malformed: self.malformed,
+            zone: self.zone,
+            latency: self.latency,
+            costs: BTreeMap::from([("*".to_owned(), cost)]),
+            bucket: (self.bucket > 0).then(|| BucketLimit {
+                threshold: f64::from(self.bucket),
+                rate: self.rate,
+                ..BucketLimit::default()
+            }),
+            operating: (self.operating_limit > 0).then(|| OperatingLimit {
+                limit: f64::from(self.operating_limit),
+                window: self.operating_window.as_secs_f64().max(0.1),
+                ..OperatingLimit::default()
+            }),
+            plain_utf8: self.plain_utf8,
+            ..Options::default()
+        }
+    }
+}
+
+/// Serves a simulated portal until the token is cancelled.
+pub(super) async fn run(args: SimulateArgs, until: CancellationToken) -> anyhow::Result<()> {
+    let (contacts, leads) = (args.contacts, args.leads);
+    let simulator = Simulator::start(args.options()).context("the simulator did not start")?;
+    let webhook = simulator.webhook_url();
+    let control = simulator.control_url();
+    // The secret is the simulator's own and opens nothing else.
+    let text = format!(
+        "A simulated portal with {contacts} contacts and {leads} leads is running.\n\n\
+         webhook  {webhook}\n\
+         control  {control}\n\n\
+         Mirror it:\n  \
+         B24MIRROR__PORTAL__WEBHOOK_URL={webhook} b24mirror run\n\
+         Look at it:\n  \
+         curl '{webhook}crm.contact.list?order[ID]=ASC&select[]=ID&select[]=NAME' -g\n  \
+         curl {control}/stats\n  \
+         curl {control}/truth/contacts | head -1\n\
+         Change something:\n  \
+         curl {control}/action -d '{{\"action\":\"change\",\"entity\":\"contacts\",\"count\":10}}'\n  \
+         curl {control}/action -d '{{\"action\":\"delete\",\"entity\":\"leads\",\"count\":3}}'\n  \
+         curl {control}/action -d '{{\"action\":\"set_zone\",\"zone\":\"Europe/Berlin\"}}'\n\
+         Break something:\n  \
+         curl {control}/fault -d '{{\"method\":\"batch\",\"kind\":\"html\",\"status\":502,\"count\":2}}'\n\n\
+         Ctrl-C ends it.\n"
+    );
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .context("cannot write to standard output")?;
+    drop(out);
+    until.cancelled().await;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Wrapper {
+        #[command(flatten)]
+        args: SimulateArgs,
+    }
+
+    #[test]
+    fn arguments_become_options() {
+        let read = |arguments: &[&str]| {
+            let arguments = std::iter::once(&"simulate").chain(arguments);
+            Wrapper::try_parse_from(arguments).map(|wrapper| wrapper.args.options())
+        };
+        let options = read(&[]).unwrap();
+        assert_eq!((options.port, options.contacts, options.leads), (8480, 20_000, 5_000));
+        let options =
+            read(&["--bucket", "0", "--zone", "Europe/Berlin", "--cost", "400ms"]).unwrap();
+        assert!(options.bucket.is_none());
+        assert_eq!(options.zone, Tz::Europe__Berlin);
+        assert!((options.costs["*"].seconds - 0.4).abs() < 1e-9);
+        assert!(read(&["--zone", "Mars/Olympus"]).is_err());
+    }
+}

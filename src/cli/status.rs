@@ -1,0 +1,97 @@
+//! `b24mirror status`
+#![expect(clippy::print_stdout, reason = "the result of the command")]
+
+use std::time::Duration;
+
+use super::{
+    Exit,
+    progress::{ago, remaining},
+    wiring::{self, Patience},
+};
+use crate::{
+    lifecycle::Lifecycle,
+    settings::Settings,
+    store::{SchemaState, Store, StoreError},
+    sync::status::{EntityStatus, State, Status},
+};
+
+const WATCH_EVERY: Duration = Duration::from_secs(2);
+
+/// Prints what the database knows of the mirror.
+pub(super) async fn run(
+    settings: &Settings,
+    lifecycle: &Lifecycle,
+    json: bool,
+    watch: bool,
+) -> anyhow::Result<Exit> {
+    let stop = lifecycle.soft();
+    let database = wiring::database(settings, "status", Patience::None, &stop).await?;
+    loop {
+        let exit = show(settings, &database.store, json).await?;
+        let pause = tokio::time::sleep(WATCH_EVERY);
+        if !watch || stop.run_until_cancelled(pause).await.is_none() {
+            return Ok(exit);
+        }
+        println!();
+    }
+}
+
+async fn show(settings: &Settings, store: &Store, json: bool) -> anyhow::Result<Exit> {
+    let entities = wiring::entities(settings);
+    let status = match store.schema_state().await? {
+        SchemaState::Missing => Status::before_the_first_run(&entities),
+        SchemaState::Older => anyhow::bail!(
+            "schema `{}` is not up to date: it is being migrated at this moment, or was made by \
+             an older b24mirror; then run `b24mirror migrate`",
+            store.schema()
+        ),
+        SchemaState::Current => Status::read(store, &entities).await?,
+        SchemaState::Newer => {
+            return Err(StoreError::SchemaNewer { schema: store.schema().clone() }.into());
+        }
+    };
+    if json {
+        println!("{}", serde_json::to_string_pretty(&status)?);
+    } else {
+        print(&status);
+    }
+    Ok(if status.is_fresh() { Exit::Done } else { Exit::NotTrue })
+}
+
+fn print(status: &Status) {
+    println!("portal    {}", status.portal.as_deref().unwrap_or("none yet"));
+    println!("held by   {}", status.held_by.as_deref().unwrap_or("no process"));
+    for entity in &status.entities {
+        println!("{:<9} {}", entity.entity, describe(entity));
+    }
+}
+
+fn describe(entity: &EntityStatus) -> String {
+    let mut line = match &entity.state {
+        State::NeverSynced { reason: None } => "never synced".to_owned(),
+        State::NeverSynced { reason: Some(reason) } => format!("never synced: {reason}"),
+        State::Fresh => "fresh".to_owned(),
+        State::Behind { reason: None } => "behind".to_owned(),
+        State::Behind { reason: Some(reason) } => format!("behind: {reason}"),
+        State::Stopped { reason } => format!("stopped: {reason}"),
+        State::Backfilling { share, records, per_second, seconds_left, reason } => {
+            let eta = remaining(*seconds_left);
+            let share =
+                share.map_or_else(|| "?".to_owned(), |share| format!("{:.1}", share * 100.0));
+            let waits = reason.as_ref().map(|reason| format!(", waiting: {reason}"));
+            format!(
+                "backfilling: {share} %, {records} records, {per_second:.0}/s, {eta}{}",
+                waits.unwrap_or_default()
+            )
+        }
+    };
+    let lag = entity.lag_seconds.map(|lag| format!("last complete {}", ago(lag)));
+    let records = (entity.records > 0).then(|| format!("{} records", entity.records));
+    let notes =
+        (entity.quarantined > 0).then(|| format!("{} notes in the quarantine", entity.quarantined));
+    for more in [lag, records, notes].into_iter().flatten() {
+        line.push_str("; ");
+        line.push_str(&more);
+    }
+    line
+}

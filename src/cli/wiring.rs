@@ -1,0 +1,202 @@
+//! From settings to the parts that do the work.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use secrecy::ExposeSecret as _;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    entity::Entity,
+    local_postgres::{LocalOptions, LocalPostgres},
+    portal::{Limits, OperatingLimit, Portal, PortalOptions, WebhookUrl},
+    retry::RetryPolicy,
+    settings::{DatabaseSource, Settings},
+    store::{SchemaState, Store, StoreError, StoreOptions},
+    sync::{DATABASE_PATIENCE, ProgressBoard, SyncOptions},
+};
+
+/// The name of the database inside a private server.
+const LOCAL_DATABASE: &str = "mirror";
+
+/// How patiently a database that is away is tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Patience {
+    /// Until it is there.
+    Forever,
+    /// For half a minute.
+    Command,
+    /// Not at all.
+    None,
+}
+
+/// A command names an entity that the settings switch off.
+#[derive(Debug, thiserror::Error)]
+#[error("`entities.{entity}.enabled` is false; switch it on to read {entity}")]
+pub(super) struct Disabled {
+    entity: &'static str,
+}
+
+/// The database, and the private server that it may run in.
+pub(super) struct Database {
+    pub(super) store: Store,
+    /// Stops the server when the command ends, if the command started it.
+    _server: Option<LocalPostgres>,
+}
+
+/// How hard transient failures are tried.
+pub(super) fn retry() -> anyhow::Result<RetryPolicy> {
+    Ok(RetryPolicy::new(6, Duration::from_millis(500), Duration::from_mins(1))?)
+}
+
+/// Connects to the database, starting the private server where the settings ask for one.
+pub(super) async fn database(
+    settings: &Settings,
+    command: &str,
+    patience: Patience,
+    stop: &CancellationToken,
+) -> anyhow::Result<Database> {
+    let (url, server) = match settings.database_source()? {
+        DatabaseSource::Url(url) => (url.clone(), None),
+        DatabaseSource::LocalDirectory(directory) => {
+            let server = LocalPostgres::start(LocalOptions::new(directory)).await?;
+            server.create_database(LOCAL_DATABASE).await?;
+            (server.url(LOCAL_DATABASE), Some(server))
+        }
+    };
+    let options = StoreOptions {
+        url,
+        schema: settings.database.schema.parse()?,
+        max_connections: settings.database.max_connections,
+        application_name: format!("b24mirror {command}"),
+    };
+    let store = connect(&options, patience, stop).await?;
+    Ok(Database { store, _server: server })
+}
+
+async fn connect(
+    options: &StoreOptions,
+    patience: Patience,
+    stop: &CancellationToken,
+) -> anyhow::Result<Store> {
+    let mut delays = retry()?.delays();
+    let give_up = Instant::now() + DATABASE_PATIENCE;
+    loop {
+        let Some(connected) = stop.run_until_cancelled(Store::connect(options)).await else {
+            anyhow::bail!("interrupted while connecting to the database");
+        };
+        let error = match connected {
+            Ok(store) => return Ok(store),
+            Err(error) if !error.is_unavailable() || patience == Patience::None => {
+                return Err(error.into());
+            }
+            Err(error) => error,
+        };
+        let pause = delays.next_delay().min(Duration::from_secs(5));
+        if patience == Patience::Command && Instant::now() + pause > give_up {
+            return Err(error.into());
+        }
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            retry_in_seconds = pause.as_secs_f64(),
+            "waiting for the database"
+        );
+        if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+            return Err(error.into());
+        }
+    }
+}
+
+/// Brings the schema up to date where the settings allow it, and refuses any other.
+pub(super) async fn migrated(settings: &Settings, store: &Store) -> anyhow::Result<()> {
+    if settings.database.migrate {
+        return Ok(store.migrate().await?);
+    }
+    match store.schema_state().await? {
+        SchemaState::Current => Ok(()),
+        SchemaState::Newer => {
+            Err(StoreError::SchemaNewer { schema: store.schema().clone() }.into())
+        }
+        SchemaState::Missing | SchemaState::Older => anyhow::bail!(
+            "schema `{}` is not up to date and `database.migrate` is off; run `b24mirror migrate`",
+            store.schema()
+        ),
+    }
+}
+
+/// The portal's client.
+pub(super) fn portal(settings: &Settings) -> anyhow::Result<Portal> {
+    let limits = &settings.portal.limits;
+    portal_with(
+        settings,
+        Limits {
+            requests_per_second: limits.requests_per_second,
+            burst: limits.burst,
+            operating: limits
+                .operating_time
+                .map(|limit| OperatingLimit { limit, window: limits.operating_window }),
+        },
+        retry()?,
+    )
+}
+
+/// A client that sends at most one request a second and gives up soon: for commands
+/// that work beside the holder of the lease.
+pub(super) fn modest_portal(settings: &Settings) -> anyhow::Result<Portal> {
+    let limits = Limits { requests_per_second: 1.0, burst: 1, operating: None };
+    let retry = RetryPolicy::new(2, Duration::from_secs(1), Duration::from_secs(1))?;
+    portal_with(settings, limits, retry)
+}
+
+fn portal_with(settings: &Settings, limits: Limits, retry: RetryPolicy) -> anyhow::Result<Portal> {
+    let webhook = settings.webhook_url()?;
+    Ok(Portal::new(PortalOptions {
+        webhook: WebhookUrl::parse(webhook.expose_secret())?,
+        timeout: settings.portal.timeout,
+        max_body: settings.portal.max_body,
+        ca_file: settings.portal.ca_file.clone(),
+        limits,
+        retry,
+    })?)
+}
+
+/// What the work needs to know of the settings.
+pub(super) fn sync_options(settings: &Settings, command: &str) -> anyhow::Result<SyncOptions> {
+    let host = nix::unistd::gethostname()
+        .context("cannot read this machine's host name")?
+        .to_string_lossy()
+        .into_owned();
+    Ok(SyncOptions {
+        entities: entities(settings),
+        overlap: settings.sync.overlap,
+        retry: retry()?,
+        holder: format!("{host}, process {}, {command}", std::process::id()),
+        board: ProgressBoard::default(),
+    })
+}
+
+/// The enabled entities, each with the pause between its cycles.
+pub(super) fn entities(settings: &Settings) -> Vec<(&'static Entity, Duration)> {
+    Entity::ALL
+        .into_iter()
+        .filter_map(|entity| Some((entity, settings.entities.by_name(entity.name)?)))
+        .filter(|(_, settings)| settings.enabled)
+        .map(|(entity, settings)| (entity, settings.interval))
+        .collect()
+}
+
+/// The entities that a command names, or all enabled ones.
+pub(super) fn chosen(
+    settings: &Settings,
+    named: &[&'static Entity],
+) -> anyhow::Result<Vec<&'static Entity>> {
+    let enabled: Vec<_> = entities(settings).into_iter().map(|(entity, _)| entity).collect();
+    if named.is_empty() {
+        return Ok(enabled);
+    }
+    if let Some(off) = named.iter().find(|entity| !enabled.contains(entity)) {
+        return Err(Disabled { entity: off.name }.into());
+    }
+    Ok(named.to_vec())
+}
