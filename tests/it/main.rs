@@ -1,0 +1,21 @@
+//! The one integration binary: real PostgreSQL, real HTTP, the real program.
+
+#![expect(clippy::unwrap_used, reason = "a helper that fails should fail the test it helps")]
+
+mod backfill;
+mod bad_input;
+mod clocks;
+mod crash;
+mod declarations;
+mod handover;
+mod harness;
+mod idle;
+mod isolation;
+mod limits;
+mod live;
+mod secrets;
+mod service;
+mod status;
+mod store;
+mod support;
+mod traps;

@@ -1,0 +1,286 @@
+//! Whether the mirror equals the portal: every column of every row, every child row,
+//! every custom field, every note about what cannot be stored.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    time::Duration,
+};
+
+use b24mirror::{
+    entity::{ColumnType, Entity},
+    simulator::{self, TrueMulti, TrueRecord},
+};
+use serde_json::{Map, Value};
+use sqlx::{AssertSqlSafe, PgPool, Row as _};
+use tokio::time::Instant;
+
+use super::portal::TestPortal;
+
+/// Fails with the first differences unless the mirror equals the portal.
+pub(crate) async fn assert_equal(portal: &TestPortal, pool: &PgPool) {
+    for entity in Entity::ALL {
+        let differences = differences(portal, pool, entity).await;
+        assert!(differences.is_empty(), "{} differ from the portal:\n{differences}", entity.name);
+    }
+}
+
+/// Waits until the mirror equals the portal, and fails when that takes too long.
+pub(crate) async fn equal_within(portal: &TestPortal, pool: &PgPool, limit: Duration) {
+    equal_but_for(&BTreeSet::new(), portal, pool, Instant::now() + limit).await;
+}
+
+/// Waits until the mirror equals the portal in all but some records, and fails when it
+/// does not by the deadline.
+pub(crate) async fn equal_but_for(
+    left_out: &BTreeSet<(simulator::Entity, i64)>,
+    portal: &TestPortal,
+    pool: &PgPool,
+    deadline: Instant,
+) {
+    loop {
+        let looked = Instant::now();
+        let mut differing = String::new();
+        for entity in Entity::ALL {
+            let family = family(entity);
+            let mut found = differing_records(portal, pool, entity).await;
+            found.retain(|(id, _)| !left_out.contains(&(family, *id)));
+            differing.push_str(&in_words(entity, &found));
+        }
+        if differing.is_empty() {
+            return;
+        }
+        let over = looked.saturating_duration_since(deadline);
+        assert!(over.is_zero(), "not equal to the portal {over:?} after it was due:\n{differing}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// A live record as the tables have it.
+struct Mirrored {
+    columns: Map<String, Value>,
+    multi_fields: BTreeMap<&'static str, Vec<TrueMulti>>,
+    /// Open notes: field and reason.
+    notes: BTreeSet<(String, String)>,
+}
+
+/// The first differences in words; empty if there are none.
+pub(crate) async fn differences(
+    portal: &TestPortal,
+    pool: &PgPool,
+    entity: &'static Entity,
+) -> String {
+    in_words(entity, &differing_records(portal, pool, entity).await)
+}
+
+/// The same where comparing everything takes too long: which records exist, and the
+/// content of one in `every`.
+pub(crate) async fn sampled_differences(
+    portal: &TestPortal,
+    pool: &PgPool,
+    entity: &'static Entity,
+    every: usize,
+) -> String {
+    let truth = truth(portal, entity);
+    let select = format!("select id from bitrix24.{} where deleted_at is null", entity.name);
+    let mirrored: BTreeSet<i64> = sqlx::query_scalar(AssertSqlSafe(select))
+        .fetch_all(pool)
+        .await
+        .unwrap()
+        .into_iter()
+        .collect();
+    let existing: BTreeSet<i64> = truth.keys().copied().collect();
+    let mut found: Vec<(i64, String)> = mirrored
+        .symmetric_difference(&existing)
+        .map(|id| (*id, "in the mirror or in the portal, but not in both".to_owned()))
+        .collect();
+    let sample = truth.into_iter().step_by(every).collect();
+    found.extend(differing_from(&sample, pool, entity).await);
+    in_words(entity, &found)
+}
+
+/// Every difference, with the record's ID.
+async fn differing_records(
+    portal: &TestPortal,
+    pool: &PgPool,
+    entity: &'static Entity,
+) -> Vec<(i64, String)> {
+    let truth = truth(portal, entity);
+    let select = format!("select id from bitrix24.{} where deleted_at is null", entity.name);
+    let mirrored: Vec<i64> =
+        sqlx::query_scalar(AssertSqlSafe(select)).fetch_all(pool).await.unwrap();
+    let mut found: Vec<(i64, String)> = mirrored
+        .into_iter()
+        .filter(|id| !truth.contains_key(id))
+        .map(|id| (id, "in the mirror, not in the portal".to_owned()))
+        .collect();
+    found.extend(differing_from(&truth, pool, entity).await);
+    found
+}
+
+fn truth(portal: &TestPortal, entity: &'static Entity) -> BTreeMap<i64, TrueRecord> {
+    portal.truth(entity).into_iter().map(|record| (record.id, record)).collect()
+}
+
+/// What differs in these records.
+async fn differing_from(
+    truth: &BTreeMap<i64, TrueRecord>,
+    pool: &PgPool,
+    entity: &'static Entity,
+) -> Vec<(i64, String)> {
+    let ids: Vec<i64> = truth.keys().copied().collect();
+    let mirror = mirrored(pool, entity, &ids).await;
+    let mut found = Vec::new();
+    for (id, record) in truth {
+        match mirror.get(id) {
+            None => found.push((*id, "missing".to_owned())),
+            Some(mirrored) => {
+                let mut differing = Vec::new();
+                compare(entity, record, mirrored, &mut differing);
+                found.extend(differing.into_iter().map(|line| (*id, line)));
+            }
+        }
+    }
+    found
+}
+
+fn in_words(entity: &'static Entity, found: &[(i64, String)]) -> String {
+    let mut text = String::new();
+    for (id, line) in found.iter().take(12) {
+        let _ = writeln!(text, "{} {id}: {line}", entity.singular);
+    }
+    if found.len() > 12 {
+        let _ = writeln!(text, "… and {} more", found.len() - 12);
+    }
+    text
+}
+
+fn compare(
+    entity: &'static Entity,
+    truth: &TrueRecord,
+    mirror: &Mirrored,
+    found: &mut Vec<String>,
+) {
+    let mut compared = BTreeSet::new();
+    for (field, value) in &truth.fields {
+        let column = field.to_lowercase();
+        let stored = mirror.columns.get(&column).unwrap_or(&Value::Null);
+        if stored != value {
+            found.push(format!("{column}: {stored} instead of {value}"));
+        }
+        compared.insert(column);
+    }
+    for column in entity.columns {
+        if !compared.contains(column.name) {
+            found.push(format!("the truth says nothing of {}", column.name));
+        }
+    }
+    let custom = Value::Object(truth.custom_fields.clone());
+    if mirror.columns["custom_fields"] != custom {
+        let stored = mirror.columns["custom_fields"].as_object().unwrap();
+        for key in stored.keys().chain(truth.custom_fields.keys()).collect::<BTreeSet<_>>() {
+            if stored.get(key) != truth.custom_fields.get(key) {
+                let (stored, true_one) = (stored.get(key), truth.custom_fields.get(key));
+                found.push(format!("{key}: {stored:?} instead of {true_one:?}"));
+            }
+        }
+    }
+    for multi in entity.multi_fields {
+        let stored = mirror.multi_fields.get(multi.field).cloned().unwrap_or_default();
+        let values = truth.multi_fields.get(multi.field).cloned().unwrap_or_default();
+        if stored != values {
+            found.push(format!("{}: {stored:?} instead of {values:?}", multi.field));
+        }
+    }
+    for field in truth.unreadable.keys() {
+        if !mirror.notes.contains(&(field.clone(), "unreadable_value".to_owned())) {
+            found.push(format!("{field}: unreadable, but not in the quarantine"));
+        }
+    }
+    for field in &truth.nul_removed {
+        if !mirror.notes.contains(&(field.clone(), "nul_removed".to_owned())) {
+            found.push(format!("{field}: lost U+0000 without a note"));
+        }
+    }
+}
+
+async fn mirrored(pool: &PgPool, entity: &'static Entity, ids: &[i64]) -> BTreeMap<i64, Mirrored> {
+    let (table, singular) = (entity.name, entity.singular);
+    let decimals: Vec<String> = entity
+        .columns
+        .iter()
+        .filter(|column| column.kind.sql_type() == "numeric")
+        .map(|column| format!("'{0}', trim_scale({0})::text", column.name))
+        .collect();
+    // One moment for all tables, and instants printed in UTC.
+    let mut transaction = pool.begin().await.unwrap();
+    for setting in ["set transaction isolation level repeatable read", "set local time zone 'UTC'"]
+    {
+        sqlx::query(setting).execute(&mut *transaction).await.unwrap();
+    }
+    let rows = sqlx::query(AssertSqlSafe(format!(
+        "select id, to_jsonb(t) || jsonb_build_object({}) as columns from bitrix24.{table} t \
+         where deleted_at is null and id = any($1)",
+        decimals.join(", ")
+    )))
+    .bind(ids)
+    .fetch_all(&mut *transaction)
+    .await
+    .unwrap();
+    let mut records = BTreeMap::new();
+    for row in rows {
+        let mut columns: Map<String, Value> =
+            row.get::<sqlx::types::Json<Map<String, Value>>, _>("columns").0;
+        for column in entity.columns.iter().filter(|c| c.kind == ColumnType::Timestamp) {
+            if let Some(Value::String(text)) = columns.get_mut(column.name) {
+                *text = text.replace("+00:00", "Z");
+            }
+        }
+        let mirrored = Mirrored { columns, multi_fields: BTreeMap::new(), notes: BTreeSet::new() };
+        records.insert(row.get::<i64, _>("id"), mirrored);
+    }
+    for multi in entity.multi_fields {
+        let children = sqlx::query(AssertSqlSafe(format!(
+            "select {singular}_id as parent, id, coalesce(value, '') as value, \
+             coalesce(value_type, '') as value_type from bitrix24.{} \
+             where {singular}_id = any($1) order by 1, 2",
+            multi.table
+        )))
+        .bind(ids)
+        .fetch_all(&mut *transaction)
+        .await
+        .unwrap();
+        for child in children {
+            if let Some(record) = records.get_mut(&child.get::<i64, _>("parent")) {
+                record.multi_fields.entry(multi.field).or_default().push(TrueMulti {
+                    id: child.get("id"),
+                    value: child.get("value"),
+                    value_type: child.get("value_type"),
+                });
+            }
+        }
+    }
+    let notes = sqlx::query(
+        "select record_id, field, reason from bitrix24.sync_quarantine \
+         where entity = $1 and resolved_at is null and record_id is not null",
+    )
+    .bind(entity.name)
+    .fetch_all(&mut *transaction)
+    .await
+    .unwrap();
+    for note in notes {
+        if let Some(record) = records.get_mut(&note.get::<i64, _>("record_id")) {
+            record.notes.insert((note.get("field"), note.get("reason")));
+        }
+    }
+    records
+}
+
+/// The simulator's family of an entity of ours.
+pub(crate) fn family(entity: &'static Entity) -> simulator::Entity {
+    match entity.name {
+        "contacts" => simulator::Entity::Contacts,
+        "leads" => simulator::Entity::Leads,
+        other => panic!("the simulator has no {other}"),
+    }
+}

@@ -1,0 +1,124 @@
+//! A door before the database that a test can shut: what a server that is away looks
+//! like to the program, without disturbing the other tests' databases.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use secrecy::{ExposeSecret, SecretString};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, copy_bidirectional},
+    net::{TcpListener, TcpStream, UnixStream},
+    sync::watch,
+    task::JoinHandle,
+};
+use url::Url;
+
+/// A relay on loopback to the database's server.
+pub(crate) struct Gate {
+    url: Url,
+    open: watch::Sender<bool>,
+    door: JoinHandle<()>,
+}
+
+enum Server {
+    Socket(PathBuf),
+    Tcp(String, u16),
+}
+
+impl Gate {
+    /// A gate to the server of this address, open or shut.
+    pub(crate) async fn to(database: &SecretString, open: bool) -> Self {
+        let mut url = Url::parse(database.expose_secret()).unwrap();
+        let server = Arc::new(server_of(&url));
+        let user = parameter(&url, "user").unwrap_or_else(|| url.username().to_owned());
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        url.set_query(None);
+        url.set_host(Some("127.0.0.1")).unwrap();
+        url.set_port(Some(listener.local_addr().unwrap().port())).unwrap();
+        url.set_username(&user).unwrap();
+        let (open, state) = watch::channel(open);
+        let door = tokio::spawn(async move {
+            loop {
+                let Ok((client, _)) = listener.accept().await else { return };
+                // Shut: hung up on before the first byte, as by a server that is going down.
+                if *state.borrow() {
+                    tokio::spawn(relay(client, Arc::clone(&server), state.clone()));
+                }
+            }
+        });
+        Self { url, open, door }
+    }
+
+    /// The database's address through this gate.
+    pub(crate) fn url(&self) -> SecretString {
+        SecretString::from(String::from(self.url.clone()))
+    }
+
+    /// Breaks every connection and lets nobody in.
+    pub(crate) fn shut(&self) {
+        self.open.send_replace(false);
+    }
+
+    /// Lets everybody in.
+    pub(crate) fn open(&self) {
+        self.open.send_replace(true);
+    }
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        self.open.send_replace(false);
+        self.door.abort();
+    }
+}
+
+/// A parameter of the address, which overrules its other parts.
+fn parameter(url: &Url, name: &str) -> Option<String> {
+    url.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
+}
+
+/// Where the driver would connect to: a socket where the host is a directory.
+fn server_of(url: &Url) -> Server {
+    let port = parameter(url, "port").map(|port| port.parse().unwrap());
+    let port = port.or(url.port()).unwrap_or(5432);
+    let host = parameter(url, "host").unwrap_or_else(|| url.host_str().unwrap().to_owned());
+    if host.starts_with('/') {
+        Server::Socket(PathBuf::from(host).join(format!(".s.PGSQL.{port}")))
+    } else {
+        Server::Tcp(host, port)
+    }
+}
+
+async fn relay(client: TcpStream, server: Arc<Server>, mut open: watch::Receiver<bool>) {
+    let shut = async move { open.wait_for(|open| !open).await.map(drop) };
+    let relayed = async {
+        match &*server {
+            Server::Socket(path) => join(client, UnixStream::connect(path).await).await,
+            Server::Tcp(host, port) => {
+                join(client, TcpStream::connect((host.as_str(), *port)).await).await;
+            }
+        }
+    };
+    tokio::select! {
+        () = relayed => {}
+        _ = shut => {}
+    }
+}
+
+async fn join<S: AsyncRead + AsyncWrite + Unpin>(
+    mut client: TcpStream,
+    server: std::io::Result<S>,
+) {
+    if let Ok(mut server) = server {
+        // A connection that broke off is what this gate is for.
+        let _ = copy_bidirectional(&mut client, &mut server).await;
+    }
+}
+
+/// Waits for something to become true, and fails with its name when that takes too long.
+pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, mut ask: impl FnMut() -> F) {
+    let deadline = tokio::time::Instant::now() + Duration::from_mins(1);
+    while !ask().await {
+        assert!(tokio::time::Instant::now() < deadline, "it never came to this: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}

@@ -1,0 +1,19 @@
+//! What every test stands on: a database of its own, a simulated portal, and the real binary.
+
+pub(crate) mod cycles;
+pub(crate) mod equal;
+pub(crate) mod gate;
+pub(crate) mod http;
+pub(crate) mod portal;
+pub(crate) mod postgres;
+pub(crate) mod process;
+pub(crate) mod tables;
+
+pub(crate) use self::{
+    cycles::cycled,
+    equal::{assert_equal, equal_but_for, equal_within},
+    gate::{Gate, eventually},
+    portal::{TestPortal, quiet_port, unlimited},
+    postgres::{Database, database},
+    process::{Finished, Process, Run},
+};
