@@ -1,5 +1,4 @@
 //! `b24mirror check`
-#![expect(clippy::print_stdout, reason = "the result of the command")]
 
 use std::time::Duration;
 
@@ -8,6 +7,7 @@ use serde_json::json;
 
 use super::{
     Exit,
+    output::say,
     wiring::{self, Patience},
 };
 use crate::{
@@ -23,8 +23,15 @@ use crate::{
 /// It sends at most ten requests, one a second, so that it can run beside a daemon.
 pub(super) async fn run(settings: &Settings, lifecycle: &Lifecycle) -> anyhow::Result<Exit> {
     let mut report = Report { worst: Exit::Done };
+    let portal = match wiring::modest_portal(settings) {
+        Ok(portal) => portal,
+        Err(error) => {
+            let exit = super::classify(&error);
+            report.bad("settings", &format!("{error:#}"), exit);
+            return Ok(report.worst);
+        }
+    };
     Report::good("settings", "read");
-    let portal = wiring::modest_portal(settings)?;
     if let Err(error) = check_database(settings, lifecycle, &portal).await {
         let exit = super::classify(&error);
         report.bad("database", &format!("{error:#}"), exit);
@@ -55,15 +62,15 @@ struct Report {
 
 impl Report {
     fn good(what: &str, finding: &str) {
-        println!("ok       {what}: {finding}");
+        say!("ok       {what}: {finding}");
     }
 
     fn warn(what: &str, finding: &str) {
-        println!("warning  {what}: {finding}");
+        say!("warning  {what}: {finding}");
     }
 
     fn bad(&mut self, what: &str, finding: &str, exit: Exit) {
-        println!("FAILED   {what}: {finding}");
+        say!("FAILED   {what}: {finding}");
         if self.worst != Exit::Usage {
             self.worst = exit;
         }

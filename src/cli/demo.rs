@@ -1,5 +1,4 @@
 //! `b24mirror demo`: the whole thing on one machine, with nothing prepared.
-#![expect(clippy::print_stdout, reason = "the demonstration is what it prints")]
 
 use std::{
     io::IsTerminal as _,
@@ -13,7 +12,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::{PgPool, Row as _};
 use tokio_util::sync::CancellationToken;
 
-use super::{Exit, progress::Drawing, wiring};
+use super::{Exit, output::say, progress::Drawing, wiring};
 use crate::{
     entity::Entity,
     local_postgres::{LocalOptions, LocalPostgres},
@@ -54,11 +53,11 @@ pub(super) async fn run(args: DemoArgs, stop: CancellationToken) -> anyhow::Resu
         std::env::temp_dir().join(format!("b24mirror-demo-{}", std::process::id()))
     });
     let options = LocalOptions { keep_running: args.keep, ..LocalOptions::new(&directory) };
-    println!("1. A private PostgreSQL server in {}", directory.display());
+    say!("1. A private PostgreSQL server in {}", directory.display());
     let server = LocalPostgres::start(options).await?;
     server.create_database("mirror").await?;
 
-    println!("2. A simulated portal with {} contacts and {} leads", args.contacts, args.leads);
+    say!("2. A simulated portal with {} contacts and {} leads", args.contacts, args.leads);
     let (contacts, leads) = (args.contacts, args.leads);
     let portal = Simulator::start(Options { contacts, leads, ..Options::default() })?;
 
@@ -68,15 +67,13 @@ pub(super) async fn run(args: DemoArgs, stop: CancellationToken) -> anyhow::Resu
     let exit = shown.unwrap_or(Ok(Exit::Failed))?;
     let psql = server.psql_command("mirror");
     if args.keep {
-        println!("\nThe server is left running. Open it: {psql}");
+        say!("\nThe server is left running. Open it: {psql}");
     } else if shown_to_a_person() && !interrupted {
-        println!("\nOpen it in another terminal: {psql}");
-        println!("Ctrl-C ends the demonstration and removes the database.");
+        say!("\nOpen it in another terminal: {psql}");
+        say!("Ctrl-C ends the demonstration and removes the database.");
         stop.cancelled().await;
     } else if !interrupted {
-        println!(
-            "\n`b24mirror demo --keep` leaves the server running. It is then opened by: {psql}"
-        );
+        say!("\n`b24mirror demo --keep` leaves the server running. It is then opened by: {psql}");
     }
     demo.store.close().await;
     demo.pool.close().await;
@@ -143,12 +140,12 @@ impl Demo {
     }
 
     async fn show(&self) -> anyhow::Result<Exit> {
-        println!("3. Backfill");
+        say!("3. Backfill");
         let took = self.backfill().await?;
         let requests = self.portal.meter().requests;
-        println!("   done in {:.1} s with {requests} requests", took.as_secs_f64());
+        say!("   done in {:.1} s with {requests} requests", took.as_secs_f64());
 
-        println!("4. The daemon runs, and records change in the portal");
+        say!("4. The daemon runs, and records change in the portal");
         let stop = CancellationToken::new();
         let daemon = {
             let (store, portal) = (self.store.clone(), self.portal.clone());
@@ -160,9 +157,9 @@ impl Demo {
         daemon.await??;
         let delay = changes?;
 
-        println!("\nReport");
+        say!("\nReport");
         let equal = self.counts().await?;
-        println!("   a change was in PostgreSQL {:.1} s after it was made", delay.as_secs_f64());
+        say!("   a change was in PostgreSQL {:.1} s after it was made", delay.as_secs_f64());
         self.query(
             "the newest leads with their first phone",
             "select l.id, l.title, l.status_id, min(p.value) as phone\n   \
@@ -217,7 +214,7 @@ impl Demo {
         let name = "select count(*) from bitrix24.contacts where name = 'Renamed live'";
         self.until(name, 1).await?;
         let delay = began.elapsed();
-        println!("   contact {id} renamed: there after {:.1} s", delay.as_secs_f64());
+        say!("   contact {id} renamed: there after {:.1} s", delay.as_secs_f64());
 
         for (entity, ours) in
             [(simulator::Entity::Contacts, "contacts"), (simulator::Entity::Leads, "leads")]
@@ -236,7 +233,7 @@ impl Demo {
                 _ => "select count(*) from bitrix24.leads where deleted_at is null",
             };
             self.until(count, expected).await?;
-            println!(
+            say!(
                 "   100 {ours} created and 25 imported with old dates: there after {:.1} s",
                 began.elapsed().as_secs_f64()
             );
@@ -261,24 +258,24 @@ impl Demo {
     }
 
     async fn counts(&self) -> anyhow::Result<bool> {
-        println!("   {:<10} {:>8} {:>8}", "", "portal", "mirror");
+        say!("   {:<10} {:>8} {:>8}", "", "portal", "mirror");
         let mut equal = true;
         for (entity, family) in
             Entity::ALL.into_iter().zip([simulator::Entity::Contacts, simulator::Entity::Leads])
         {
             let there = self.simulator.truth(family).len();
             let here = self.store.counts(entity).await?.live;
-            println!("   {:<10} {there:>8} {here:>8}", entity.name);
+            say!("   {:<10} {there:>8} {here:>8}", entity.name);
             equal &= i64::try_from(there)? == here;
         }
         Ok(equal)
     }
 
     async fn query(&self, title: &str, sql: &'static str) -> anyhow::Result<()> {
-        println!("\n   -- {title}\n   {sql};\n");
+        say!("\n   -- {title}\n   {sql};\n");
         for row in sqlx::query(sql).fetch_all(&self.pool).await? {
             let cells: Vec<String> = (0..row.len()).map(|column| cell(&row, column)).collect();
-            println!("   {}", cells.join(" | "));
+            say!("   {}", cells.join(" | "));
         }
         Ok(())
     }

@@ -10,6 +10,7 @@ mod check;
 mod demo;
 mod migrate;
 mod one_shot;
+mod output;
 mod progress;
 mod run;
 #[cfg(feature = "simulator")]
@@ -49,7 +50,7 @@ enum Command {
     Run,
     /// Read every record that has not been read yet, resuming where an earlier backfill stopped
     Backfill {
-        /// Entities to read; all enabled ones if none is named
+        /// Entities to read (contacts, leads); all enabled ones if none is named
         #[arg(value_parser = entity)]
         entities: Vec<&'static Entity>,
         /// Read everything again instead of resuming
@@ -58,11 +59,12 @@ enum Command {
     },
     /// Perform one incremental cycle
     Sync {
-        /// Entities to bring up to date; all enabled ones if none is named
+        /// Entities to bring up to date (contacts, leads); all enabled ones if none is named
         #[arg(value_parser = entity)]
         entities: Vec<&'static Entity>,
     },
-    /// Say whether the mirror is healthy and how far behind it is
+    /// Say whether the mirror is healthy and how far behind it is: fresh (exit code 0) is
+    /// what completed a cycle within the last three intervals
     Status {
         /// Print JSON
         #[arg(long)]

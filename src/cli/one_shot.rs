@@ -3,6 +3,7 @@
 
 use super::{
     Exit,
+    output::say,
     progress::Drawing,
     wiring::{self, Patience},
 };
@@ -67,7 +68,6 @@ impl OneShot<'_> {
     }
 
     /// Follows the work at its holder; `None` when the holder died over it.
-    #[expect(clippy::print_stdout, reason = "the result of the command")]
     async fn follow(
         &self,
         store: &Store,
@@ -85,13 +85,13 @@ impl OneShot<'_> {
         let mut drawing = Drawing::elsewhere();
         let following = follow(store, number, options.retry, |progress| drawing.draw(progress));
         let Some(handed) = self.lifecycle.soft().run_until_cancelled(following).await else {
-            println!("interrupted; {holder} goes on with the work");
+            say!("interrupted; {holder} goes on with the work");
             return Ok(Some(Exit::Failed));
         };
         drawing.finish().await;
         match handed? {
             Handed::Finished { verdict, message } => {
-                println!("{message}");
+                say!("{message}");
                 let done = verdict == Verdict::Complete;
                 Ok(Some(if done { Exit::Done } else { Exit::NotTrue }))
             }
@@ -126,11 +126,10 @@ async fn close_request(
 }
 
 /// Prints one line per entity and says what the exit code has to be.
-#[expect(clippy::print_stdout, reason = "the result of the command")]
 fn report(outcomes: &[EntityOutcome]) -> Exit {
     let mut exit = Exit::Done;
     for outcome in outcomes {
-        println!("{}", outcome.line());
+        say!("{}", outcome.line());
         if outcome.verdict() != Verdict::Complete {
             exit = Exit::NotTrue;
         }

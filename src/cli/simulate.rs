@@ -112,7 +112,8 @@ pub(super) async fn run(args: SimulateArgs, until: CancellationToken) -> anyhow:
          webhook  {webhook}\n\
          control  {control}\n\n\
          Mirror it:\n  \
-         B24MIRROR__PORTAL__WEBHOOK_URL={webhook} b24mirror run\n\
+         B24MIRROR__PORTAL__WEBHOOK_URL={webhook} \
+         B24MIRROR__DATABASE__LOCAL_DIR=/var/tmp/b24mirror b24mirror run\n\
          Look at it:\n  \
          curl '{webhook}crm.contact.list?order[ID]=ASC&select[]=ID&select[]=NAME' -g\n  \
          curl {control}/stats\n  \

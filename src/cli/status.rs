@@ -1,10 +1,10 @@
 //! `b24mirror status`
-#![expect(clippy::print_stdout, reason = "the result of the command")]
 
 use std::time::Duration;
 
 use super::{
     Exit,
+    output::say,
     progress::{ago, remaining},
     wiring::{self, Patience},
 };
@@ -32,7 +32,7 @@ pub(super) async fn run(
         if !watch || stop.run_until_cancelled(pause).await.is_none() {
             return Ok(exit);
         }
-        println!();
+        say!("");
     }
 }
 
@@ -51,7 +51,7 @@ async fn show(settings: &Settings, store: &Store, json: bool) -> anyhow::Result<
         }
     };
     if json {
-        println!("{}", serde_json::to_string_pretty(&status)?);
+        say!("{}", serde_json::to_string_pretty(&status)?);
     } else {
         print(&status);
     }
@@ -59,18 +59,19 @@ async fn show(settings: &Settings, store: &Store, json: bool) -> anyhow::Result<
 }
 
 fn print(status: &Status) {
-    println!("portal    {}", status.portal.as_deref().unwrap_or("none yet"));
-    println!("held by   {}", status.held_by.as_deref().unwrap_or("no process"));
+    say!("portal    {}", status.portal.as_deref().unwrap_or("none yet"));
+    say!("held by   {}", status.held_by.as_deref().unwrap_or("no process"));
     for entity in &status.entities {
-        println!("{:<9} {}", entity.entity, describe(entity));
+        say!("{:<9} {}", entity.entity, describe(entity, status.held_by.is_some()));
     }
 }
 
-fn describe(entity: &EntityStatus) -> String {
+fn describe(entity: &EntityStatus, running: bool) -> String {
     let mut line = match &entity.state {
         State::NeverSynced { reason: None } => "never synced".to_owned(),
         State::NeverSynced { reason: Some(reason) } => format!("never synced: {reason}"),
-        State::Fresh => "fresh".to_owned(),
+        State::Fresh if running => "fresh".to_owned(),
+        State::Fresh => "fresh, but no process is mirroring".to_owned(),
         State::Behind { reason: None } => "behind".to_owned(),
         State::Behind { reason: Some(reason) } => format!("behind: {reason}"),
         State::Stopped { reason } => format!("stopped: {reason}"),

@@ -56,12 +56,14 @@ pub enum SettingsError {
     },
     /// Nothing says what a command needs to know.
     #[error(
-        "`{key}` is not set; set it in the settings file, name a file with `{key}_file`, or set {variable} in the environment",
+        "`{key}` is not set; set it in the settings file, name a file with `{key}_file`, or set {variable} in the environment{instead}",
         variable = variable(.key)
     )]
     Missing {
         /// The key.
         key: &'static str,
+        /// Another way, to end the sentence with; mostly empty.
+        instead: &'static str,
     },
 }
 

@@ -179,13 +179,16 @@ impl Settings {
 
     /// The webhook, for commands that need it.
     pub fn webhook_url(&self) -> Result<&SecretString, SettingsError> {
-        let missing = SettingsError::Missing { key: "portal.webhook_url" };
+        let missing = SettingsError::Missing { key: "portal.webhook_url", instead: "" };
         self.portal.webhook_url.as_ref().ok_or(missing)
     }
 
     /// The database, for commands that need it.
     pub fn database_source(&self) -> Result<&DatabaseSource, SettingsError> {
-        self.database.source.as_ref().ok_or(SettingsError::Missing { key: "database.url" })
+        self.database.source.as_ref().ok_or(SettingsError::Missing {
+            key: "database.url",
+            instead: "; or name a directory for a private server with `database.local_dir`",
+        })
     }
 
     fn from_layers(
@@ -276,7 +279,7 @@ fn read_database(values: &Values) -> Result<DatabaseSettings, SettingsError> {
     let keys = ["database.url", "database.url_file", "database.local_dir"];
     let (url, place) = match values.one_of(&keys)? {
         Some(key @ "database.local_dir") => {
-            let directory = values.path(key)?.ok_or(SettingsError::Missing { key })?;
+            let directory = values.path(key)?.ok_or(SettingsError::Missing { key, instead: "" })?;
             return database(values, Some(DatabaseSource::LocalDirectory(directory)));
         }
         Some(key @ "database.url") => (values.secret(key)?, values.place(key)),

@@ -139,12 +139,12 @@ impl Values {
 
     /// A secret that stands in the settings themselves.
     pub(super) fn secret(&self, key: &'static str) -> Result<SecretString, SettingsError> {
-        self.text(key)?.map(SecretString::from).ok_or(SettingsError::Missing { key })
+        self.text(key)?.map(SecretString::from).ok_or(SettingsError::Missing { key, instead: "" })
     }
 
     /// A secret in a file that a key names.
     pub(super) fn secret_in_file(&self, key: &'static str) -> Result<SecretString, SettingsError> {
-        let path = self.path(key)?.ok_or(SettingsError::Missing { key })?;
+        let path = self.path(key)?.ok_or(SettingsError::Missing { key, instead: "" })?;
         read_secret(&path, Some(key))?
             .ok_or_else(|| self.invalid(key, format!("names {}, which is empty", path.display())))
     }

@@ -112,6 +112,14 @@ impl Mirror {
                 *entry = Some(self.begin_run(RunKind::Incremental, before).await?);
             }
             if cycle.ended() {
+                tracing::debug!(
+                    entity = entity.name,
+                    depth = ?cycle.depth,
+                    read = tally.read,
+                    inserted = tally.inserted,
+                    updated = tally.updated,
+                    "a cycle is complete"
+                );
                 return Ok(());
             }
             asked_at = self.now().await?;

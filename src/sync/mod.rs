@@ -227,15 +227,26 @@ impl SyncError {
         }
     }
 
-    /// The whole chain of causes in one line, for `status` and the run log.
+    /// What happened, its root and what to do about it in one line, for `status` and
+    /// the run log.
     #[must_use]
     pub fn reason(&self) -> String {
-        let mut reason = self.to_string();
-        let mut source = std::error::Error::source(self);
+        // These two only say whose failure it is, and the failure says it better.
+        let said: &dyn std::error::Error = match self {
+            Self::Portal(error) => error,
+            Self::Store(error) => error,
+            other => other,
+        };
+        let mut reason = said.to_string();
+        let mut root = None;
+        let mut source = said.source();
         while let Some(error) = source {
-            reason.push_str(": ");
-            reason.push_str(&error.to_string());
+            root = Some(error);
             source = error.source();
+        }
+        if let Some(root) = root {
+            reason.push_str(": ");
+            reason.push_str(&root.to_string());
         }
         if let Self::Portal(error) = self {
             reason.push_str(" (");

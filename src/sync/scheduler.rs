@@ -61,7 +61,7 @@ pub async fn run(
                 let pause = delays.next_delay();
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
-                    retry_in_seconds = pause.as_secs(),
+                    retry_in_seconds = pause.as_secs_f64(),
                     "waiting for the database"
                 );
                 pause

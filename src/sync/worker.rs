@@ -173,14 +173,21 @@ impl Worker {
             Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
         };
         match &result {
-            Ok(_) => self.fills.reset(),
+            Ok(tally) => {
+                self.fills.reset();
+                if tally.read > 0 {
+                    tracing::info!(
+                        entity = self.mirror.entity().name,
+                        records = tally.read,
+                        "the backfill is complete"
+                    );
+                }
+            }
             Err(error) => {
                 self.unfilled = true;
                 failed(&self.mirror, &mut self.fills, error).await;
             }
         }
-        let verdict = result.as_ref().map_or_else(SyncError::verdict, |_| Verdict::Complete);
-        tracing::info!(entity = self.mirror.entity().name, ?verdict, "the backfill has ended");
         // A backfill whose database was away goes on by itself, and they go on waiting.
         if !matches!(&result, Err(error) if error.consequence() == Consequence::AwaitDatabase) {
             let waiting = std::mem::take(&mut self.waiting);
@@ -266,7 +273,7 @@ async fn failed(mirror: &Mirror, backoff: &mut Backoff, error: &SyncError) {
     tracing::error!(
         entity = mirror.entity().name,
         reason = error.reason(),
-        retry_in_seconds = pause.as_secs(),
+        retry_in_seconds = pause.as_secs_f64(),
         "the work on an entity did not go on"
     );
 }

@@ -38,8 +38,10 @@ fn told(finished: &Finished) -> String {
 async fn fails(settings: &str, arguments: &[&str], code: i32, names: &[&str]) {
     let finished = command(settings, arguments).await;
     assert_eq!(finished.code, Some(code), "{arguments:?}: {finished:#?}");
-    let errors: Vec<_> =
-        finished.stderr.lines().filter(|line| line.starts_with("error: ")).collect();
+    // `check` lists what fails among what is well; every other command says it last.
+    let told = told(&finished);
+    let is_error = |line: &&str| line.starts_with("error: ") || line.starts_with("FAILED ");
+    let errors: Vec<_> = told.lines().filter(is_error).collect();
     assert_eq!(errors.len(), 1, "{arguments:?}: {finished:#?}");
     for name in names {
         assert!(errors[0].contains(name), "{arguments:?} does not name {name}: {finished:#?}");

@@ -227,11 +227,11 @@ impl Portal {
         let on_retry = |error: &PortalError, pause: Duration| {
             self.inner.retries.fetch_add(1, Ordering::Relaxed);
             self.waited(pause);
-            tracing::debug!(
+            tracing::warn!(
                 method,
-                pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX),
+                retry_in_seconds = pause.as_secs_f64(),
                 error = error as &dyn std::error::Error,
-                "calling the portal again"
+                "the portal did not answer as it should; trying again"
             );
         };
         self.inner.retry.run(attempt, classify, on_retry).await

@@ -58,7 +58,7 @@ async fn trap_35_the_webhooks_secret_is_in_no_log_and_no_table() {
     portal.happens(Action::Webhook { revoked: false });
     let mut daemon = Run::b24mirror(&["run"]).config(&settings).spawn();
     portal.fault(Fault::once("crm.lead.list", FaultKind::Reset));
-    daemon.logged("calling the portal again").await;
+    daemon.logged("the portal did not answer as it should").await;
     equal_within(&portal, database.pool(), Duration::from_secs(30)).await;
     daemon.signal(Signal::SIGTERM);
     said.push(daemon.finish().await);
