@@ -8,6 +8,7 @@
 pub mod catalogue;
 mod column;
 mod contact;
+mod custom_field;
 pub mod decode;
 pub mod json;
 mod lead;
