@@ -5,13 +5,19 @@
 //! still running is dropped where it stands, which is safe because everything that matters is
 //! in transactions.
 //!
-//! - SIGTERM or SIGINT: soft. A second one, or [`GRACE`] later: hard.
+//! - SIGTERM or SIGINT: soft. A second one, or [`GRACE`] later: hard. A command that has
+//!   something to [ask](Lifecycle::interrupts) takes SIGINT for itself.
 //! - The work of a service that ends without having been asked, in whatever way, is a
 //!   failure of the process: a service that looks alive and does nothing would be worse.
 //! - Under systemd: ready, a sign of life at half the watchdog's period, and stopping. The
 //!   signs come from the same runtime as the work, so a runtime that hangs is noticed.
 
-use std::{future::Future, io, time::Duration};
+use std::{
+    future::Future,
+    io,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use sd_notify::NotifyState;
 use tokio::{
@@ -25,6 +31,9 @@ use tokio_util::sync::CancellationToken;
 /// How long the work may take to stop by itself. Half a second below the five that we
 /// promise, for what is left to do afterwards.
 pub const GRACE: Duration = Duration::from_millis(4_500);
+
+/// The signal of a person at the terminal.
+const INTERRUPT: &str = "SIGINT";
 
 /// A service's work ended in a way that is not its own error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -47,7 +56,25 @@ pub enum Ended {
 pub struct Lifecycle {
     soft: CancellationToken,
     hard: CancellationToken,
+    asker: Asker,
     tasks: Vec<AbortHandle>,
+}
+
+/// Where a SIGINT goes instead of stopping the process, while somebody listens there.
+type Asker = Arc<Mutex<Option<mpsc::Sender<()>>>>;
+
+/// The SIGINTs that a command has taken for itself. Dropped, they stop the process again.
+#[derive(Debug)]
+pub struct Interrupts(mpsc::Receiver<()>);
+
+impl Interrupts {
+    /// Waits for the next one.
+    pub async fn next(&mut self) {
+        if self.0.recv().await.is_none() {
+            // Another listener has taken over.
+            std::future::pending::<()>().await;
+        }
+    }
 }
 
 impl Lifecycle {
@@ -60,7 +87,7 @@ impl Lifecycle {
             loop {
                 let name = tokio::select! {
                     _ = terminate.recv() => "SIGTERM",
-                    _ = interrupt.recv() => "SIGINT",
+                    _ = interrupt.recv() => INTERRUPT,
                 };
                 if sender.send(name).await.is_err() {
                     return;
@@ -75,8 +102,18 @@ impl Lifecycle {
     fn driven_by(signals: mpsc::Receiver<&'static str>) -> Self {
         let hard = CancellationToken::new();
         let soft = hard.child_token();
-        let listener = tokio::spawn(obey(signals, soft.clone(), hard.clone()));
-        Self { soft, hard, tasks: vec![listener.abort_handle()] }
+        let asker = Asker::default();
+        let listener = tokio::spawn(obey(signals, Arc::clone(&asker), soft.clone(), hard.clone()));
+        Self { soft, hard, asker, tasks: vec![listener.abort_handle()] }
+    }
+
+    /// Takes SIGINT for a command that asks a person what it should mean, as long as the
+    /// result is kept. SIGTERM stops the process all the same.
+    #[must_use]
+    pub fn interrupts(&self) -> Interrupts {
+        let (sender, interrupts) = mpsc::channel(4);
+        *self.asker.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
+        Interrupts(interrupts)
     }
 
     /// Cancelled when the work should come to its end.
@@ -164,10 +201,20 @@ impl Drop for Lifecycle {
 /// Turns signals into cancelled tokens.
 async fn obey(
     mut signals: mpsc::Receiver<&'static str>,
+    asker: Asker,
     soft: CancellationToken,
     hard: CancellationToken,
 ) {
-    let Some(signal) = signals.recv().await else { return };
+    let signal = loop {
+        let Some(signal) = signals.recv().await else { return };
+        let taken = signal == INTERRUPT && {
+            let asker = asker.lock().unwrap_or_else(PoisonError::into_inner);
+            asker.as_ref().is_some_and(|asker| asker.try_send(()).is_ok())
+        };
+        if !taken {
+            break signal;
+        }
+    };
     tracing::info!(signal, grace_seconds = GRACE.as_secs_f64(), "stopping");
     notify(&[NotifyState::Stopping]);
     soft.cancel();
@@ -231,6 +278,26 @@ mod tests {
         signals.send("SIGINT").await.unwrap();
         assert_eq!(lifecycle.run(pending::<()>()).await, Err(Ended::Abandoned));
         assert_eq!(start.elapsed(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_interruption_goes_to_the_command_that_asks_and_only_while_it_does() {
+        let (signals, lifecycle) = process();
+        let mut interrupts = lifecycle.interrupts();
+        signals.send("SIGINT").await.unwrap();
+        interrupts.next().await;
+        assert!(!lifecycle.soft().is_cancelled());
+        drop(interrupts);
+        signals.send("SIGINT").await.unwrap();
+        assert_eq!(lifecycle.run_until_stopped(pending::<()>()).await, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_termination_is_not_asked_about() {
+        let (signals, lifecycle) = process();
+        let _interrupts = lifecycle.interrupts();
+        signals.send("SIGTERM").await.unwrap();
+        assert_eq!(lifecycle.run_until_stopped(pending::<()>()).await, None);
     }
 
     #[tokio::test(start_paused = true)]

@@ -132,6 +132,7 @@ impl Demo {
         let options = SyncOptions {
             entities: Entity::ALL.map(|entity| (entity, INTERVAL)).to_vec(),
             overlap: Duration::from_secs(10),
+            max_in_flight: 4,
             retry: wiring::retry()?,
             holder: "the demonstration".to_owned(),
             board: ProgressBoard::default(),

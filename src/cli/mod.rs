@@ -8,10 +8,13 @@ mod backfill;
 mod check;
 #[cfg(feature = "simulator")]
 mod demo;
+mod following;
 mod migrate;
 mod one_shot;
 mod output;
+mod plan;
 mod progress;
+mod question;
 mod run;
 #[cfg(feature = "simulator")]
 mod simulate;
@@ -75,6 +78,15 @@ enum Command {
     },
     /// Check settings, credentials, rights, clock, filters and database; writes nothing
     Check,
+    /// Say what a backfill would cost: records, requests, time, database size; writes nothing
+    Plan {
+        /// Entities to plan for (contacts, leads); all enabled ones if none is named
+        #[arg(value_parser = entity)]
+        entities: Vec<&'static Entity>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Bring the database schema up to date
     Migrate,
     /// Serve a simulated portal on loopback
@@ -163,6 +175,9 @@ fn execute(cli: Cli) -> anyhow::Result<Exit> {
                 lifecycle.run(Box::pin(status::run(&settings, &lifecycle, json, watch))).await?
             }
             Command::Check => lifecycle.run(Box::pin(check::run(&settings, &lifecycle))).await?,
+            Command::Plan { entities, json } => {
+                lifecycle.run(Box::pin(plan::run(&settings, &entities, json))).await?
+            }
             Command::Migrate => {
                 lifecycle.run(Box::pin(migrate::run(&settings, &lifecycle))).await?
             }

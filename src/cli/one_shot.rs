@@ -3,6 +3,7 @@
 
 use super::{
     Exit,
+    following::Following,
     output::say,
     progress::Drawing,
     wiring::{self, Patience},
@@ -12,10 +13,7 @@ use crate::{
     lifecycle::Lifecycle,
     settings::Settings,
     store::{RequestKind, Store, Verdict},
-    sync::{
-        EntityOutcome, Opened, Session, SyncError, SyncOptions,
-        requests::{Handed, follow, hand_over},
-    },
+    sync::{EntityOutcome, Opened, Session, SyncError, SyncOptions, requests::HandedOver},
 };
 
 /// The work of a one-shot command.
@@ -38,21 +36,28 @@ impl OneShot<'_> {
         let store = &database.store;
         wiring::migrated(self.settings, store).await?;
         let options = wiring::sync_options(self.settings, self.command)?;
-        let mut request = None;
+        let mut handed = None;
         loop {
             match Session::open(store, &portal, &options, &stop).await? {
                 Opened::Session(session) => {
                     let drawing = Drawing::of(options.board.clone());
-                    let outcomes = self.work(&session).await;
+                    let outcomes = self.work(&session, handed.as_ref()).await?;
                     drawing.finish().await;
-                    if let Some(request) = request {
-                        close_request(store, &session, request, &outcomes).await?;
+                    if let Some(handed) = handed {
+                        handed.close(session.generation(), worst(&outcomes)).await?;
                     }
                     session.close().await;
                     return Ok(report(&outcomes));
                 }
                 Opened::HeldBy { holder, .. } => {
-                    if let Some(exit) = self.follow(store, &options, &holder, &mut request).await? {
+                    let handed = match &mut handed {
+                        // Its first holder is gone, and another was quicker than we to
+                        // take over.
+                        Some(handed) => handed,
+                        none => none.insert(self.hand_over(store, &options).await?),
+                    };
+                    let watching = Following::begin(handed, self.lifecycle, &holder).watch();
+                    if let Some(exit) = watching.await? {
                         return Ok(exit);
                     }
                 }
@@ -60,69 +65,44 @@ impl OneShot<'_> {
         }
     }
 
-    async fn work(&self, session: &Session) -> Vec<EntityOutcome> {
-        match self.kind {
-            RequestKind::Backfill => session.backfill(&self.entities, self.restart).await,
-            RequestKind::Sync => session.sync(&self.entities).await,
-        }
-    }
-
-    /// Follows the work at its holder; `None` when the holder died over it.
-    async fn follow(
+    async fn hand_over(
         &self,
         store: &Store,
         options: &SyncOptions,
-        holder: &str,
-        request: &mut Option<i64>,
-    ) -> anyhow::Result<Option<Exit>> {
-        let number = match *request {
-            // Its first holder is gone, and another was quicker than we to take over.
-            Some(number) => number,
-            None => hand_over(store, self.kind, &self.entities, self.restart).await?,
-        };
-        *request = Some(number);
-        tracing::info!(holder, "another process holds the lease; the work is handed to it");
-        let mut drawing = Drawing::elsewhere();
-        let following = follow(store, number, options.retry, |progress| drawing.draw(progress));
-        let Some(handed) = self.lifecycle.soft().run_until_cancelled(following).await else {
-            say!("interrupted; {holder} goes on with the work");
-            return Ok(Some(Exit::Failed));
-        };
-        drawing.finish().await;
-        match handed? {
-            Handed::Finished { verdict, message } => {
-                say!("{message}");
-                let done = verdict == Verdict::Complete;
-                Ok(Some(if done { Exit::Done } else { Exit::NotTrue }))
-            }
-            Handed::HolderGone => {
-                tracing::warn!("the process that held the lease is gone; taking over");
-                Ok(None)
-            }
+    ) -> Result<HandedOver, SyncError> {
+        HandedOver::new(store, self.kind, &self.entities, self.restart, options.retry).await
+    }
+
+    /// Does the work here; what a dead holder has begun anew does not begin once more.
+    async fn work(
+        &self,
+        session: &Session,
+        handed: Option<&HandedOver>,
+    ) -> Result<Vec<EntityOutcome>, SyncError> {
+        if self.kind == RequestKind::Sync {
+            return Ok(session.sync(&self.entities).await);
         }
+        let begun = match handed {
+            Some(handed) => handed.begun_anew().await?,
+            None => Vec::new(),
+        };
+        let (goes_on, begins): (Vec<_>, Vec<_>) =
+            self.entities.iter().copied().partition(|entity| begun.contains(entity));
+        let (mut outcomes, begun) = tokio::join!(
+            session.backfill(&begins, self.restart),
+            session.backfill(&goes_on, false)
+        );
+        outcomes.extend(begun);
+        Ok(outcomes)
     }
 }
 
-/// Closes the request that a dead holder left behind, now that its work is done.
-async fn close_request(
-    store: &Store,
-    session: &Session,
-    request: i64,
-    outcomes: &[EntityOutcome],
-) -> Result<(), SyncError> {
-    let verdict = outcomes
+fn worst(outcomes: &[EntityOutcome]) -> Verdict {
+    outcomes
         .iter()
         .map(EntityOutcome::verdict)
         .find(|verdict| *verdict != Verdict::Complete)
-        .unwrap_or(Verdict::Complete);
-    while let Some(open) = store.take_open(session.generation()).await? {
-        if open.id == request {
-            let message = "done by the command itself, because the holder died";
-            store.finish_request(session.generation(), request, verdict, message).await?;
-            break;
-        }
-    }
-    Ok(())
+        .unwrap_or(Verdict::Complete)
 }
 
 /// Prints one line per entity and says what the exit code has to be.

@@ -8,8 +8,15 @@ pub(super) fn line(text: fmt::Arguments<'_>) {
     let _ = writeln!(std::io::stdout(), "{text}");
 }
 
+/// Writes to the terminal what is to be answered there, apart from what is redirected.
+pub(super) fn prompt(text: &str) {
+    let mut terminal = std::io::stderr();
+    let _ = write!(terminal, "{text}").and_then(|()| terminal.flush());
+}
+
 /// Prints a line to standard output, like `println!`, without minding that nobody reads it.
 macro_rules! say {
+    () => { $crate::cli::output::line(format_args!("")) };
     ($($text:tt)*) => { $crate::cli::output::line(format_args!($($text)*)) };
 }
 

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanCount, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -27,12 +27,12 @@ pub(super) struct Drawing {
 impl Drawing {
     /// Draws the backfills of this process until finished.
     pub(super) fn of(board: ProgressBoard) -> Self {
-        Self::with(Pen::new(), board)
+        Self::with(Pen::new(None), board)
     }
 
     /// Logs the backfills of this process now and then, as a daemon does.
     pub(super) fn logged(board: ProgressBoard) -> Self {
-        Self::with(Pen::log(), board)
+        Self::with(Pen::log(None), board)
     }
 
     fn with(mut pen: Pen, board: ProgressBoard) -> Self {
@@ -41,22 +41,29 @@ impl Drawing {
         let task = tokio::spawn(async move {
             let sleep = || tokio::time::sleep(DRAW_EVERY);
             while stopped.run_until_cancelled(sleep()).await.is_some() {
-                pen.draw(&board.snapshot());
+                pen.draw(&board.snapshot(), None);
             }
             pen.clear();
         });
         Self { pen: None, task: Some((task, stop)) }
     }
 
-    /// Draws what another process reports.
-    pub(super) fn elsewhere() -> Self {
-        Self { pen: Some(Pen::new()), task: None }
+    /// Draws what another process reports on a request.
+    pub(super) fn elsewhere(request: i64) -> Self {
+        Self { pen: Some(Pen::new(Some(request))), task: None }
     }
 
-    /// Draws the next report.
-    pub(super) fn draw(&mut self, progress: &[EntityProgress]) {
+    /// Draws the next report; `otherwise` is said when there are no figures in it.
+    pub(super) fn draw(&mut self, progress: &[EntityProgress], otherwise: &str) {
         if let Some(pen) = &mut self.pen {
-            pen.draw(progress);
+            pen.draw(progress, Some(otherwise));
+        }
+    }
+
+    /// Takes the bars away until the next report.
+    pub(super) fn clear(&mut self) {
+        if let Some(pen) = &mut self.pen {
+            pen.clear();
         }
     }
 
@@ -67,58 +74,36 @@ impl Drawing {
             // A drawing that failed has done no harm.
             let _ = task.await;
         }
-        if let Some(pen) = &mut self.pen {
-            pen.clear();
-        }
+        self.clear();
     }
 }
 
+/// How progress is drawn, and the request that it is about if another process reports it.
 enum Pen {
     Bars { all: MultiProgress, bars: BTreeMap<String, ProgressBar> },
-    Log { told: Instant },
+    Log { told: Instant, request: Option<i64> },
 }
 
 impl Pen {
-    fn new() -> Self {
+    fn new(request: Option<i64>) -> Self {
         if std::io::stderr().is_terminal() {
             let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10));
             Self::Bars { all, bars: BTreeMap::new() }
         } else {
-            Self::log()
+            Self::log(request)
         }
     }
 
-    fn log() -> Self {
-        Self::Log { told: Instant::now() }
+    fn log(request: Option<i64>) -> Self {
+        Self::Log { told: Instant::now(), request }
     }
 
-    fn draw(&mut self, progress: &[EntityProgress]) {
+    fn draw(&mut self, progress: &[EntityProgress], otherwise: Option<&str>) {
         match self {
-            Self::Bars { all, bars } => {
-                for one in progress {
-                    let bar =
-                        bars.entry(one.entity.clone()).or_insert_with(|| all.add(bar(&one.entity)));
-                    bar.set_position(steps(one.share.unwrap_or(0.0)));
-                    bar.set_message(format!(
-                        "{} records, {:.0}/s, {}",
-                        one.records,
-                        one.per_second,
-                        remaining(one.seconds_left)
-                    ));
-                }
-            }
-            Self::Log { told } if told.elapsed() >= LOG_EVERY => {
+            Self::Bars { all, bars } => draw_bars(all, bars, progress, otherwise),
+            Self::Log { told, request } if told.elapsed() >= LOG_EVERY => {
                 *told = Instant::now();
-                for one in progress {
-                    tracing::info!(
-                        entity = one.entity,
-                        percent = one.share.map(|share| (share * 100.0).round()),
-                        records = one.records,
-                        per_second = one.per_second.round(),
-                        "backfilling, {}",
-                        remaining(one.seconds_left)
-                    );
-                }
+                log(*request, progress, otherwise);
             }
             Self::Log { .. } => {}
         }
@@ -126,7 +111,7 @@ impl Pen {
 
     fn clear(&mut self) {
         if let Self::Bars { all, bars } = self {
-            for bar in bars.values() {
+            for bar in std::mem::take(bars).into_values() {
                 bar.finish_and_clear();
             }
             let _ = all.clear();
@@ -134,10 +119,76 @@ impl Pen {
     }
 }
 
+fn draw_bars(
+    all: &MultiProgress,
+    bars: &mut BTreeMap<String, ProgressBar>,
+    progress: &[EntityProgress],
+    otherwise: Option<&str>,
+) {
+    let otherwise = otherwise.filter(|_| progress.is_empty());
+    bars.retain(|name, bar| {
+        let goes_on = progress.iter().any(|one| one.entity == *name)
+            || name.is_empty() && otherwise.is_some();
+        if !goes_on {
+            bar.finish_and_clear();
+            all.remove(bar);
+        }
+        goes_on
+    });
+    for one in progress {
+        let bar = bars.entry(one.entity.clone()).or_insert_with(|| all.add(bar(&one.entity)));
+        bar.set_position(steps(one.share.unwrap_or(0.0)));
+        bar.set_message(figures(one));
+    }
+    if let Some(text) = otherwise {
+        // What has no figures is drawn in place of a bar of no entity.
+        let line = bars.entry(String::new()).or_insert_with(|| all.add(plain()));
+        line.set_message(text.to_owned());
+        line.tick();
+    }
+}
+
+fn log(request: Option<i64>, progress: &[EntityProgress], otherwise: Option<&str>) {
+    for one in progress {
+        tracing::info!(
+            request,
+            entity = one.entity,
+            percent = one.share.map(|share| (share * 100.0).round()),
+            records = one.records,
+            per_second = one.per_second.round(),
+            "backfilling, {}",
+            remaining(one.seconds_left)
+        );
+    }
+    if let (Some(text), true) = (otherwise, progress.is_empty()) {
+        tracing::info!("{text}");
+    }
+}
+
+/// What stands behind a bar.
+fn figures(one: &EntityProgress) -> String {
+    let share =
+        one.share.map_or_else(|| "  ?".to_owned(), |share| format!("{:>3.0}", share * 100.0));
+    let all = one.expected.filter(|expected| *expected >= one.records);
+    let all = all.map(|all| format!(" of {}", HumanCount(all))).unwrap_or_default();
+    format!(
+        "{share} %  {}{all} records, {:.0}/s, {}",
+        HumanCount(one.records),
+        one.per_second,
+        remaining(one.seconds_left)
+    )
+}
+
 fn bar(entity: &str) -> ProgressBar {
     let bar = ProgressBar::new(STEPS).with_prefix(entity.to_owned());
-    let style = ProgressStyle::with_template("{prefix:>9} [{bar:36}] {percent:>3} % {msg}");
-    bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+    let style = ProgressStyle::with_template("{prefix:>9} [{bar:24}] {msg}");
+    bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "))
+}
+
+/// A line without figures.
+fn plain() -> ProgressBar {
+    let style = ProgressStyle::with_template("{msg}, {elapsed}");
+    ProgressBar::new(STEPS).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
 #[expect(

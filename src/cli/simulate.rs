@@ -10,7 +10,7 @@ use chrono_tz::Tz;
 use clap::Args;
 use tokio_util::sync::CancellationToken;
 
-use crate::simulator::{BucketLimit, Cost, OperatingLimit, Options, Simulator};
+use crate::simulator::{Booking, BucketLimit, Cost, OperatingLimit, Options, Simulator};
 
 /// Arguments of `simulate`.
 #[derive(Clone, Debug, Args)]
@@ -60,6 +60,12 @@ pub(super) struct SimulateArgs {
     /// The operating limit's window
     #[arg(long, default_value = "10m", value_parser = humantime::parse_duration)]
     operating_window: Duration,
+    /// Where operating time is booked: on each command's method, or on `batch` as a whole
+    #[arg(long, value_parser = ["command", "batch"], default_value = "command")]
+    operating_booking: String,
+    /// Answers without figures of operating time
+    #[arg(long)]
+    operating_silent: bool,
     /// Answers in plain UTF-8 instead of escapes
     #[arg(long)]
     plain_utf8: bool,
@@ -92,6 +98,11 @@ impl SimulateArgs {
             operating: (self.operating_limit > 0).then(|| OperatingLimit {
                 limit: f64::from(self.operating_limit),
                 window: self.operating_window.as_secs_f64().max(0.1),
+                booking: match self.operating_booking.as_str() {
+                    "batch" => Booking::Batch,
+                    _ => Booking::Command,
+                },
+                report: !self.operating_silent,
                 ..OperatingLimit::default()
             }),
             plain_utf8: self.plain_utf8,
@@ -160,6 +171,10 @@ mod tests {
         assert!(options.bucket.is_none());
         assert_eq!(options.zone, Tz::Europe__Berlin);
         assert!((options.costs["*"].seconds - 0.4).abs() < 1e-9);
+        let operating = read(&["--operating-booking", "batch", "--operating-silent"]).unwrap();
+        let operating = operating.operating.unwrap();
+        assert_eq!((operating.booking, operating.report), (Booking::Batch, false));
+        assert!(read(&["--operating-booking", "nowhere"]).is_err());
         assert!(read(&["--zone", "Mars/Olympus"]).is_err());
     }
 }

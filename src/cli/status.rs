@@ -61,8 +61,21 @@ async fn show(settings: &Settings, store: &Store, json: bool) -> anyhow::Result<
 fn print(status: &Status) {
     say!("portal    {}", status.portal.as_deref().unwrap_or("none yet"));
     say!("held by   {}", status.held_by.as_deref().unwrap_or("no process"));
+    for wait in &status.waits {
+        say!("waiting   {}; going on at {}", wait.reason, wait.until.format("%H:%M:%S UTC"));
+    }
     for entity in &status.entities {
         say!("{:<9} {}", entity.entity, describe(entity, status.held_by.is_some()));
+    }
+    for open in &status.requests {
+        let entities =
+            if open.entities.is_empty() { "all".to_owned() } else { open.entities.join(", ") };
+        let standing = match (open.cancelled, open.under_way) {
+            (true, _) => "cancelled, about to be closed",
+            (false, true) => "under way",
+            (false, false) => "waits to be taken up",
+        };
+        say!("request   {}, {} of {entities}: {standing}", open.request, open.kind);
     }
 }
 

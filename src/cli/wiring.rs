@@ -125,28 +125,35 @@ pub(super) async fn migrated(settings: &Settings, store: &Store) -> anyhow::Resu
     }
 }
 
+/// The portal's limits as they are set.
+pub(super) fn limits(settings: &Settings) -> Limits {
+    let limits = &settings.portal.limits;
+    Limits {
+        requests_per_second: limits.requests_per_second,
+        burst: limits.burst,
+        operating: limits
+            .operating_time
+            .map(|limit| OperatingLimit { limit, window: limits.operating_window }),
+    }
+}
+
 /// The portal's client.
 pub(super) fn portal(settings: &Settings) -> anyhow::Result<Portal> {
-    let limits = &settings.portal.limits;
-    portal_with(
-        settings,
-        Limits {
-            requests_per_second: limits.requests_per_second,
-            burst: limits.burst,
-            operating: limits
-                .operating_time
-                .map(|limit| OperatingLimit { limit, window: limits.operating_window }),
-        },
-        retry()?,
-    )
+    let portal = portal_with(settings, limits(settings), retry()?)?;
+    portal.limiter().restrain(&settings.portal.limits.restraint);
+    Ok(portal)
 }
 
 /// A client that sends at most one request a second and gives up soon: for commands
 /// that work beside the holder of the lease.
 pub(super) fn modest_portal(settings: &Settings) -> anyhow::Result<Portal> {
     let limits = Limits { requests_per_second: 1.0, burst: 1, operating: None };
-    let retry = RetryPolicy::new(2, Duration::from_secs(1), Duration::from_secs(1))?;
-    portal_with(settings, limits, retry)
+    portal_with(settings, limits, modest_retry()?)
+}
+
+/// How hard commands that work beside the holder try.
+pub(super) fn modest_retry() -> anyhow::Result<RetryPolicy> {
+    Ok(RetryPolicy::new(2, Duration::from_secs(1), Duration::from_secs(1))?)
 }
 
 fn portal_with(settings: &Settings, limits: Limits, retry: RetryPolicy) -> anyhow::Result<Portal> {
@@ -170,6 +177,7 @@ pub(super) fn sync_options(settings: &Settings, command: &str) -> anyhow::Result
     Ok(SyncOptions {
         entities: entities(settings),
         overlap: settings.sync.overlap,
+        max_in_flight: settings.sync.max_in_flight,
         retry: retry()?,
         holder: format!("{host}, process {}, {command}", std::process::id()),
         board: ProgressBoard::default(),

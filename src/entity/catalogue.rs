@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::json;
+
 /// The description could not be read.
 #[derive(Debug, thiserror::Error)]
 #[error("the portal's field description is not a JSON object of fields")]
@@ -103,10 +105,7 @@ impl From<Wire<'_>> for Field {
             custom: wire.is_dynamic,
             read_only: wire.is_read_only,
             status_type: text(wire.status_type),
-            items: wire
-                .items
-                .and_then(|items| super::json::canonical_without_nul(items).ok())
-                .map(|(items, _)| items),
+            items: wire.items.and_then(|items| json::canonical_without_nul(items.into()).ok()),
         }
     }
 }

@@ -1,13 +1,14 @@
 //! User fields: kept as the portal's JSON, whatever their type, but for the few types
 //! whose values may not be kept as they come.
 
-use std::collections::BTreeMap;
-
-use serde_json::value::RawValue;
+use std::fmt::Write as _;
 
 use super::{
-    json::{self, Text},
-    value::{self, Shape},
+    json::{
+        self, NotCanonical, Raw, Writer,
+        raw::{Quoted, Shape},
+    },
+    value,
 };
 
 /// How a user field's value is kept: as the portal's JSON, but for what would never
@@ -18,13 +19,17 @@ pub(super) enum CustomKind {
     DateTime,
     Boolean,
     File,
+    Reference,
     Other,
 }
 
 impl CustomKind {
-    /// The kind for the portal's type word; unknown where the catalogue lacks the field.
-    pub(super) fn of(kind: Option<&str>) -> Self {
+    /// The kind for the field's name and the portal's type word, which is unknown where
+    /// the catalogue lacks the field.
+    pub(super) fn of(name: &str, kind: Option<&str>) -> Self {
         match kind {
+            // The parent in a smart process: one such field for each that is linked.
+            _ if name.starts_with("PARENT_ID_") => Self::Reference,
             Some("date") => Self::Date,
             Some("datetime") => Self::DateTime,
             Some("boolean") => Self::Boolean,
@@ -33,56 +38,62 @@ impl CustomKind {
         }
     }
 
-    /// The value as canonical JSON, `None` for every form of empty, and whether
-    /// U+0000 was removed.
-    pub(super) fn read(self, raw: &RawValue) -> Result<Option<(String, bool)>, json::NotCanonical> {
-        let shape = Shape::of(raw).map_err(|_| json::NotCanonical::Malformed)?;
-        match shape {
-            Shape::Null | Shape::EmptyCompound => return Ok(None),
-            Shape::Bool(false) if self != Self::Boolean => return Ok(None),
-            Shape::Text(text) if text.is_empty() => return Ok(None),
+    /// Appends the value as canonical JSON, nothing for any form of empty; says whether
+    /// U+0000 was left out. What was appended before a failure is for the caller to remove.
+    pub(super) fn write(self, raw: Raw<'_>, out: &mut String) -> Result<bool, NotCanonical> {
+        match raw.shape() {
+            Shape::Null | Shape::EmptyCompound => return Ok(false),
+            Shape::Bool(false) if self != Self::Boolean => return Ok(false),
+            Shape::Text(text) if text.is_empty() => return Ok(false),
+            reference if self == Self::Reference && value::integer(&reference) == Ok(Some(0)) => {
+                return Ok(false);
+            }
             _ => {}
         }
-        let prepared = self.prepare(raw)?;
-        json::canonical_without_nul(prepared.as_deref().unwrap_or(raw)).map(Some)
+        let mut writer = Writer::new(out);
+        self.part(raw, &mut writer, 0)?;
+        Ok(writer.nul_removed)
     }
 
-    /// Replaces the parts that may not be kept as they came; `None` if there are none.
-    fn prepare(self, raw: &RawValue) -> Result<Option<Box<RawValue>>, json::NotCanonical> {
-        let malformed = |_| json::NotCanonical::Malformed;
-        match Shape::of(raw) {
-            Ok(Shape::Text(text)) => {
-                let replaced = match self {
-                    Self::Date => value::day(text.trim()).map(|day| day.to_string()),
-                    Self::DateTime => value::instant(text.trim())
-                        .map(|instant| instant.format("%Y-%m-%dT%H:%M:%SZ").to_string()),
-                    _ => None,
-                };
-                let quoted = replaced.map(|text| RawValue::from_string(json::quoted(&text)));
-                quoted.transpose().map_err(malformed)
+    /// Replaces what may not be kept as it came, in lists too.
+    fn part(self, raw: Raw<'_>, writer: &mut Writer<'_>, depth: usize) -> Result<(), NotCanonical> {
+        match raw.shape() {
+            Shape::Text(text) if self == Self::Date || self == Self::DateTime => {
+                match self.moment(text) {
+                    Some(moment) => writer.verbatim(&moment),
+                    None => return writer.value(raw, depth),
+                }
             }
-            Ok(Shape::Compound) if raw.get().starts_with('{') && self.is_file(raw) => {
+            Shape::Object if self.is_file(raw) => match value::file_id(raw) {
+                Some(id) => writer.verbatim(&id.to_string()),
                 // Without an ID nothing of it may be kept: the URLs carry the secret.
-                let id = value::file_id(raw).map_or_else(|| "null".to_owned(), |id| id.to_string());
-                RawValue::from_string(id).map(Some).map_err(malformed)
+                None => writer.verbatim("null"),
+            },
+            Shape::List if depth < json::MAX_DEPTH => {
+                return writer.list(raw, |writer, item| self.part(item, writer, depth + 1));
             }
-            Ok(Shape::Compound) if raw.get().starts_with('[') => {
-                let items: Vec<&RawValue> = serde_json::from_str(raw.get()).map_err(malformed)?;
-                let items: Vec<Box<RawValue>> = items
-                    .into_iter()
-                    .map(|item| Ok(self.prepare(item)?.unwrap_or_else(|| item.to_owned())))
-                    .collect::<Result<_, json::NotCanonical>>()?;
-                serde_json::value::to_raw_value(&items).map(Some).map_err(malformed)
-            }
-            _ => Ok(None),
+            _ => return writer.value(raw, depth),
         }
+        Ok(())
+    }
+
+    /// A day or an instant in its own spelling, if the text is one.
+    fn moment(self, text: Quoted<'_>) -> Option<String> {
+        let text = text.read().ok()?;
+        let mut json = String::with_capacity(24);
+        // `write!` to a String cannot fail.
+        let _ = if self == Self::Date {
+            write!(json, "\"{}\"", value::day(text.trim())?)
+        } else {
+            let instant = value::instant(text.trim())?.naive_utc();
+            write!(json, "\"{}T{}Z\"", instant.date(), instant.time())
+        };
+        Some(json)
     }
 
     /// A file by its type, or by its shape where the type is unknown.
-    fn is_file(self, raw: &RawValue) -> bool {
-        self == Self::File
-            || serde_json::from_str::<BTreeMap<Text<'_>, &RawValue>>(raw.get()).is_ok_and(|file| {
-                json::FILE_URLS.iter().any(|url| file.contains_key(&Text((*url).into())))
-            })
+    fn is_file(self, raw: Raw<'_>) -> bool {
+        let is_url = |key: Quoted<'_>| key.read().is_ok_and(|key| json::FILE_URLS.contains(&&*key));
+        self == Self::File || raw.fields().any(|(key, _)| is_url(key))
     }
 }

@@ -2,10 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, NaiveDate, Utc};
-use xxhash_rust::xxh3::Xxh3;
+use chrono::{DateTime, Datelike as _, NaiveDate, Utc};
+use serde_json::value::RawValue;
+use xxhash_rust::xxh3::xxh3_64;
 
-use super::{Entity, RecordId};
+use super::{
+    Entity, RecordId,
+    json::{self, NotCanonical, Raw, raw::Quoted},
+};
 
 /// One value of a typed column.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +48,66 @@ pub enum ChildList {
     Known(Vec<Child>),
     /// The answer contradicts itself: the stored children stay, and a note says so.
     Untrusted,
+}
+
+/// Every field that has no column of its own, as the canonical text of one JSON object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CustomFields(String);
+
+impl CustomFields {
+    /// Reads the object back as the database spells it.
+    ///
+    /// # Errors
+    /// [`NotCanonical`] where something else stands there.
+    pub fn from_stored(text: &str) -> Result<Self, NotCanonical> {
+        let raw: &RawValue = serde_json::from_str(text).map_err(|_| NotCanonical::Malformed)?;
+        json::canonical(raw).map(Self)
+    }
+
+    /// Joins fields, sorted by name and each in canonical JSON text.
+    pub(super) fn of_sorted<'a>(fields: impl Iterator<Item = (&'a str, &'a str)> + Clone) -> Self {
+        let length = fields.clone().map(|(name, json)| name.len() + json.len() + 4).sum::<usize>();
+        let mut text = String::with_capacity(length + 2);
+        text.push('{');
+        for (name, json) in fields {
+            if text.len() > 1 {
+                text.push(',');
+            }
+            json::push_quoted(&mut text, name);
+            text.push(':');
+            text.push_str(json);
+        }
+        text.push('}');
+        Self(text)
+    }
+
+    /// The fields by name, each in canonical JSON text.
+    #[must_use]
+    pub fn to_map(&self) -> BTreeMap<String, String> {
+        let text = |(key, value): (Quoted<'_>, Raw<'_>)| {
+            Some((key.read().ok()?.into_owned(), value.text().to_owned()))
+        };
+        Raw::well_formed(&self.0).fields().filter_map(text).collect()
+    }
+
+    /// The object's text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Default for CustomFields {
+    fn default() -> Self {
+        Self("{}".to_owned())
+    }
+}
+
+impl From<BTreeMap<String, String>> for CustomFields {
+    /// Joins fields, each in canonical JSON text.
+    fn from(fields: BTreeMap<String, String>) -> Self {
+        Self::of_sorted(fields.iter().map(|(name, json)| (name.as_str(), json.as_str())))
+    }
 }
 
 /// Why something was set aside in the quarantine.
@@ -158,7 +222,7 @@ impl ContentHash {
 pub struct Record {
     id: RecordId,
     values: Vec<Value>,
-    custom_fields: BTreeMap<String, String>,
+    custom_fields: CustomFields,
     children: Vec<ChildList>,
     notes: Vec<Note>,
     hash: ContentHash,
@@ -166,18 +230,18 @@ pub struct Record {
 
 impl Record {
     /// Joins the parts and computes the content hash. `values` follows
-    /// `Entity::columns` and `children` follows `Entity::multi_fields`; each
-    /// custom field is canonical JSON text.
+    /// `Entity::columns` and `children` follows `Entity::multi_fields`.
     #[must_use]
     pub fn new(
         id: RecordId,
         values: Vec<Value>,
-        custom_fields: BTreeMap<String, String>,
+        custom_fields: impl Into<CustomFields>,
         children: Vec<ChildList>,
         mut notes: Vec<Note>,
     ) -> Self {
         notes.sort_unstable();
         notes.dedup();
+        let custom_fields = custom_fields.into();
         let hash = content_hash(&values, &custom_fields, &children, &notes);
         Self { id, values, custom_fields, children, notes, hash }
     }
@@ -194,9 +258,9 @@ impl Record {
         &self.values
     }
 
-    /// Every other field by its portal name, each as canonical JSON text.
+    /// Every other field by its portal name.
     #[must_use]
-    pub const fn custom_fields(&self) -> &BTreeMap<String, String> {
+    pub const fn custom_fields(&self) -> &CustomFields {
         &self.custom_fields
     }
 
@@ -228,66 +292,72 @@ impl Record {
     }
 }
 
-/// Feeds every part behind a tag and a length, so that no two records run together.
+/// Writes every part behind a tag, and behind its length where that varies, so that no
+/// two records run together.
 fn content_hash(
     values: &[Value],
-    custom_fields: &BTreeMap<String, String>,
+    custom_fields: &CustomFields,
     children: &[ChildList],
     notes: &[Note],
 ) -> ContentHash {
-    let mut hash = Hasher(Xxh3::new());
+    let mut parts = Parts(Vec::with_capacity(1024 + custom_fields.as_str().len()));
     for value in values {
         match value {
-            Value::Null => hash.part(b'0', &[]),
-            Value::Text(text) => hash.part(b't', text.as_bytes()),
-            Value::Integer(number) => hash.part(b'i', &number.to_le_bytes()),
-            Value::Flag(flag) => hash.part(b'f', &[u8::from(*flag)]),
-            Value::Decimal(text) => hash.part(b'n', text.as_bytes()),
-            Value::Date(day) => {
-                use chrono::Datelike as _;
-                hash.part(b'd', &day.num_days_from_ce().to_le_bytes());
-            }
-            Value::Timestamp(instant) => hash.part(b'z', &instant.timestamp().to_le_bytes()),
+            Value::Null => parts.tag(b'0'),
+            Value::Text(text) => parts.text(b't', text),
+            Value::Integer(number) => parts.number(b'i', *number),
+            Value::Flag(false) => parts.tag(b'n'),
+            Value::Flag(true) => parts.tag(b'y'),
+            Value::Decimal(text) => parts.text(b'm', text),
+            Value::Date(day) => parts.number(b'd', day.num_days_from_ce().into()),
+            Value::Timestamp(instant) => parts.number(b'z', instant.timestamp()),
         }
     }
-    for (field, json) in custom_fields {
-        hash.part(b'k', field.as_bytes());
-        hash.part(b'j', json.as_bytes());
-    }
+    parts.text(b'j', custom_fields.as_str());
     for list in children {
         match list {
-            ChildList::Untrusted => hash.part(b'u', &[]),
+            ChildList::Untrusted => parts.tag(b'u'),
             ChildList::Known(list) => {
-                hash.part(b'c', &list.len().to_le_bytes());
                 for child in list {
-                    hash.part(b'i', &child.id.to_le_bytes());
-                    hash.optional(child.value.as_deref());
-                    hash.optional(child.value_type.as_deref());
+                    parts.number(b'c', child.id);
+                    parts.optional(child.value.as_deref());
+                    parts.optional(child.value_type.as_deref());
                 }
+                parts.tag(b'e');
             }
         }
     }
     for note in notes {
-        hash.part(b'q', note.field.as_bytes());
-        hash.part(b'r', note.reason.as_str().as_bytes());
-        hash.part(b'v', note.raw.as_bytes());
+        parts.text(b'q', &note.field);
+        parts.text(b'r', note.reason.as_str());
+        parts.text(b'v', &note.raw);
     }
-    ContentHash(hash.0.digest().cast_signed())
+    ContentHash(xxh3_64(&parts.0).cast_signed())
 }
 
-struct Hasher(Xxh3);
+/// What a hash is taken of: one run of bytes, since hashing many short ones takes longer.
+struct Parts(Vec<u8>);
 
-impl Hasher {
-    fn part(&mut self, tag: u8, bytes: &[u8]) {
-        self.0.update(&[tag]);
-        self.0.update(&bytes.len().to_le_bytes());
-        self.0.update(bytes);
+impl Parts {
+    fn tag(&mut self, tag: u8) {
+        self.0.push(tag);
+    }
+
+    fn number(&mut self, tag: u8, number: i64) {
+        self.0.push(tag);
+        self.0.extend_from_slice(&number.to_le_bytes());
+    }
+
+    fn text(&mut self, tag: u8, text: &str) {
+        self.0.push(tag);
+        self.0.extend_from_slice(&text.len().to_le_bytes());
+        self.0.extend_from_slice(text.as_bytes());
     }
 
     fn optional(&mut self, text: Option<&str>) {
         match text {
-            Some(text) => self.part(b't', text.as_bytes()),
-            None => self.part(b'0', &[]),
+            Some(text) => self.text(b't', text),
+            None => self.tag(b'0'),
         }
     }
 }

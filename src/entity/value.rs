@@ -7,11 +7,13 @@
 use std::borrow::Cow;
 
 use chrono::{DateTime, Datelike, FixedOffset, NaiveDate, NaiveTime, SubsecRound, Utc};
-use serde_json::value::RawValue;
 
 use super::{
     column::ColumnType,
-    json::{self, Text},
+    json::{
+        self, Raw,
+        raw::{HalfSurrogate, Shape},
+    },
     record::Value,
 };
 
@@ -19,55 +21,40 @@ use super::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Unreadable;
 
+impl From<HalfSurrogate> for Unreadable {
+    fn from(HalfSurrogate: HalfSurrogate) -> Self {
+        Self
+    }
+}
+
 /// A value as read, and whether U+0000 had to be removed from it.
 pub(super) struct Reading {
     pub(super) value: Value,
     pub(super) nul_removed: bool,
 }
 
-/// The outermost JSON shape of a value.
-pub(super) enum Shape<'a> {
-    Null,
-    Bool(bool),
-    Number(&'a str),
-    Text(Cow<'a, str>),
-    /// `[]` or `{}`: PHP's way to say nothing.
-    EmptyCompound,
-    Compound,
+/// The text of a number, however it was sent; `None` where nothing was.
+fn numeral<'a>(shape: &Shape<'a>) -> Result<Option<Cow<'a, str>>, Unreadable> {
+    match shape {
+        Shape::Null | Shape::Bool(false) | Shape::EmptyCompound => Ok(None),
+        Shape::Number(number) => Ok(Some(Cow::Borrowed(number))),
+        Shape::Text(text) => Ok(trimmed(text.read()?)),
+        Shape::Bool(true) | Shape::List | Shape::Object => Err(Unreadable),
+    }
 }
 
-impl<'a> Shape<'a> {
-    pub(super) fn of(raw: &'a RawValue) -> Result<Self, Unreadable> {
-        let json = raw.get();
-        Ok(match json.as_bytes().first() {
-            Some(b'n') => Self::Null,
-            Some(b't') => Self::Bool(true),
-            Some(b'f') => Self::Bool(false),
-            Some(b'"') => {
-                let Text(text) = serde_json::from_str(json).map_err(|_| Unreadable)?;
-                Self::Text(text)
-            }
-            Some(b'[' | b'{') if json[1..json.len() - 1].trim().is_empty() => Self::EmptyCompound,
-            Some(b'[' | b'{') => Self::Compound,
-            _ => Self::Number(json),
-        })
-    }
-
-    /// The text of a number, however it was sent; `None` where nothing was.
-    fn numeral(&self) -> Result<Option<&str>, Unreadable> {
-        match self {
-            Self::Null | Self::Bool(false) | Self::EmptyCompound => Ok(None),
-            Self::Number(number) => Ok(Some(number)),
-            Self::Text(text) if text.trim().is_empty() => Ok(None),
-            Self::Text(text) => Ok(Some(text.trim())),
-            Self::Bool(true) | Self::Compound => Err(Unreadable),
-        }
-    }
+/// Text without white space around it; `None` if there is no other.
+fn trimmed(text: Cow<'_, str>) -> Option<Cow<'_, str>> {
+    let trimmed = match text {
+        Cow::Borrowed(text) => Cow::Borrowed(text.trim()),
+        Cow::Owned(text) => Cow::Owned(text.trim().to_owned()),
+    };
+    Some(trimmed).filter(|text| !text.is_empty())
 }
 
 /// Reads a value for a column of the given type.
-pub(super) fn read(kind: ColumnType, raw: &RawValue) -> Result<Reading, Unreadable> {
-    let shape = Shape::of(raw)?;
+pub(super) fn read(kind: ColumnType, raw: Raw<'_>) -> Result<Reading, Unreadable> {
+    let shape = raw.shape();
     let value = match kind {
         ColumnType::Text => return text(shape),
         ColumnType::Integer => integer(&shape)?.map_or(Value::Null, Value::Integer),
@@ -76,17 +63,17 @@ pub(super) fn read(kind: ColumnType, raw: &RawValue) -> Result<Reading, Unreadab
             Some(id) => Value::Integer(id),
         },
         ColumnType::Flag => flag(&shape)?,
-        ColumnType::Decimal => match shape.numeral()? {
+        ColumnType::Decimal => match numeral(&shape)? {
             None => Value::Null,
-            Some(numeral) => Value::Decimal(json::decimal(numeral).ok_or(Unreadable)?),
+            Some(numeral) => Value::Decimal(json::decimal(&numeral).ok_or(Unreadable)?),
         },
         ColumnType::Date => match date_text(&shape)? {
             None => Value::Null,
-            Some(text) => Value::Date(day(text).ok_or(Unreadable)?),
+            Some(text) => Value::Date(day(&text).ok_or(Unreadable)?),
         },
         ColumnType::Timestamp => match date_text(&shape)? {
             None => Value::Null,
-            Some(text) => Value::Timestamp(instant(text).ok_or(Unreadable)?),
+            Some(text) => Value::Timestamp(instant(&text).ok_or(Unreadable)?),
         },
         ColumnType::File => file(&shape, raw)?,
     };
@@ -99,11 +86,11 @@ fn text(shape: Shape<'_>) -> Result<Reading, Unreadable> {
         Shape::Null | Shape::Bool(false) | Shape::EmptyCompound => plain(Value::Null),
         Shape::Number(number) => plain(Value::Text(number.to_owned())),
         Shape::Text(text) => {
-            let (text, nul_removed) = without_nul(text);
+            let (text, nul_removed) = without_nul(text.read()?);
             let value = if text.is_empty() { Value::Null } else { Value::Text(text) };
             Ok(Reading { value, nul_removed })
         }
-        Shape::Bool(true) | Shape::Compound => Err(Unreadable),
+        Shape::Bool(true) | Shape::List | Shape::Object => Err(Unreadable),
     }
 }
 
@@ -114,23 +101,23 @@ pub(super) fn without_nul(text: Cow<'_, str>) -> (String, bool) {
 
 /// A whole number; `None` where nothing was sent.
 pub(super) fn integer(shape: &Shape<'_>) -> Result<Option<i64>, Unreadable> {
-    let Some(numeral) = shape.numeral()? else {
+    let Some(numeral) = numeral(shape)? else {
         return Ok(None);
     };
     if let Ok(number) = numeral.parse() {
         return Ok(Some(number));
     }
     // PHP may print a whole number as a float: 12.0.
-    let whole = json::decimal(numeral).ok_or(Unreadable)?;
+    let whole = json::decimal(&numeral).ok_or(Unreadable)?;
     whole.parse().map(Some).map_err(|_| Unreadable)
 }
 
 fn flag(shape: &Shape<'_>) -> Result<Value, Unreadable> {
     let numeral = match shape {
         Shape::Bool(flag) => return Ok(Value::Flag(*flag)),
-        other => other.numeral()?,
+        other => numeral(other)?,
     };
-    match numeral {
+    match numeral.as_deref() {
         None => Ok(Value::Null),
         Some("Y" | "y" | "1") => Ok(Value::Flag(true)),
         Some("N" | "n" | "0") => Ok(Value::Flag(false)),
@@ -138,12 +125,10 @@ fn flag(shape: &Shape<'_>) -> Result<Value, Unreadable> {
     }
 }
 
-fn date_text<'s>(shape: &'s Shape<'_>) -> Result<Option<&'s str>, Unreadable> {
+fn date_text<'a>(shape: &Shape<'a>) -> Result<Option<Cow<'a, str>>, Unreadable> {
     match shape {
-        Shape::Null | Shape::Bool(false) | Shape::EmptyCompound => Ok(None),
-        Shape::Text(text) if text.trim().is_empty() => Ok(None),
-        Shape::Text(text) => Ok(Some(text.trim())),
-        Shape::Bool(true) | Shape::Number(_) | Shape::Compound => Err(Unreadable),
+        Shape::Number(_) => Err(Unreadable),
+        other => numeral(other),
     }
 }
 
@@ -155,25 +140,80 @@ fn date_text<'s>(shape: &'s Shape<'_>) -> Result<Option<&'s str>, Unreadable> {
 /// not at midnight. Converting to UTC would be wrong for days whose historical
 /// offset differs from today's (Moscow summers before 2011).
 pub(super) fn day(text: &str) -> Option<NaiveDate> {
-    let printed: NaiveDate =
-        text.get(..10)?.parse().ok().filter(|day: &NaiveDate| in_range(*day))?;
-    if text.len() == 10 {
-        return Some(printed);
+    let (printed, moment) = match moment(text) {
+        Some(moment) => (moment.date_naive(), Some(moment)),
+        None => (text.get(..10)?.parse().ok()?, None),
+    };
+    if !in_range(printed) {
+        return None;
     }
-    let with_offset = text.replacen(' ', "T", 1);
-    match with_offset.parse::<DateTime<FixedOffset>>() {
-        Ok(moment) => {
+    match moment {
+        Some(moment) => {
             let early = moment.offset().local_minus_utc() < 0 && moment.time() != NaiveTime::MIN;
             if early { printed.succ_opt() } else { Some(printed) }
         }
-        Err(_) => with_offset.parse::<chrono::NaiveDateTime>().is_ok().then_some(printed),
+        None if text.len() == 10 => Some(printed),
+        None => {
+            text.replacen(' ', "T", 1).parse::<chrono::NaiveDateTime>().is_ok().then_some(printed)
+        }
     }
 }
 
 /// An instant to the second; `None` without an offset, since the zone is then unknown.
 pub(super) fn instant(text: &str) -> Option<DateTime<Utc>> {
-    let moment: DateTime<FixedOffset> = text.replacen(' ', "T", 1).parse().ok()?;
+    let moment = moment(text)?;
     in_range(moment.date_naive()).then(|| moment.with_timezone(&Utc).trunc_subsecs(0))
+}
+
+/// A local time with its offset.
+fn moment(text: &str) -> Option<DateTime<FixedOffset>> {
+    as_the_portal_prints(text.as_bytes()).or_else(|| text.replacen(' ', "T", 1).parse().ok())
+}
+
+/// Reads `2021-05-31T15:10:16+02:00`; `None` for every other form, which may be right too.
+fn as_the_portal_prints(text: &[u8]) -> Option<DateTime<FixedOffset>> {
+    let [
+        y1,
+        y2,
+        y3,
+        y4,
+        b'-',
+        m1,
+        m2,
+        b'-',
+        d1,
+        d2,
+        b'T',
+        h1,
+        h2,
+        b':',
+        i1,
+        i2,
+        b':',
+        s1,
+        s2,
+        sign @ (b'+' | b'-'),
+        z1,
+        z2,
+        b':',
+        z3,
+        z4,
+    ] = text
+    else {
+        return None;
+    };
+    let number = |digits: &[&u8]| {
+        digits.iter().try_fold(0, |number: u32, digit| {
+            digit.is_ascii_digit().then(|| number * 10 + u32::from(**digit - b'0'))
+        })
+    };
+    let year = number(&[y1, y2, y3, y4])?.try_into().ok()?;
+    let local = NaiveDate::from_ymd_opt(year, number(&[m1, m2])?, number(&[d1, d2])?)?
+        .and_hms_opt(number(&[h1, h2])?, number(&[i1, i2])?, number(&[s1, s2])?)?;
+    let (hours, minutes) = (number(&[z1, z2])?, number(&[z3, z4]).filter(|m| *m < 60)?);
+    let east = i32::try_from(hours * 3600 + minutes * 60).ok()?;
+    let offset = FixedOffset::east_opt(if *sign == b'-' { -east } else { east })?;
+    local.and_local_timezone(offset).single()
 }
 
 /// PHP prints zero dates as years around 0; they are no days.
@@ -181,23 +221,19 @@ fn in_range(day: NaiveDate) -> bool {
     (1..=9999).contains(&day.year())
 }
 
-fn file(shape: &Shape<'_>, raw: &RawValue) -> Result<Value, Unreadable> {
+fn file(shape: &Shape<'_>, raw: Raw<'_>) -> Result<Value, Unreadable> {
     let id = match shape {
-        Shape::Compound => file_id(raw).ok_or(Unreadable)?,
+        Shape::Object => file_id(raw).ok_or(Unreadable)?,
         plain => integer(plain)?.unwrap_or(0),
     };
     Ok(if id == 0 { Value::Null } else { Value::Integer(id) })
 }
 
 /// The ID inside a file object `{id, showUrl, downloadUrl}`.
-pub(super) fn file_id(raw: &RawValue) -> Option<i64> {
-    #[derive(serde::Deserialize)]
-    struct File<'a> {
-        #[serde(borrow, alias = "ID")]
-        id: &'a RawValue,
-    }
-    let file: File<'_> = serde_json::from_str(raw.get()).ok()?;
-    integer(&Shape::of(file.id).ok()?).ok()?
+pub(super) fn file_id(raw: Raw<'_>) -> Option<i64> {
+    let is_id = |key: &str| matches!(key, "id" | "ID");
+    let (_, id) = raw.fields().find(|(key, _)| key.unescaped().is_some_and(is_id))?;
+    integer(&id.shape()).ok()?
 }
 
 #[cfg(test)]
@@ -207,7 +243,7 @@ mod tests {
     use super::*;
 
     fn reading(kind: ColumnType, json: &str) -> Result<Value, Unreadable> {
-        read(kind, &RawValue::from_string(json.to_owned()).unwrap()).map(|reading| reading.value)
+        read(kind, Raw::well_formed(json)).map(|reading| reading.value)
     }
 
     #[test]
@@ -286,6 +322,17 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn the_portals_own_form_is_read_like_any_other(
+            text in "(19|20|00|99)[0-9]{2}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-6][0-9]:[0-6][0-9][+-][0-2][0-9]:[0-6][0-9]",
+        ) {
+            let read = as_the_portal_prints(text.as_bytes());
+            // A leap second is read the general way.
+            if !text[..19].ends_with(":60") {
+                prop_assert_eq!(read, text.parse::<DateTime<FixedOffset>>().ok());
+            }
+        }
+
         #[test]
         fn a_birthday_survives_any_pair_of_offsets(
             days in 1_000i32..700_000, now in -12i32..=14, then in -12i32..=14,

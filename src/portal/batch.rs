@@ -10,13 +10,17 @@ use std::collections::HashMap;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::ser::{Serialize, SerializeMap, Serializer};
-use serde_json::Value;
+use serde_json::{Value, value::RawValue};
 
 use super::{
-    envelope::{Answer, Envelope, PhpMap, PortalTime, TimeBlock, failure, whole},
+    body::Body,
+    envelope::{
+        Answer, ByKey, Envelope, Found, ListItems, PhpMap, PortalTime, Sought, TimeBlock, at,
+        failure, whole,
+    },
     error::{ApiFailure, PortalError},
-    limiter::{Costs, Figures},
-    source::MAX_COMMANDS,
+    limiter::{BATCH, Costs, Figures},
+    source::{MAX_COMMANDS, Page},
 };
 
 /// Everything but what never needs an escape.
@@ -36,6 +40,8 @@ struct Command {
     key: String,
     method: String,
     query: String,
+    /// Whether its result is wanted as a page of rows.
+    is_list: bool,
 }
 
 impl Commands {
@@ -54,6 +60,29 @@ impl Commands {
     /// query cannot carry: null, an empty list or object, a name with a bracket in it. To
     /// leave such a part out silently would turn a filter into the whole table.
     pub fn push(&mut self, key: &str, method: &str, params: &Value) -> Result<(), PortalError> {
+        self.append(key, method, params, false)
+    }
+
+    /// Appends a command that returns a list of rows; see [`BatchAnswer::take_page`].
+    ///
+    /// # Errors
+    /// As [`Self::push`].
+    pub fn push_list(
+        &mut self,
+        key: &str,
+        method: &str,
+        params: &Value,
+    ) -> Result<(), PortalError> {
+        self.append(key, method, params, true)
+    }
+
+    fn append(
+        &mut self,
+        key: &str,
+        method: &str,
+        params: &Value,
+        is_list: bool,
+    ) -> Result<(), PortalError> {
         let refuse = |what: String| PortalError::Inexpressible { method: method.to_owned(), what };
         if self.list.len() == MAX_COMMANDS {
             return Err(refuse(format!("a batch takes {MAX_COMMANDS} commands")));
@@ -65,6 +94,7 @@ impl Commands {
             key: key.to_owned(),
             method: method.to_owned(),
             query: query(params).map_err(refuse)?,
+            is_list,
         });
         Ok(())
     }
@@ -84,6 +114,11 @@ impl Commands {
     /// Whether a command has that key.
     pub(super) fn contains(&self, key: &str) -> bool {
         self.list.iter().any(|command| command.key == key)
+    }
+
+    /// Whether that command's result is wanted as a page.
+    fn is_list(&self, key: &str) -> bool {
+        self.list.iter().any(|command| command.is_list && command.key == key)
     }
 
     /// How often each method is called.
@@ -107,7 +142,7 @@ impl Serialize for Commands {
         impl Serialize for Lines<'_> {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 serializer.collect_map(self.0.iter().map(|command| {
-                    let Command { key, method, query } = command;
+                    let Command { key, method, query, .. } = command;
                     let separator = if query.is_empty() { "" } else { "?" };
                     (key, format!("{method}{separator}{query}"))
                 }))
@@ -186,56 +221,77 @@ fn escaped(text: &str) -> String {
 pub struct BatchAnswer {
     /// The portal's clock when it began the batch.
     pub time: Option<PortalTime>,
-    parts: HashMap<String, Result<Answer, PortalError>>,
+    answers: HashMap<String, Result<Answer, PortalError>>,
+    pages: HashMap<String, Result<Page, PortalError>>,
 }
 
 impl BatchAnswer {
     /// Takes the answer of one command out. [`PortalError::MissingCommand`] for a
     /// command that the portal did not run, or that was taken before.
     pub fn take(&mut self, key: &str) -> Result<Answer, PortalError> {
-        self.parts.remove(key).unwrap_or_else(|| {
-            Err(PortalError::MissingCommand { key: key.to_owned(), method: "batch".to_owned() })
-        })
+        self.answers.remove(key).unwrap_or_else(|| Err(missing(key, "batch")))
+    }
+
+    /// Takes the rows of one [list command](Commands::push_list) out, likewise.
+    pub fn take_page(&mut self, key: &str) -> Result<Page, PortalError> {
+        self.pages.remove(key).unwrap_or_else(|| Err(missing(key, "batch")))
     }
 
     /// The errors that the portal gave for commands.
     pub(super) fn failures(&self) -> impl Iterator<Item = &ApiFailure> {
-        self.parts.values().filter_map(|part| match part {
-            Err(PortalError::Api(failure)) => Some(&**failure),
+        let answers = self.answers.values().filter_map(|answer| answer.as_ref().err());
+        let pages = self.pages.values().filter_map(|page| page.as_ref().err());
+        answers.chain(pages).filter_map(|error| match error {
+            PortalError::Api(failure) => Some(&**failure),
             _ => None,
         })
     }
 
     /// The same, to be changed in place.
     pub(super) fn failures_mut(&mut self) -> impl Iterator<Item = &mut ApiFailure> {
-        self.parts.values_mut().filter_map(|part| match part {
-            Err(PortalError::Api(failure)) => Some(&mut **failure),
+        let answers = self.answers.values_mut().filter_map(|answer| answer.as_mut().err());
+        let pages = self.pages.values_mut().filter_map(|page| page.as_mut().err());
+        answers.chain(pages).filter_map(|error| match error {
+            PortalError::Api(failure) => Some(&mut **failure),
             _ => None,
         })
     }
 
-    /// Takes a batch's envelope apart; gives the figures of every method as well.
+    /// Takes a batch's answer apart; gives the figures of every method as well.
+    ///
+    /// Its bytes are walked once, down to the rows: they are most of what we ever read.
     pub(super) fn read(
         commands: &Commands,
-        envelope: &Envelope<'_>,
+        status: u16,
+        body: &Body,
     ) -> Result<(Self, Costs), PortalError> {
         let unusable = |what: &str| PortalError::unusable("batch", what);
-        let outer = PhpMap::read(Some(envelope.result))
-            .ok_or_else(|| unusable("its result is no map of commands"))?;
+        let rows = |key: &str| Sought(commands.is_list(key).then_some(ListItems));
+        let envelope = Envelope::read("batch", status, body, ByKey(at("result", ByKey(rows))))?;
+        let (results, others) =
+            envelope.result.ok_or_else(|| unusable("its result is no map of commands"))?.split();
         let map = |name: &str| {
-            PhpMap::read(outer.get(name)).ok_or_else(|| unusable(&format!("{name} is no map")))
+            PhpMap::read(others.get(name).copied())
+                .ok_or_else(|| unusable(&format!("{name} is no map")))
         };
-        if outer.get("result").is_none() && outer.get("result_error").is_none() {
+        if results.is_none() && others.get("result_error").is_none() {
             return Err(unusable("it has neither result nor result_error"));
         }
-        let (results, errors) = (map("result")?, map("result_error")?);
+        let results = results
+            .unwrap_or_else(|| Some(PhpMap::default()))
+            .ok_or_else(|| unusable("result is no map"))?;
+        let errors = map("result_error")?;
         let (totals, nexts) = (map("result_total")?, map("result_next")?);
         let times = map("result_time")?;
 
         let mut unkeyed = unkeyed_failures(commands, &results, &errors);
-        let mut parts = HashMap::with_capacity(commands.len());
+        let mut answer = Self {
+            time: envelope.time.portal_time(),
+            answers: HashMap::new(),
+            pages: HashMap::new(),
+        };
         let mut figures: Costs = Vec::new();
-        for Command { key, method, .. } in &commands.list {
+        for Command { key, method, is_list, .. } in &commands.list {
             let time = times.get(key).map(|raw| TimeBlock::read(Some(raw)));
             // A command that ran without figures is news as well.
             if time.is_some() || results.get(key).is_some() {
@@ -245,54 +301,69 @@ impl BatchAnswer {
                     None => figures.push((method.clone(), vec![shown])),
                 }
             }
-            let part = if errors.is_unkeyed() && results.get(key).is_none() {
+            let result = if errors.is_unkeyed() && results.get(key).is_none() {
                 Err(unkeyed(method).into())
             } else if let Some(error) = errors.get(key).filter(|_| !errors.is_unkeyed()) {
                 Err(command_failure(method, error).into())
-            } else if let Some(result) = results.get(key) {
-                Ok(Answer {
-                    result: result.to_owned(),
-                    next: nexts.get(key).and_then(whole),
-                    total: totals.get(key).and_then(whole),
-                    time: time.and_then(|time| time.portal_time()),
-                })
             } else {
-                Err(PortalError::MissingCommand { key: key.clone(), method: method.clone() })
+                results.get(key).ok_or_else(|| missing(key, method))
             };
-            parts.insert(key.clone(), part);
+            if *is_list {
+                let page = result.and_then(|found| match found {
+                    Found::Sought(Some(rows)) => Ok(Page::new(body, rows)),
+                    _ => Err(PortalError::unusable(method, "its result is not a list of rows")),
+                });
+                answer.pages.insert(key.clone(), page);
+            } else {
+                let part = result.and_then(|found| match found {
+                    Found::Other(result) => Ok(Answer {
+                        result: (*result).to_owned(),
+                        next: nexts.get(key).and_then(|raw| whole(raw)),
+                        total: totals.get(key).and_then(|raw| whole(raw)),
+                        time: time.and_then(|time| time.portal_time()),
+                    }),
+                    Found::Sought(_) => Err(missing(key, method)),
+                });
+                answer.answers.insert(key.clone(), part);
+            }
         }
 
-        // Some portals book the time on the batch; then it may belong to any method.
+        // Some portals book the time of all commands on the batch.
         let whole_batch = envelope.time.figures();
         let booked = |list: &[Figures]| list.iter().any(|figures| figures.operating.is_some());
-        if whole_batch.operating.is_some() && !figures.iter().any(|(_, list)| booked(list)) {
-            figures = commands
-                .by_method()
-                .into_iter()
-                .map(|(method, _)| (method, vec![whole_batch]))
-                .collect();
+        let ran = !figures.is_empty();
+        if ran && whole_batch.operating.is_some() && !figures.iter().any(|(_, list)| booked(list)) {
+            figures = vec![(BATCH.to_owned(), vec![whole_batch])];
         }
-        let answer = Self { time: envelope.time.portal_time(), parts };
         Ok((answer, figures))
     }
 }
 
+fn missing(key: &str, method: &str) -> PortalError {
+    PortalError::MissingCommand { key: key.to_owned(), method: method.to_owned() }
+}
+
+/// What the portal gave for a command: rows, or any other value.
+type CommandResult<'a> = Found<'a, Option<Vec<&'a RawValue>>>;
+
 /// Reads one entry of `result_error`, also when it is a bare text.
-fn command_failure(method: &str, raw: &serde_json::value::RawValue) -> ApiFailure {
-    PhpMap::read(Some(raw)).and_then(|map| failure(method, None, &map)).unwrap_or_else(|| {
-        let text = serde_json::from_str::<String>(raw.get()).unwrap_or_default();
-        ApiFailure::new(method, "", None, &text)
-    })
+fn command_failure(method: &str, raw: &RawValue) -> ApiFailure {
+    PhpMap::read(Some(raw)).and_then(|map| failure(method, None, &map, false)).unwrap_or_else(
+        || {
+            let text = serde_json::from_str::<String>(raw.get()).unwrap_or_default();
+            ApiFailure::new(method, "", None, &text)
+        },
+    )
 }
 
 /// Hands out the errors of a `result_error` that came as a list without keys: to the
 /// commands without a result, one by one if there are as many, else the first to all.
 fn unkeyed_failures<'a>(
     commands: &Commands,
-    results: &PhpMap<'a>,
+    results: &PhpMap<'a, CommandResult<'a>>,
     errors: &PhpMap<'a>,
-) -> impl FnMut(&str) -> ApiFailure {
-    let list: Vec<&'a serde_json::value::RawValue> = errors.values().collect();
+) -> impl FnMut(&str) -> ApiFailure + use<'a> {
+    let list: Vec<&'a RawValue> = errors.values().copied().collect();
     let failed = |command: &&Command| results.get(&command.key).is_none();
     let one_by_one = commands.list.iter().filter(failed).count() == list.len();
     let mut position = 0;
@@ -446,7 +517,7 @@ mod tests {
         for key in keys {
             commands.push(key, "crm.lead.get", &json!({ "ID": 1 })).unwrap();
         }
-        BatchAnswer::read(&commands, &Envelope::read("batch", 200, body.as_bytes())?)
+        BatchAnswer::read(&commands, 200, &Body::new("batch", 200, body.into())?)
     }
 
     #[test]
@@ -499,7 +570,7 @@ mod tests {
     }
 
     #[test]
-    fn time_booked_on_the_batch_counts_for_its_methods() {
+    fn time_booked_on_the_batch_counts_as_the_batchs() {
         let (_, figures) = answer(
             &["a"],
             r#"{"result":{"result":{"a":1},"result_time":[]},"time":{"operating":0.9}}"#,
@@ -507,10 +578,7 @@ mod tests {
         .unwrap();
         assert_eq!(
             figures,
-            vec![(
-                "crm.lead.get".to_owned(),
-                vec![Figures { operating: Some(0.9), ..Figures::default() }]
-            )]
+            vec![(BATCH.to_owned(), vec![Figures { operating: Some(0.9), ..Figures::default() }])]
         );
     }
 

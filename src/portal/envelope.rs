@@ -5,16 +5,17 @@
 //! becomes a JSON list when its keys are 0, 1, 2 … and when it is empty, else an object,
 //! so every map is read from either form.
 
-use std::{fmt, time::Duration};
+use std::{borrow::Cow, fmt, marker::PhantomData, time::Duration};
 
 use chrono::{DateTime, Utc};
 use serde::{
     Deserialize,
-    de::{Deserializer, MapAccess, SeqAccess, Visitor},
+    de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
 use serde_json::{Value, error::Category, value::RawValue};
 
 use super::{
+    body::Body,
     error::{ApiFailure, PortalError},
     limiter::Figures,
 };
@@ -29,7 +30,6 @@ pub struct PortalTime {
 }
 
 /// A successful answer.
-#[derive(Debug)]
 pub struct Answer {
     /// What the method returned, unparsed.
     pub result: Box<RawValue>,
@@ -41,49 +41,65 @@ pub struct Answer {
     pub time: Option<PortalTime>,
 }
 
+/// Without the result: file addresses inside of it carry the webhook's secret.
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Answer")
+            .field("next", &self.next)
+            .field("total", &self.total)
+            .field("time", &self.time)
+            .finish_non_exhaustive()
+    }
+}
+
 /// A successful answer that still borrows the body.
-#[derive(Debug)]
-pub(super) struct Envelope<'a> {
-    pub(super) result: &'a RawValue,
+pub(super) struct Envelope<R> {
+    pub(super) result: R,
     pub(super) next: Option<u64>,
     pub(super) total: Option<u64>,
     pub(super) time: TimeBlock,
 }
 
-impl<'a> Envelope<'a> {
-    /// Tells a good answer from every kind of bad one.
-    pub(super) fn read(method: &str, status: u16, body: &'a [u8]) -> Result<Self, PortalError> {
-        let method = || method.to_owned();
-        let trimmed = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body).trim_ascii();
-        match trimmed.first() {
-            None => {
-                return Err(PortalError::EmptyBody { method: method(), status });
-            }
-            Some(b'{') => {}
-            Some(_) => {
-                return Err(PortalError::Gateway { method: method(), status });
-            }
-        }
-        let map: PhpMap<'a> =
-            serde_json::from_slice(trimmed).map_err(|error| match error.classify() {
-                Category::Eof => PortalError::CutBody { method: method(), bytes: body.len() },
-                _ => PortalError::Garbled { method: method() },
+impl<R> Envelope<R> {
+    /// Tells a good answer from every kind of bad one. The body is read once: `result`
+    /// says how to read what the method returned, and must accept any value.
+    pub(super) fn read<'a>(
+        method: &str,
+        status: u16,
+        body: &'a Body,
+        result: impl DeserializeSeed<'a, Value = R> + Copy,
+    ) -> Result<Self, PortalError> {
+        let garbled = || PortalError::Garbled { method: method.to_owned() };
+        let parts =
+            PhpMap::read_by_key(body.json(), at("result", result)).map_err(|error| match error
+                .classify()
+            {
+                Category::Eof => {
+                    PortalError::CutBody { method: method.to_owned(), bytes: body.len() }
+                }
+                _ => garbled(),
             })?;
-        if let Some(failure) = failure(&method(), Some(status), &map) {
+        let (result, others) = parts.ok_or_else(garbled)?.split();
+        if let Some(failure) = failure(method, Some(status), &others, result.is_some()) {
             return Err(failure.into());
         }
         if !(200..300).contains(&status) {
-            return Err(PortalError::Gateway { method: method(), status });
+            return Err(PortalError::Gateway { method: method.to_owned(), status });
         }
-        let result = map
-            .get("result")
-            .ok_or_else(|| PortalError::unusable(&method(), "it has neither result nor error"))?;
         Ok(Self {
-            result,
-            next: map.get("next").and_then(whole),
-            total: map.get("total").and_then(whole),
-            time: TimeBlock::read(map.get("time")),
+            result: result
+                .ok_or_else(|| PortalError::unusable(method, "it has neither result nor error"))?,
+            next: others.get("next").and_then(|raw| whole(raw)),
+            total: others.get("total").and_then(|raw| whole(raw)),
+            time: TimeBlock::read(others.get("time").copied()),
         })
+    }
+}
+
+impl<'a> Envelope<&'a RawValue> {
+    /// Reads an answer whose result is of no interest here.
+    pub(super) fn read_raw(method: &str, status: u16, body: &'a Body) -> Result<Self, PortalError> {
+        Self::read(method, status, body, PhantomData)
     }
 
     /// Copies the result out of the body.
@@ -97,8 +113,14 @@ impl<'a> Envelope<'a> {
     }
 }
 
-/// Reads the error in an answer or in `result_error`, if there is one.
-pub(super) fn failure(method: &str, status: Option<u16>, map: &PhpMap<'_>) -> Option<ApiFailure> {
+/// Reads the error in an answer or in `result_error`, if there is one. `answered` says
+/// whether there is a result as well.
+pub(super) fn failure(
+    method: &str,
+    status: Option<u16>,
+    map: &PhpMap<'_>,
+    answered: bool,
+) -> Option<ApiFailure> {
     let error: Value = serde_json::from_str(map.get("error")?.get()).ok()?;
     let description = map
         .get("error_description")
@@ -109,7 +131,7 @@ pub(super) fn failure(method: &str, status: Option<u16>, map: &PhpMap<'_>) -> Op
         other => other.to_string(),
     };
     let (code, description) = match &error {
-        Value::Null if map.get("result").is_some() => return None,
+        Value::Null if answered => return None,
         // The newer dialect nests both, and system errors of either may meet us.
         Value::Object(parts) => (
             text(parts.get("code").unwrap_or(&Value::Null)),
@@ -126,6 +148,7 @@ pub(super) struct TimeBlock {
     start: Option<f64>,
     finish: Option<f64>,
     spent: Option<f64>,
+    took: Option<f64>,
     operating: Option<f64>,
     reset_at: Option<f64>,
     date: Option<DateTime<chrono::FixedOffset>>,
@@ -148,6 +171,7 @@ impl TimeBlock {
             start: number("start"),
             finish: number("finish"),
             spent: number("processing").or_else(|| number("duration")),
+            took: number("duration").or_else(|| number("processing")),
             operating: number("operating"),
             reset_at: number("operating_reset_at"),
             date: date("date_start").or_else(|| date("date_finish")),
@@ -169,6 +193,7 @@ impl TimeBlock {
         Figures {
             operating: self.operating.filter(|seconds| *seconds >= 0.0),
             spent: self.spent.filter(|seconds| *seconds >= 0.0),
+            took: self.took.filter(|seconds| *seconds >= 0.0),
             reset_in: self
                 .reset_at
                 .zip(now)
@@ -201,28 +226,47 @@ fn instant(seconds: f64) -> Option<DateTime<Utc>> {
     )
 }
 
-/// A PHP array: an object, a list (then keyed 0, 1, 2 …) or null (then empty). The
-/// values stay unparsed.
-#[derive(Debug, Default)]
-pub(super) struct PhpMap<'a> {
-    entries: Vec<(String, &'a RawValue)>,
+/// A PHP array: an object, a list (then keyed 0, 1, 2 …) or null or false (then empty).
+#[derive(Debug)]
+pub(super) struct PhpMap<'a, V = &'a RawValue> {
+    entries: Vec<(Cow<'a, str>, V)>,
     is_list: bool,
 }
 
+impl<V> Default for PhpMap<'_, V> {
+    fn default() -> Self {
+        Self { entries: Vec::new(), is_list: false }
+    }
+}
+
 impl<'a> PhpMap<'a> {
-    /// Reads an absent value as an empty map; `None` for anything that is no PHP array.
+    /// Leaves the values unparsed. Reads an absent value as an empty map; `None` for
+    /// anything that is no PHP array.
     pub(super) fn read(raw: Option<&'a RawValue>) -> Option<Self> {
-        raw.map_or_else(|| Some(Self::default()), |raw| serde_json::from_str(raw.get()).ok())
+        let Some(raw) = raw else { return Some(Self::default()) };
+        Self::read_by_key(raw.get(), |_: &str| PhantomData).ok().flatten()
+    }
+}
+
+impl<'a, V> PhpMap<'a, V> {
+    /// Reads each value as its key demands; `None` for anything that is no PHP array.
+    pub(super) fn read_by_key<S: DeserializeSeed<'a, Value = V>>(
+        json: &'a str,
+        value_of: impl Fn(&str) -> S + Copy,
+    ) -> Result<Option<Self>, serde_json::Error> {
+        let mut json = serde_json::Deserializer::from_str(json);
+        let map = ByKey(value_of).deserialize(&mut json)?;
+        json.end().map(|()| map)
     }
 
     /// The value of a key. If a key comes twice the last one counts, as in PHP.
-    pub(super) fn get(&self, key: &str) -> Option<&'a RawValue> {
-        self.entries.iter().rev().find_map(|(name, value)| (name == key).then_some(*value))
+    pub(super) fn get(&self, key: &str) -> Option<&V> {
+        self.entries.iter().rev().find_map(|(name, value)| (name == key).then_some(value))
     }
 
     /// The values, in order.
-    pub(super) fn values(&self) -> impl Iterator<Item = &'a RawValue> {
-        self.entries.iter().map(|(_, value)| *value)
+    pub(super) fn values(&self) -> impl Iterator<Item = &V> {
+        self.entries.iter().map(|(_, value)| value)
     }
 
     /// Whether it came as a list with something in it, so that the keys are lost.
@@ -231,44 +275,173 @@ impl<'a> PhpMap<'a> {
     }
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for PhpMap<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct MapVisitor;
-
-        impl<'de> Visitor<'de> for MapVisitor {
-            type Value = PhpMap<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object, a list or null")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut entries = Vec::new();
-                while let Some(entry) = map.next_entry()? {
-                    entries.push(entry);
-                }
-                Ok(PhpMap { entries, is_list: false })
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
-                let mut entries = Vec::new();
-                while let Some(value) = list.next_element()? {
-                    entries.push((entries.len().to_string(), value));
-                }
-                Ok(PhpMap { entries, is_list: true })
-            }
-
-            fn visit_unit<E: serde::de::Error>(self) -> Result<Self::Value, E> {
-                Ok(PhpMap::default())
-            }
-
-            fn visit_bool<E: serde::de::Error>(self, value: bool) -> Result<Self::Value, E> {
-                // PHP code returns false for "none".
-                if value { Err(E::custom("true is not a map")) } else { Ok(PhpMap::default()) }
+impl<'a, V> PhpMap<'a, Found<'a, V>> {
+    /// The value that was looked for, and the others.
+    pub(super) fn split(self) -> (Option<V>, PhpMap<'a>) {
+        let mut sought = None;
+        let mut others = PhpMap { entries: Vec::new(), is_list: self.is_list };
+        for (key, value) in self.entries {
+            match value {
+                Found::Sought(value) => sought = Some(value),
+                Found::Other(raw) => others.entries.push((key, raw)),
             }
         }
+        (sought, others)
+    }
+}
 
-        deserializer.deserialize_any(MapVisitor)
+/// A value of a map in which some were looked for.
+#[derive(Debug)]
+pub(super) enum Found<'a, V> {
+    /// One of those, read as it should be.
+    Sought(V),
+    /// Any other, unparsed.
+    Other(&'a RawValue),
+}
+
+/// Reads the value of one key in its own way.
+pub(super) fn at<S: Copy>(name: &'static str, seed: S) -> impl Fn(&str) -> Sought<S> + Copy {
+    move |key| Sought((key == name).then_some(seed))
+}
+
+/// Reads a value in its own way where there is one, and leaves it unparsed otherwise.
+#[derive(Clone, Copy)]
+pub(super) struct Sought<S>(pub(super) Option<S>);
+
+impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Sought<S> {
+    type Value = Found<'de, S::Value>;
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Self::Value, D::Error> {
+        match self.0 {
+            Some(seed) => seed.deserialize(json).map(Found::Sought),
+            None => Deserialize::deserialize(json).map(Found::Other),
+        }
+    }
+}
+
+/// Reads a PHP array, each value as its key demands.
+#[derive(Clone, Copy)]
+pub(super) struct ByKey<F>(pub(super) F);
+
+impl<'de, S: DeserializeSeed<'de>, F: Fn(&str) -> S> DeserializeSeed<'de> for ByKey<F> {
+    type Value = Option<PhpMap<'de, S::Value>>;
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Self::Value, D::Error> {
+        json.deserialize_any(self)
+    }
+}
+
+impl<'de, S: DeserializeSeed<'de>, F: Fn(&str) -> S> Visitor<'de> for ByKey<F> {
+    type Value = Option<PhpMap<'de, S::Value>>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any value")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut entries = Vec::new();
+        while let Some(Key(key)) = map.next_key()? {
+            let value = map.next_value_seed(self.0(&key))?;
+            entries.push((key, value));
+        }
+        Ok(Some(PhpMap { entries, is_list: false }))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+        let mut entries = Vec::new();
+        loop {
+            let key = entries.len().to_string();
+            let Some(value) = list.next_element_seed(self.0(&key))? else { break };
+            entries.push((key.into(), value));
+        }
+        Ok(Some(PhpMap { entries, is_list: true }))
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(Some(PhpMap::default()))
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Self::Value, E> {
+        // PHP code returns false for "none".
+        Ok((!value).then(PhpMap::default))
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+}
+
+/// A key, borrowed unless it holds escapes.
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// Splits a list into its items; `None` for anything else.
+#[derive(Clone, Copy)]
+pub(super) struct ListItems;
+
+impl<'de> DeserializeSeed<'de> for ListItems {
+    type Value = Option<Vec<&'de RawValue>>;
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Self::Value, D::Error> {
+        json.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for ListItems {
+    type Value = Option<Vec<&'de RawValue>>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any value")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+        let mut items = Vec::with_capacity(super::source::PAGE_ROWS);
+        while let Some(item) = list.next_element()? {
+            items.push(item);
+        }
+        Ok(Some(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(None)
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> {
+        Ok(None)
     }
 }
 
@@ -278,7 +451,8 @@ mod tests {
     use crate::retry::Disposition;
 
     fn read(status: u16, body: &str) -> Result<Answer, PortalError> {
-        Envelope::read("crm.contact.list", status, body.as_bytes()).map(Envelope::into_answer)
+        let body = Body::new("crm.contact.list", status, body.into())?;
+        Envelope::read_raw("crm.contact.list", status, &body).map(Envelope::into_answer)
     }
 
     #[test]
@@ -383,7 +557,7 @@ mod tests {
         let read = |json: &str| {
             let raw = RawValue::from_string(json.to_owned()).unwrap();
             let map = PhpMap::read(Some(&raw))?;
-            Some((map.get("0").map(|v| v.get().to_owned()), map.is_unkeyed()))
+            Some((map.get("0").map(|raw| raw.get().to_owned()), map.is_unkeyed()))
         };
         assert_eq!(read(r#"["a"]"#), Some((Some("\"a\"".to_owned()), true)));
         assert_eq!(read(r#"{"0":"a"}"#), Some((Some("\"a\"".to_owned()), false)));

@@ -15,6 +15,7 @@
 
 mod auth;
 mod batch;
+mod body;
 mod client;
 mod envelope;
 mod error;
@@ -27,7 +28,10 @@ pub use self::{
     client::{Meter, Patience, Portal, PortalOptions},
     envelope::{Answer, PortalTime},
     error::{ApiFailure, ErrorCode, PortalError},
-    limiter::{Lane, Limiter, Limits, OperatingLimit, WaitReason, Waiting},
+    limiter::{
+        InvalidQuietHours, Lane, Limiter, Limits, OperatingLimit, QuietHours, RehearsedLimiter,
+        RehearsedPermit, Restraint, Share, WaitReason, Waiting,
+    },
     source::{
         Ask, Chain, ChainEnd, ClassicSource, Detail, Heard, MAX_COMMANDS, PAGE_ROWS, Page, Probes,
         ScanAsk,

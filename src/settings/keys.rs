@@ -5,7 +5,7 @@ use config::{Map, Value, ValueKind};
 use super::error::{Place, SettingsError};
 
 /// Every key, by section, as `config.example.toml` lists them.
-pub(super) const KEYS: [&str; 24] = [
+pub(super) const KEYS: [&str; 27] = [
     "portal.webhook_url",
     "portal.webhook_url_file",
     "portal.timeout",
@@ -16,6 +16,8 @@ pub(super) const KEYS: [&str; 24] = [
     "portal.limits.burst",
     "portal.limits.operating_seconds",
     "portal.limits.operating_window",
+    "portal.limits.share",
+    "portal.limits.quiet_hours",
     "database.url",
     "database.url_file",
     "database.local_dir",
@@ -24,6 +26,7 @@ pub(super) const KEYS: [&str; 24] = [
     "database.migrate",
     "sync.interval",
     "sync.overlap",
+    "sync.max_in_flight",
     "entities.contacts.enabled",
     "entities.contacts.interval",
     "entities.leads.enabled",

@@ -30,7 +30,10 @@ use url::Url;
 
 pub use self::error::{Place, SettingsError};
 use self::values::Values;
-use crate::telemetry::{LogFormat, LogLevel};
+use crate::{
+    portal::{QuietHours, Restraint, Share},
+    telemetry::{LogFormat, LogLevel},
+};
 
 /// What the names of our environment variables begin with.
 const PREFIX: &str = "B24MIRROR__";
@@ -71,7 +74,7 @@ pub struct PortalSettings {
 }
 
 /// The section `[portal.limits]`.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct LimitSettings {
     /// The plan that the other values default to.
     pub plan: Plan,
@@ -83,6 +86,8 @@ pub struct LimitSettings {
     pub operating_time: Option<Duration>,
     /// The window for the operating time.
     pub operating_window: Duration,
+    /// How far we stay below all of that.
+    pub restraint: Restraint,
 }
 
 /// What kind of portal it is (vendor page `limits`).
@@ -125,6 +130,8 @@ pub struct SyncSettings {
     pub interval: Duration,
     /// How late the portal may show a change.
     pub overlap: Duration,
+    /// Chains of one entity's backfill that may be in flight at once.
+    pub max_in_flight: u32,
 }
 
 /// The sections `[entities.…]`.
@@ -272,7 +279,24 @@ fn read_limits(values: &Values) -> Result<LimitSettings, SettingsError> {
             .or(operating_seconds)
             .map(Duration::from_secs_f64),
         operating_window,
+        restraint: read_restraint(values)?,
     })
+}
+
+fn read_restraint(values: &Values) -> Result<Restraint, SettingsError> {
+    let key = "portal.limits.share";
+    let share = match values.number(key, f64::MIN_POSITIVE..=1.0) {
+        Ok(share) => share.map_or(Some(Share::WHOLE), Share::new),
+        Err(_) => None,
+    };
+    let share = share.ok_or_else(|| {
+        values.invalid(key, "must be a number above 0 and at most 1, such as 0.3 for 30 %")
+    })?;
+    let key = "portal.limits.quiet_hours";
+    let spans = values.list(key, "mon-fri 09:00-18:00")?;
+    let quiet_hours = QuietHours::parse(&spans)
+        .map_err(|error| values.invalid(key, format!("cannot be used: {error}")))?;
+    Ok(Restraint { share, quiet_hours })
 }
 
 fn read_database(values: &Values) -> Result<DatabaseSettings, SettingsError> {
@@ -339,6 +363,7 @@ fn read_sync(values: &Values) -> Result<SyncSettings, SettingsError> {
             Duration::from_secs(1)..=Duration::from_hours(24),
             Duration::from_mins(2),
         )?,
+        max_in_flight: values.whole("sync.max_in_flight", 1..=32, 4)?,
     })
 }
 

@@ -156,6 +156,23 @@ fn a_plan_decides_what_is_not_set() {
 }
 
 #[test]
+fn restraint_is_read_from_the_file_or_the_environment() {
+    let restraint = |layers: &Layers| layers.load().unwrap().portal.limits.restraint;
+    assert_eq!(restraint(&Layers::none()), Restraint::default());
+    let spans = ["mon-fri 09:00-18:00", "sat 22:00-06:00"];
+    let wanted = Restraint {
+        share: Share::new(0.3).unwrap(),
+        quiet_hours: QuietHours::parse(&spans).unwrap(),
+    };
+    let file = format!("[portal.limits]\nshare = 0.3\nquiet_hours = {spans:?}\n");
+    assert_eq!(restraint(&Layers::file(&file)), wanted);
+    let environment = Layers::none()
+        .env("B24MIRROR__PORTAL__LIMITS__SHARE", "0.3")
+        .env("B24MIRROR__PORTAL__LIMITS__QUIET_HOURS", "mon-fri 09:00-18:00; sat 22:00-06:00");
+    assert_eq!(restraint(&environment), wanted);
+}
+
+#[test]
 fn secrets_come_from_the_upper_layer_a_file_or_a_credential() {
     let webhook_file = Layers::none();
     let path = webhook_file.put("webhook", &format!("  https://x/rest/1/{SECRET}/\n"));
@@ -260,6 +277,24 @@ fn nonsense_is_refused_with_the_right_form() {
             "[portal.limits]\nrequests_per_second = nan",
             "portal.limits.requests_per_second",
             "must be a number",
+        ),
+        ("[portal.limits]\nshare = 0", "portal.limits.share", "above 0 and at most 1, such as 0.3"),
+        ("[portal.limits]\nshare = 1.01", "portal.limits.share", "above 0 and at most 1"),
+        ("[portal.limits]\nshare = \"a third\"", "portal.limits.share", "must be a number"),
+        (
+            "[portal.limits]\nquiet_hours = \"mon 09:00-18:00\"",
+            "portal.limits.quiet_hours",
+            "must be a list of texts in quotes, such as [\"mon-fri 09:00-18:00\"]",
+        ),
+        (
+            "[portal.limits]\nquiet_hours = [\"mon 09:00-18:00\", \"tue 9-18\"]",
+            "portal.limits.quiet_hours",
+            "cannot be used: span 2 has a time that is not from 00:00 to 24:00; write it like",
+        ),
+        (
+            "[portal.limits]\nquiet_hours = [\"mon-sun 00:00-24:00\"]",
+            "portal.limits.quiet_hours",
+            "the whole week",
         ),
         ("[portal.limits]\nplan = \"free\"", "portal.limits.plan", "\"standard\", \"enterprise\""),
         ("[database]\nschema = \"Bitrix; drop\"", "database.schema", "must be a plain name"),

@@ -164,6 +164,32 @@ impl Values {
         Ok(read_secret(&path, None)?.map(|secret| (secret, Place::Credential(path))))
     }
 
+    /// A list of texts; in the environment, where there are no lists, with `;` between them.
+    pub(super) fn list(
+        &self,
+        key: &'static str,
+        example: &str,
+    ) -> Result<Vec<String>, SettingsError> {
+        let form = || {
+            self.invalid(key, format!("must be a list of texts in quotes, such as [\"{example}\"]"))
+        };
+        let texts = match self.get(key).map(|value| value.kind) {
+            None => Vec::new(),
+            Some(ValueKind::Array(values)) => values
+                .into_iter()
+                .map(|value| match value.kind {
+                    ValueKind::String(text) => Ok(text),
+                    _ => Err(form()),
+                })
+                .collect::<Result<_, _>>()?,
+            Some(ValueKind::String(text)) if self.is_in_environment(key) => {
+                text.split(';').map(|text| text.trim().to_owned()).collect()
+            }
+            Some(_) => return Err(form()),
+        };
+        Ok(texts)
+    }
+
     pub(super) fn flag(&self, key: &'static str, default: bool) -> Result<bool, SettingsError> {
         match self.get(key).map(|value| value.kind) {
             None => Ok(default),

@@ -62,6 +62,15 @@ pub enum Action {
         #[serde(default)]
         keep_date: bool,
     },
+    /// One documented field of a record left out of its rows.
+    Omit {
+        /// The family.
+        entity: Entity,
+        /// The record.
+        id: i64,
+        /// `NAME`, `PHOTO`, …; not `ID`.
+        field: String,
+    },
     /// All values of a multi-field replaced; an empty list removes the key.
     SetMulti {
         /// The family.
@@ -317,6 +326,7 @@ impl Portal {
             Action::Create { .. }
             | Action::Change { .. }
             | Action::Touch { .. }
+            | Action::Omit { .. }
             | Action::SetMulti { .. }
             | Action::Activity { .. }
             | Action::Delete { .. }

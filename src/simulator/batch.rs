@@ -104,6 +104,9 @@ impl Batch {
         let executed = portal.execute(request, &command.method, &params, place, true);
         let goes_on = match executed.outcome {
             Ok(answer) => {
+                if lost.short_page || lost.failed {
+                    portal.stats.rows_restarted += u64::try_from(answer.rows.len()).unwrap_or(0);
+                }
                 self.times.push((command.key.clone(), executed.time));
                 self.answers.push((command.key, answer));
                 true

@@ -52,6 +52,12 @@ pub enum FaultKind {
         #[serde(default = "found")]
         status: u16,
     },
+    /// Another program behind the same address sends so many requests just before,
+    /// which fills the bucket that they share.
+    Crowd {
+        /// How many.
+        requests: u32,
+    },
     /// Lists forget their conditions on `DATE_MODIFY` and `ID`.
     IgnoreFilter,
     /// Lists read every date as none: the condition becomes IS NULL.
@@ -102,6 +108,7 @@ impl FaultKind {
             Self::Hang => "hang",
             Self::Reset => "reset",
             Self::Redirect { .. } => "redirect",
+            Self::Crowd { .. } => "crowd",
             Self::IgnoreFilter => "ignore_filter",
             Self::MisreadDate => "misread_date",
             Self::DropMultiFields => "drop_multi_fields",
@@ -202,11 +209,23 @@ impl Faults {
     ) -> Option<FaultKind> {
         self.strike(|fault| {
             !fault.fault.concerns_commands()
+                && !matches!(fault.fault, FaultKind::Crowd { .. })
                 && (fault.names(method)
                     || commands.iter().enumerate().any(|(place, command)| {
                         fault.names(command) && fault.command.is_none_or(|at| at == place)
                     }))
         })
+    }
+
+    /// The requests of others that come just before this one. The limiter stands in
+    /// front of everything and sees the method only, not what a batch holds.
+    pub(super) fn crowd(&mut self, method: &str) -> u32 {
+        let crowd =
+            |fault: &Fault| matches!(fault.fault, FaultKind::Crowd { .. }) && fault.names(method);
+        match self.strike(crowd) {
+            Some(FaultKind::Crowd { requests }) => requests,
+            _ => 0,
+        }
     }
 
     /// The faults of a command at a place of its batch.
@@ -292,6 +311,15 @@ mod tests {
         assert!(faults.strike_command("crm.contact.list", 1).is_empty());
         assert_eq!(faults.strike_command("crm.contact.list", 2).len(), 1);
         assert!(faults.strike_command("crm.contact.list", 2).is_empty());
+    }
+
+    #[test]
+    fn a_crowd_comes_before_a_request_and_is_no_answer_to_it() {
+        let mut faults = Faults::default();
+        faults.queue.push(Fault::once("batch", FaultKind::Crowd { requests: 7 }));
+        assert_eq!(faults.strike_request("batch", &[]), None);
+        assert_eq!((faults.crowd("server.time"), faults.crowd("batch")), (0, 7));
+        assert_eq!(faults.crowd("batch"), 0);
     }
 
     #[test]

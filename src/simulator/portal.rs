@@ -327,15 +327,11 @@ impl Portal {
             }
             operating = operating.filter(|_| limit.report);
         }
-        Executed {
-            outcome,
-            time: TimeBlock { start, finish: self.clock.now_micros(), operating },
-            sleep: if cost.real {
-                Duration::from_secs_f64(seconds.max(0.0))
-            } else {
-                Duration::ZERO
-            },
-        }
+        let sleep =
+            if cost.real { Duration::from_secs_f64(seconds.max(0.0)) } else { Duration::ZERO };
+        let asleep = i64::try_from(sleep.as_micros()).unwrap_or(0);
+        let time = TimeBlock { start, finish: self.clock.now_micros() + asleep, operating };
+        Executed { outcome, time, sleep }
     }
 
     /// The refusal of a method that has used up its operating time.

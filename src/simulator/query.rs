@@ -458,7 +458,7 @@ impl Schema<'_> {
             _ => {}
         }
         match &facts.plain[at] {
-            Plain::Unset | Plain::Raw(_) => Cell::Null,
+            Plain::Unset | Plain::Raw(_) | Plain::Absent => Cell::Null,
             Plain::Text(text) => Cell::Text(text.to_lowercase()),
             Plain::Int(value) | Plain::Local(value) | Plain::Day(value) => Cell::Int(*value),
             Plain::Decimal(text) => text.parse().map_or(Cell::Null, Cell::Number),

@@ -25,6 +25,8 @@ pub(super) enum Plain {
     Day(i64),
     /// Sent exactly so, readable or not.
     Raw(Php),
+    /// Its key is left out of rows, as older portals do with newer fields.
+    Absent,
 }
 
 /// The stored value of a user field.

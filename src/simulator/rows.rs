@@ -144,7 +144,7 @@ impl Encoder<'_> {
         }
         let pick = pick(record.id, at);
         let value = facts.map_or(&Plain::Unset, |facts| &facts.plain[at]);
-        if let (Plain::Unset, Type::Photo) = (value, field.kind) {
+        if matches!((value, field.kind), (Plain::Absent, _) | (Plain::Unset, Type::Photo)) {
             return;
         }
         open(out, field.name);
@@ -161,7 +161,7 @@ impl Encoder<'_> {
                 out.extend_from_slice(if has { b"\"Y\"" } else { b"\"N\"" });
             }
             _ => match value {
-                Plain::Unset | Plain::Raw(_) => {
+                Plain::Unset | Plain::Raw(_) | Plain::Absent => {
                     out.extend_from_slice(empty(field.kind, pick).as_bytes());
                 }
                 Plain::Text(text) => write_text(out, text, self.writing),
@@ -337,8 +337,6 @@ fn decimal(out: &mut Vec<u8>, value: &str, pick: u64) {
 
 fn empty(kind: Type, pick: u64) -> &'static str {
     let choices: &[&str] = match kind {
-        // Not a column of its own everywhere, so nothing that could be a value.
-        Type::Entity => &["null", "null", "\"\""],
         kind if kind.is_reference() => {
             &["\"0\"", "\"0\"", "\"0\"", "null", "null", "\"\"", "0", "false"]
         }

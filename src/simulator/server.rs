@@ -8,7 +8,7 @@ use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, Response, StatusCode, Uri, header};
 use axum::routing::any;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::batch::Batch;
 use super::control;
@@ -210,6 +210,13 @@ impl Portal {
         }
         let limit = self.options.bucket?;
         let now = self.clock.mono();
+        let crowd = self.faults.crowd(&call.method);
+        if crowd > 0 {
+            Stats::add(&mut self.stats.faults, "crowd");
+        }
+        for _ in 0..crowd {
+            self.buckets.admit(limit, peer.address, now);
+        }
         match self.buckets.admit(limit, peer.address, now) {
             Admission::Admitted(level) => {
                 self.stats.bucket_full += u64::from(level >= limit.threshold);
@@ -270,9 +277,10 @@ impl Portal {
 }
 
 async fn run_one(shared: &Shared, state: &mut RequestState, method: &str, params: &Array) -> Reply {
+    let begun = Instant::now();
     let executed = shared.lock().execute(state, method, params, 0, false);
     if !executed.sleep.is_zero() {
-        sleep(executed.sleep).await;
+        sleep_until(begun + executed.sleep).await;
     }
     let portal = shared.lock();
     let answer = match executed.outcome {
@@ -294,6 +302,7 @@ async fn run_one(shared: &Shared, state: &mut RequestState, method: &str, params
 
 async fn run_batch(shared: &Shared, state: &mut RequestState, mut batch: Batch) -> Reply {
     let start = shared.lock().clock.now_micros();
+    let mut due = Instant::now();
     for place in 0..batch.commands.len() {
         let (pause, goes_on) = {
             let mut portal = shared.lock();
@@ -303,7 +312,9 @@ async fn run_batch(shared: &Shared, state: &mut RequestState, mut batch: Batch) 
             // Other requests come in between, as they do on a real portal.
             tokio::task::yield_now().await;
         } else {
-            sleep(pause).await;
+            // Our own work is part of what the commands take.
+            due += pause;
+            sleep_until(due).await;
         }
         if !goes_on {
             break;

@@ -41,6 +41,9 @@ pub struct Stats {
     pub rows_full: u64,
     /// Of these, rows with a few named fields only.
     pub rows_narrow: u64,
+    /// Of all rows, those of chained commands that started over, because the page that
+    /// they refer to was short or failed: served in vain to any right client.
+    pub rows_restarted: u64,
     /// Bytes of answers.
     pub bytes: u64,
     /// HTTP faults served, by kind.

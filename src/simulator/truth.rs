@@ -98,6 +98,7 @@ impl Teller<'_> {
         };
         let value = match (&facts.plain[at], field.content) {
             (_, Content::Unlisted) => return,
+            (Plain::Absent, _) => Value::Null,
             (Plain::Raw(raw), _) => self.read(raw, field.kind).unwrap_or_else(|| {
                 truth.unreadable.insert(field.name.to_owned(), json(raw));
                 Value::Null
@@ -188,21 +189,13 @@ impl Teller<'_> {
             return Some(Value::Null);
         }
         match kind {
-            Type::Flag => match raw {
-                Php::Bool(value) => Some(Value::Bool(*value)),
-                Php::Text(text) if text == "Y" => Some(Value::Bool(true)),
-                Php::Text(text) if text == "N" => Some(Value::Bool(false)),
-                _ => None,
-            },
+            Type::Flag => flag(raw).map(Value::Bool),
             Type::Photo => {
                 let id = raw.as_array().map_or(Some(raw), |file| file.get("id"))?;
-                whole(id).map(Value::from)
+                whole(id).map(pointer)
             }
             Type::Integer => whole(raw).map(Value::from),
-            kind if kind.is_reference() => whole(raw).map(|id| match id {
-                0 => Value::Null,
-                id => Value::from(id),
-            }),
+            kind if kind.is_reference() => whole(raw).map(pointer),
             Type::Double => canonical_decimal(&scalar(raw)?).map(Value::String),
             Type::DateTime => match strtotime(&scalar(raw)?, self.clock)? {
                 Moment::Unix(unix) => Some(Value::String(utc_text(unix))),
@@ -223,6 +216,24 @@ fn scalar(raw: &Php) -> Option<String> {
 
 fn whole(raw: &Php) -> Option<i64> {
     scalar(raw)?.parse().ok()
+}
+
+/// Booleans are letters in documented fields, and `true` or `"1"` elsewhere. All of
+/// them say yes or no; what says neither is no flag.
+fn flag(raw: &Php) -> Option<bool> {
+    match raw {
+        Php::Bool(value) => Some(*value),
+        other => match scalar(other)?.as_str() {
+            "Y" | "1" => Some(true),
+            "N" | "0" => Some(false),
+            _ => None,
+        },
+    }
+}
+
+/// The ID of something else; nothing has the ID 0.
+fn pointer(id: i64) -> Value {
+    if id == 0 { Value::Null } else { Value::from(id) }
 }
 
 /// The day that a printed midnight means: its first ten characters, or the next

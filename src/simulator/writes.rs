@@ -16,6 +16,13 @@ use super::records::{Body, Custom, Facts, Multi, Plain, Record};
 
 const DAY: i64 = 86_400;
 
+/// The place of a documented field that rows have.
+fn plain(entity: Entity, name: &str) -> Option<usize> {
+    entity.fields().iter().position(|field| {
+        field.name == name && !matches!(field.content, Content::Id | Content::Unlisted)
+    })
+}
+
 impl Portal {
     pub(super) fn write(&mut self, action: Action) -> Result<Outcome, ActionError> {
         let mut outcome = Outcome::default();
@@ -55,6 +62,11 @@ impl Portal {
             }
             Action::Touch { entity, id, field, value, keep_date } => {
                 self.touch(entity, id, &field, &value, keep_date)?;
+                outcome.ids.push(id);
+            }
+            Action::Omit { entity, id, field } => {
+                let at = plain(entity, &field).ok_or(ActionError::NoField(field))?;
+                self.edit(entity, id, false, |facts| facts.plain[at] = Plain::Absent)?;
                 outcome.ids.push(id);
             }
             Action::SetMulti { entity, id, field, values } => {
@@ -219,9 +231,7 @@ impl Portal {
     ) -> Result<(), ActionError> {
         let missing = || ActionError::NoField(name.to_owned());
         let value: Php = serde_json::from_str(&value.to_string()).map_err(|_| missing())?;
-        let plain = entity.fields().iter().position(|field| {
-            field.name == name && !matches!(field.content, Content::Id | Content::Unlisted)
-        });
+        let plain = plain(entity, name);
         let custom = self.user_fields[entity.index()]
             .iter()
             .find(|field| field.code == name)

@@ -1,6 +1,6 @@
 //! The child tables: phones, e-mails, websites, messengers and links.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use sqlx::PgConnection;
 
@@ -24,24 +24,22 @@ pub(super) async fn replace(
     records: &[&Record],
     written: &HashMap<RecordId, bool>,
 ) -> Result<(), sqlx::Error> {
+    let parents: Vec<(&Record, bool)> =
+        records.iter().filter_map(|record| Some((*record, *written.get(&record.id())?))).collect();
+    // A record that is new has no children yet.
+    let old: Vec<i64> = parents
+        .iter()
+        .filter(|(_, inserted)| !inserted)
+        .map(|(record, _)| record.id().get())
+        .collect();
     for (index, statements) in Statements::of(entity).children().iter().enumerate() {
-        let lists = || {
-            records.iter().filter_map(|record| {
-                let inserted = *written.get(&record.id())?;
-                match record.children().get(index)? {
-                    ChildList::Known(list) => Some((record.id().get(), inserted, list.as_slice())),
-                    ChildList::Untrusted => None,
-                }
-            })
-        };
-        // A record that is new has no children yet.
-        let old_parents: Vec<i64> =
-            lists().filter(|(_, inserted, _)| !inserted).map(|(parent, ..)| parent).collect();
-        let stored = read(connection, statements, &old_parents).await?;
-
-        let difference =
-            Difference::between(lists().map(|(parent, _, list)| (parent, list)), &stored);
-        difference.apply(connection, statements).await?;
+        let stored = read(connection, statements, &old).await?;
+        let lists =
+            parents.iter().filter_map(|(record, _)| match record.children().get(index)? {
+                ChildList::Known(list) => Some((record.id().get(), list.as_slice())),
+                ChildList::Untrusted => None,
+            });
+        Difference::between(lists, &stored).apply(connection, statements).await?;
     }
     Ok(())
 }
@@ -78,22 +76,33 @@ impl<'a> Difference<'a> {
     fn between(lists: impl Iterator<Item = (i64, &'a [Child])>, stored: &Children) -> Self {
         let mut difference = Self::default();
         for (parent, list) in lists {
-            let mut old: BTreeMap<i64, &Child> =
-                stored.get(&parent).into_iter().flatten().map(|child| (child.id, child)).collect();
+            // Both are in the order of IDs.
+            let mut old = stored.get(&parent).into_iter().flatten().peekable();
             for child in list {
-                if old.remove(&child.id) != Some(child) {
-                    difference.parents.push(parent);
-                    difference.ids.push(child.id);
-                    difference.values.push(child.value.as_deref());
-                    difference.value_types.push(child.value_type.as_deref());
+                while let Some(gone) = old.next_if(|old| old.id < child.id) {
+                    difference.delete(parent, gone);
+                }
+                if old.next_if(|old| old.id == child.id) != Some(child) {
+                    difference.write(parent, child);
                 }
             }
-            for id in old.into_keys() {
-                difference.gone.0.push(parent);
-                difference.gone.1.push(id);
+            for gone in old {
+                difference.delete(parent, gone);
             }
         }
         difference
+    }
+
+    fn delete(&mut self, parent: i64, child: &Child) {
+        self.gone.0.push(parent);
+        self.gone.1.push(child.id);
+    }
+
+    fn write(&mut self, parent: i64, child: &'a Child) {
+        self.parents.push(parent);
+        self.ids.push(child.id);
+        self.values.push(child.value.as_deref());
+        self.value_types.push(child.value_type.as_deref());
     }
 
     async fn apply(

@@ -3,7 +3,8 @@
 use std::{io, time::Duration};
 
 use chrono::{DateTime, Utc};
-use sqlx::PgConnection;
+use serde::{Deserialize, Serialize};
+use sqlx::{PgConnection, types::Json};
 use tokio::time::timeout;
 
 use super::{Store, StoreError, error::state_of};
@@ -65,6 +66,17 @@ pub struct LeaseRow {
     pub renewed_at: DateTime<Utc>,
     /// The level of the portal's leaky bucket then.
     pub bucket_level: f64,
+    /// What the holder waits for at the portal, as it last told.
+    pub waits: Vec<HolderWait>,
+}
+
+/// Something that the lease's holder waits for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HolderWait {
+    /// What for; for people.
+    pub reason: String,
+    /// When it is expected to go on, by the database's clock.
+    pub until: DateTime<Utc>,
 }
 
 /// Locks the lease's row against take-over to the end of the transaction, and returns
@@ -86,7 +98,7 @@ pub(super) async fn hold(
 macro_rules! current {
     ($locking:literal) => {
         concat!(
-            "select generation, holder, expires_at, renewed_at, clean, bucket_level, ",
+            "select generation, holder, expires_at, renewed_at, clean, bucket_level, waits, ",
             "coalesce(expires_at > clock_timestamp(), false) as held from sync_lease",
             $locking
         )
@@ -102,6 +114,7 @@ struct Current {
     renewed_at: DateTime<Utc>,
     clean: bool,
     bucket_level: f64,
+    waits: Json<Vec<HolderWait>>,
 }
 
 impl Store {
@@ -111,7 +124,7 @@ impl Store {
     /// Waits for transactions that the last holder has in flight, at most five
     /// seconds; then answers [`Acquired::HeldBy`], and the caller asks again.
     pub async fn try_acquire(&self, holder: &str, ttl: Duration) -> Result<Acquired, StoreError> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.begin().await?;
         sqlx::query("set local lock_timeout = '5s'").execute(&mut *transaction).await?;
         let seen: Current = sqlx::query_as(current!("")).fetch_one(&mut *transaction).await?;
         if seen.held {
@@ -131,7 +144,7 @@ impl Store {
         let (generation, acquired_at): (i64, DateTime<Utc>) = sqlx::query_as(
             "update sync_lease set generation = generation + 1, holder = $1, clean = false, \
                 expires_at = clock_timestamp() + make_interval(secs => $2), \
-                renewed_at = clock_timestamp() \
+                renewed_at = clock_timestamp(), waits = '[]' \
              returning generation, renewed_at",
         )
         .bind(holder)
@@ -191,7 +204,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         let released = sqlx::query(
             "update sync_lease set holder = null, expires_at = null, clean = true, \
-                renewed_at = clock_timestamp(), bucket_level = $2 \
+                renewed_at = clock_timestamp(), bucket_level = $2, waits = '[]' \
              where generation = $1 and holder is not null",
         )
         .bind(generation.0)
@@ -211,7 +224,34 @@ impl Store {
             expires_at: row.expires_at,
             renewed_at: row.renewed_at,
             bucket_level: row.bucket_level,
+            waits: row.waits.0,
         })
+    }
+
+    /// Tells `status` what the holder waits for: reasons, and for how long still.
+    ///
+    /// # Errors
+    /// [`StoreError::LeaseLost`] when the lease has been taken over.
+    pub async fn report_waits(
+        &self,
+        generation: Generation,
+        waits: &[(String, Duration)],
+    ) -> Result<(), StoreError> {
+        let reasons: Vec<&str> = waits.iter().map(|(reason, _)| reason.as_str()).collect();
+        let seconds: Vec<f64> = waits.iter().map(|(_, left)| left.as_secs_f64()).collect();
+        let reported = sqlx::query(
+            "update sync_lease set waits = ( \
+                select coalesce(jsonb_agg(jsonb_build_object('reason', reason, \
+                    'until', clock_timestamp() + make_interval(secs => seconds))), '[]') \
+                from unnest($2::text[], $3::float8[]) as wait (reason, seconds)) \
+             where generation = $1 and holder is not null",
+        )
+        .bind(generation.0)
+        .bind(reasons)
+        .bind(seconds)
+        .execute(&self.pool)
+        .await?;
+        if reported.rows_affected() == 0 { Err(StoreError::LeaseLost) } else { Ok(()) }
     }
 }
 

@@ -25,6 +25,7 @@ mod read;
 mod requests;
 mod run_log;
 mod schema;
+mod segments;
 mod statements;
 mod upsert;
 mod words;
@@ -37,16 +38,17 @@ use secrecy::SecretString;
 use sqlx::{PgPool, Postgres, Transaction};
 
 pub use self::{
-    checkpoint::{Checkpoint, ClockShift, Fill, Segment, SegmentKind, Successor, Watermark},
+    checkpoint::{Checkpoint, ClockShift, Successor, Watermark},
     error::StoreError,
     health::{Health, HealthSince},
-    lease::{Acquired, Generation, Lease, LeaseRow},
+    lease::{Acquired, Generation, HolderWait, Lease, LeaseRow},
     portal::PortalClaim,
     quarantine::QuarantineCount,
     read::{RecordCounts, Stored},
     requests::{Request, RequestKind, Verdict},
     run_log::{Run, RunCounts, RunKind, RunRow},
     schema::{SchemaName, SchemaState},
+    segments::{Fill, Segment, SegmentKind},
     write::{Batch, Progress, Written},
 };
 
@@ -108,13 +110,30 @@ impl Store {
         .await?)
     }
 
+    /// Begins a transaction.
+    ///
+    /// Work is given up wherever it waits. The driver would forget a transaction whose
+    /// BEGIN is given up before it is answered, and hand its connection on inside of it;
+    /// so a task that nobody gives up waits for that answer.
+    async fn begin(&self) -> Result<Transaction<'static, Postgres>, StoreError> {
+        let pool = self.pool.clone();
+        match tokio::spawn(async move { pool.begin().await }).await {
+            Ok(begun) => Ok(begun?),
+            Err(failed) => match failed.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // The process is ending.
+                Err(_) => Err(sqlx::Error::PoolClosed.into()),
+            },
+        }
+    }
+
     /// Begins a transaction that holds the lease to its end, hence writes nothing
     /// unless the lease is ours.
     async fn begin_leased(
         &self,
         generation: Generation,
     ) -> Result<Transaction<'static, Postgres>, StoreError> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.begin().await?;
         lease::hold(&mut transaction, generation).await?;
         Ok(transaction)
     }

@@ -9,13 +9,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::PgConnection;
 
-use super::{
-    Store, StoreError,
-    upsert::{object, quoted},
-};
+use super::{Store, StoreError};
 use crate::entity::{
     Entity, RecordId,
-    record::{ChildList, Note, Reason, Record, Reject, Value},
+    record::{ChildList, CustomFields, Note, Reason, Record, Reject, Value},
 };
 
 /// `last_seen` moves at most this often, so that a fault that stays costs next to nothing.
@@ -229,7 +226,7 @@ fn read_reason(word: &str) -> Result<Reason, StoreError> {
 /// Everything that we tried to store, as JSON text by the portal's names, with the
 /// database's answer under `message`.
 fn evidence(entity: &'static Entity, record: &Record, message: &str) -> String {
-    let mut fields: BTreeMap<String, String> = record.custom_fields().clone();
+    let mut fields: BTreeMap<String, String> = record.custom_fields().to_map();
     fields.insert("ID".to_owned(), record.id().to_string());
     fields.insert("message".to_owned(), quoted(message));
     for (column, value) in entity.columns.iter().zip(record.values()) {
@@ -256,14 +253,24 @@ fn evidence(entity: &'static Entity, record: &Record, message: &str) -> String {
                     ("VALUE".to_owned(), text(&child.value)),
                     ("VALUE_TYPE".to_owned(), text(&child.value_type)),
                 ];
-                object(&parts.into())
+                object(parts.into())
             })
             .collect();
         if !values.is_empty() {
             fields.insert(multi_field.field.to_owned(), format!("[{}]", values.join(",")));
         }
     }
-    object(&fields)
+    object(fields)
+}
+
+/// Joins named JSON texts to the text of one object.
+fn object(fields: BTreeMap<String, String>) -> String {
+    CustomFields::from(fields).as_str().to_owned()
+}
+
+/// A string as JSON text.
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
 }
 
 impl Store {
@@ -297,7 +304,7 @@ mod tests {
         let phone = Child { id: 3, value: Some("+7".to_owned()), value_type: None };
         let mut children = vec![ChildList::Known(Vec::new()); CONTACTS.multi_fields.len()];
         children[0] = ChildList::Known(vec![phone]);
-        let custom = [("UF_1".to_owned(), "[1,2]".to_owned())].into();
+        let custom = BTreeMap::from([("UF_1".to_owned(), "[1,2]".to_owned())]);
         let record = Record::new(RecordId::new(9).unwrap(), values, custom, children, Vec::new());
         assert_eq!(
             evidence(&CONTACTS, &record, "no"),

@@ -1,9 +1,8 @@
 //! A stored record read back.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use chrono::{DateTime, NaiveDate, Utc};
-use serde_json::value::RawValue;
 use sqlx::{Row as _, postgres::PgRow};
 
 use super::{
@@ -14,7 +13,7 @@ use super::{
 };
 use crate::entity::{
     ColumnType, Entity, RecordId, json,
-    record::{ChildList, ContentHash, Note, Reason, Record, Value},
+    record::{ChildList, ContentHash, CustomFields, Note, Reason, Record, Value},
 };
 
 /// A record as the database has it.
@@ -83,8 +82,9 @@ fn rebuild(
         values.push(read_value(row, index + 1, column.kind)?);
     }
     let after = entity.columns.len() + 1;
-    let custom_fields =
-        read_custom_fields(row.try_get(after)?).ok_or_else(|| inconsistent("custom_fields"))?;
+    // `jsonb` has its own spelling; the canonical one is what was hashed.
+    let custom_fields = CustomFields::from_stored(row.try_get(after)?)
+        .map_err(|_| inconsistent("custom_fields"))?;
 
     let notes = notes.remove(&key).unwrap_or_default();
     let children = entity
@@ -125,12 +125,6 @@ fn read_value(row: &PgRow, index: usize, kind: ColumnType) -> Result<Value, sqlx
         }
     };
     Ok(value.unwrap_or(Value::Null))
-}
-
-/// `jsonb` has its own spelling; the canonical one is what was hashed.
-fn read_custom_fields(text: &str) -> Option<BTreeMap<String, String>> {
-    let fields: BTreeMap<String, Box<RawValue>> = serde_json::from_str(text).ok()?;
-    fields.into_iter().map(|(name, value)| Some((name, json::canonical(&value).ok()?))).collect()
 }
 
 /// Whether a note says that the record came without a usable list of this multi-field.

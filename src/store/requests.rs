@@ -64,12 +64,28 @@ pub struct Request {
     pub created_at: DateTime<Utc>,
     /// The holder that does it.
     pub taken_by: Option<Generation>,
+    /// When whoever asked for it took it back.
+    pub cancelled_at: Option<DateTime<Utc>>,
+    /// Entities whose complete mirror is read again only because of this request.
+    pub refilling: Vec<&'static Entity>,
     /// What the holder has last reported.
     pub progress: Option<serde_json::Value>,
     /// How it ended.
     pub verdict: Option<Verdict>,
     /// The verdict in words.
     pub message: Option<String>,
+}
+
+/// The columns of a [`RequestRow`].
+macro_rules! columns {
+    ($before:literal, $after:literal) => {
+        concat!(
+            $before,
+            " id, kind, entities, arguments, created_at, taken_by, cancelled_at, refilling, \
+             progress, verdict, message ",
+            $after
+        )
+    };
 }
 
 impl Store {
@@ -105,11 +121,11 @@ impl Store {
         .await?;
         let Some(id) = open else { return Ok(None) };
         let mut transaction = self.begin_leased(generation).await?;
-        let row: Option<RequestRow> = sqlx::query_as(
+        let row: Option<RequestRow> = sqlx::query_as(columns!(
             "update sync_requests set taken_by = $2, taken_at = clock_timestamp() \
-             where id = $1 and finished_at is null returning id, kind, entities, arguments, \
-                created_at, taken_by, progress, verdict, message",
-        )
+             where id = $1 and finished_at is null returning",
+            ""
+        ))
         .bind(id)
         .bind(generation.get())
         .fetch_optional(&mut *transaction)
@@ -118,7 +134,8 @@ impl Store {
         row.map(TryInto::try_into).transpose()
     }
 
-    /// Reports on a request that this generation has taken.
+    /// Reports on a request that this generation has taken. Returns whether it is still
+    /// wanted, which it is not once it has been [cancelled](Self::cancel_request).
     ///
     /// # Errors
     /// [`StoreError::LeaseLost`] when another generation has taken it since.
@@ -127,17 +144,75 @@ impl Store {
         generation: Generation,
         id: i64,
         progress: &serde_json::Value,
-    ) -> Result<(), StoreError> {
-        let reported = sqlx::query(
+    ) -> Result<bool, StoreError> {
+        let wanted: Option<bool> = sqlx::query_scalar(
             "update sync_requests set progress = $3 \
-             where id = $1 and taken_by = $2 and finished_at is null",
+             where id = $1 and taken_by = $2 and finished_at is null \
+             returning cancelled_at is null",
         )
         .bind(id)
         .bind(generation.get())
         .bind(progress)
+        .fetch_optional(&self.pool)
+        .await?;
+        wanted.ok_or(StoreError::LeaseLost)
+    }
+
+    /// Takes a request back; needs no lease. The holder stops working for it, and closes
+    /// it. Changes nothing about one that is closed.
+    pub async fn cancel_request(&self, id: i64) -> Result<(), StoreError> {
+        sqlx::query(
+            "update sync_requests set cancelled_at = clock_timestamp() \
+             where id = $1 and finished_at is null and cancelled_at is null",
+        )
+        .bind(id)
         .execute(&self.pool)
         .await?;
-        if reported.rows_affected() == 0 { Err(StoreError::LeaseLost) } else { Ok(()) }
+        Ok(())
+    }
+
+    /// Notes that an entity's complete mirror is being read again only because of this
+    /// request.
+    ///
+    /// # Errors
+    /// [`StoreError::LeaseLost`] when another generation has taken it since.
+    pub async fn note_refill(
+        &self,
+        generation: Generation,
+        id: i64,
+        entity: &'static Entity,
+    ) -> Result<(), StoreError> {
+        let noted = sqlx::query(
+            "update sync_requests set refilling = array_append(array_remove(refilling, $3), $3) \
+             where id = $1 and taken_by = $2 and finished_at is null",
+        )
+        .bind(id)
+        .bind(generation.get())
+        .bind(entity.name)
+        .execute(&self.pool)
+        .await?;
+        if noted.rows_affected() == 0 { Err(StoreError::LeaseLost) } else { Ok(()) }
+    }
+
+    /// Drops what is left of a backfill that nobody wants any more: the mirror was complete
+    /// before it, so no record goes missing. Full passes stay, since every record needs them.
+    ///
+    /// # Errors
+    /// [`StoreError::LeaseLost`] when the lease is another's; nothing is written then.
+    pub async fn drop_refill(
+        &self,
+        generation: Generation,
+        entity: &'static Entity,
+    ) -> Result<(), StoreError> {
+        let mut transaction = self.begin_leased(generation).await?;
+        sqlx::query(
+            "delete from backfill_segments \
+             where entity = $1 and kind = 'backfill' and not done",
+        )
+        .bind(entity.name)
+        .execute(&mut *transaction)
+        .await?;
+        Ok(transaction.commit().await?)
     }
 
     /// Closes a request that this generation has taken.
@@ -167,12 +242,23 @@ impl Store {
 
     /// Reads a request; `None` if there is none of this number.
     pub async fn request(&self, id: i64) -> Result<Option<Request>, StoreError> {
-        let row: Option<RequestRow> = sqlx::query_as("select id, kind, entities, arguments, created_at, taken_by, progress, verdict, message \
-             from sync_requests where id = $1")
-            .bind(id)
-            .fetch_optional(&self.pool)
-            .await?;
+        let row: Option<RequestRow> =
+            sqlx::query_as(columns!("select", "from sync_requests where id = $1"))
+                .bind(id)
+                .fetch_optional(&self.pool)
+                .await?;
         row.map(TryInto::try_into).transpose()
+    }
+
+    /// Reads the requests that are not closed yet, the oldest first.
+    pub async fn open_requests(&self) -> Result<Vec<Request>, StoreError> {
+        let rows: Vec<RequestRow> = sqlx::query_as(columns!(
+            "select",
+            "from sync_requests where finished_at is null order by id"
+        ))
+        .fetch_all(&self.pool)
+        .await?;
+        rows.into_iter().map(TryInto::try_into).collect()
     }
 }
 
@@ -184,6 +270,8 @@ struct RequestRow {
     arguments: serde_json::Value,
     created_at: DateTime<Utc>,
     taken_by: Option<i64>,
+    cancelled_at: Option<DateTime<Utc>>,
+    refilling: Vec<String>,
     progress: Option<serde_json::Value>,
     verdict: Option<String>,
     message: Option<String>,
@@ -194,17 +282,21 @@ impl TryFrom<RequestRow> for Request {
 
     fn try_from(row: RequestRow) -> Result<Self, StoreError> {
         let inconsistent = |column| StoreError::Inconsistent { table: "sync_requests", column };
+        let entities = |names: &[String], column| {
+            names
+                .iter()
+                .map(|name| Entity::by_name(name).ok_or_else(|| inconsistent(column)))
+                .collect::<Result<Vec<_>, _>>()
+        };
         Ok(Self {
             id: row.id,
             kind: RequestKind::from_word(&row.kind).ok_or_else(|| inconsistent("kind"))?,
-            entities: row
-                .entities
-                .iter()
-                .map(|name| Entity::by_name(name).ok_or_else(|| inconsistent("entities")))
-                .collect::<Result<_, _>>()?,
+            entities: entities(&row.entities, "entities")?,
             arguments: row.arguments,
             created_at: row.created_at,
             taken_by: row.taken_by.map(Generation),
+            cancelled_at: row.cancelled_at,
+            refilling: entities(&row.refilling, "refilling")?,
             progress: row.progress,
             verdict: Verdict::read(row.verdict.as_deref(), "sync_requests")?,
             message: row.message,

@@ -130,7 +130,7 @@ impl Store {
         verdict: Verdict,
         message: Option<&str>,
     ) -> Result<(), StoreError> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.begin().await?;
         store_counts(&mut transaction, run.id, &run.counts).await?;
         sqlx::query(
             "update sync_runs \
@@ -143,6 +143,61 @@ impl Store {
         .execute(&mut *transaction)
         .await?;
         Ok(transaction.commit().await?)
+    }
+
+    /// Closes the runs of a kind that were given up where they stood, and says why.
+    ///
+    /// # Errors
+    /// [`StoreError::LeaseLost`] when the lease is another's.
+    pub async fn close_runs(
+        &self,
+        generation: Generation,
+        entity: &'static Entity,
+        kind: RunKind,
+        message: &str,
+    ) -> Result<(), StoreError> {
+        let mut transaction = self.begin_leased(generation).await?;
+        sqlx::query(
+            "update sync_runs \
+             set verdict = 'incomplete', message = $3, finished_at = clock_timestamp() \
+             where entity = $1 and kind = $2 and finished_at is null",
+        )
+        .bind(entity.name)
+        .bind(kind.as_str())
+        .bind(message)
+        .execute(&mut *transaction)
+        .await?;
+        Ok(transaction.commit().await?)
+    }
+
+    /// Adds up the records of the runs of a kind that were under way at some time since.
+    pub async fn records_since(
+        &self,
+        entity: &'static Entity,
+        kind: RunKind,
+        since: DateTime<Utc>,
+    ) -> Result<RunCounts, StoreError> {
+        let (read, inserted, updated, unchanged, quarantined): (i64, i64, i64, i64, i64) =
+            sqlx::query_as(
+                "select coalesce(sum(read), 0)::bigint, coalesce(sum(inserted), 0)::bigint, \
+                    coalesce(sum(updated), 0)::bigint, coalesce(sum(unchanged), 0)::bigint, \
+                    coalesce(sum(quarantined), 0)::bigint \
+                 from sync_runs \
+                 where entity = $1 and kind = $2 and coalesce(finished_at, 'infinity') >= $3",
+            )
+            .bind(entity.name)
+            .bind(kind.as_str())
+            .bind(since)
+            .fetch_one(&self.pool)
+            .await?;
+        Ok(RunCounts {
+            read: read_count(read),
+            inserted: read_count(inserted),
+            updated: read_count(updated),
+            unchanged: read_count(unchanged),
+            quarantined: read_count(quarantined),
+            ..RunCounts::default()
+        })
     }
 
     /// Reads an entity's latest runs, the newest first.

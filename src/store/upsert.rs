@@ -1,9 +1,12 @@
 //! The record table: which records differ, and writing those.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
-use chrono::{DateTime, NaiveDate, Utc};
-use sqlx::{Arguments as _, PgConnection, postgres::PgArguments};
+use chrono::{DateTime, Utc};
+use sqlx::{
+    Arguments as _, PgConnection,
+    postgres::{PgArguments, PgBindIterExt as _},
+};
 
 use super::{StoreError, statements::Statements};
 use crate::entity::{
@@ -62,77 +65,56 @@ fn arguments(
 ) -> Result<PgArguments, StoreError> {
     let mut arguments = PgArguments::default();
     let encode = |error| StoreError::from(sqlx::Error::Encode(error));
+    let custom = records.iter().map(|record| record.custom_fields().as_str());
+    // What the other columns of a record mostly take.
+    let others = 1024 * records.len();
+    arguments
+        .reserve(entity.columns.len() + 4, custom.clone().map(str::len).sum::<usize>() + others);
 
-    let ids: Vec<i64> = records.iter().map(|record| record.id().get()).collect();
-    arguments.add(ids).map_err(encode)?;
+    arguments.add(records.iter().map(|record| record.id().get()).bind_iter()).map_err(encode)?;
     for (index, column) in entity.columns.iter().enumerate() {
-        let mismatch = || StoreError::Declaration { entity: entity.name, column: column.name };
+        // Encoded straight from the records: the arrays are most of what we ever write.
         macro_rules! array {
-            ($kind:ty, $variant:ident($value:ident) => $read:expr) => {{
-                let values: Option<Vec<Option<$kind>>> = records
-                    .iter()
-                    .map(|record| match record.values().get(index)? {
-                        Value::Null => Some(None),
-                        Value::$variant($value) => Some(Some($read)),
-                        _ => None,
-                    })
-                    .collect();
-                arguments.add(values.ok_or_else(mismatch)?)
+            ($variant:ident($value:ident) => $read:expr) => {{
+                let fits = |record: &&Record| {
+                    matches!(record.values().get(index), Some(Value::Null | Value::$variant(_)))
+                };
+                if !records.iter().all(fits) {
+                    let (entity, column) = (entity.name, column.name);
+                    return Err(StoreError::Declaration { entity, column });
+                }
+                let values = records.iter().map(|record| match &record.values()[index] {
+                    Value::$variant($value) => Some($read),
+                    _ => None,
+                });
+                arguments.add(values.bind_iter())
             }};
         }
         match column.kind {
-            ColumnType::Text => array!(&str, Text(text) => text.as_str()),
+            ColumnType::Text => array!(Text(text) => text.as_str()),
             ColumnType::Integer | ColumnType::Reference | ColumnType::File => {
-                array!(i64, Integer(number) => *number)
+                array!(Integer(number) => *number)
             }
-            ColumnType::Flag => array!(bool, Flag(flag) => *flag),
-            ColumnType::Decimal => array!(&str, Decimal(text) => text.as_str()),
-            ColumnType::Date => array!(NaiveDate, Date(day) => *day),
-            ColumnType::Timestamp => array!(DateTime<Utc>, Timestamp(instant) => *instant),
+            ColumnType::Flag => array!(Flag(flag) => *flag),
+            ColumnType::Decimal => array!(Decimal(text) => text.as_str()),
+            ColumnType::Date => array!(Date(day) => *day),
+            ColumnType::Timestamp => array!(Timestamp(instant) => *instant),
         }
         .map_err(encode)?;
     }
-    let custom: Vec<String> = records.iter().map(|record| object(record.custom_fields())).collect();
-    arguments.add(custom).map_err(encode)?;
-    let hashes: Vec<i64> = records.iter().map(|record| record.hash().get()).collect();
-    arguments.add(hashes).map_err(encode)?;
+    arguments.add(custom.bind_iter()).map_err(encode)?;
+    arguments.add(records.iter().map(|record| record.hash().get()).bind_iter()).map_err(encode)?;
     arguments.add(asked_at).map_err(encode)?;
     Ok(arguments)
-}
-
-/// Joins named JSON texts to the text of one object.
-pub(super) fn object(fields: &BTreeMap<String, String>) -> String {
-    let size = fields.iter().map(|(name, json)| name.len() + json.len() + 4).sum::<usize>();
-    let mut text = String::with_capacity(size + 2);
-    text.push('{');
-    for (name, json) in fields {
-        if text.len() > 1 {
-            text.push(',');
-        }
-        text.push_str(&quoted(name));
-        text.push(':');
-        text.push_str(json);
-    }
-    text.push('}');
-    text
-}
-
-/// A string as JSON text.
-pub(super) fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::entity::{CONTACTS, record::ChildList};
-
-    #[test]
-    fn names_are_escaped_in_the_custom_fields() {
-        let fields = [("a\"b".to_owned(), "1".to_owned()), ("c".to_owned(), "[]".to_owned())];
-        assert_eq!(object(&fields.into()), r#"{"a\"b":1,"c":[]}"#);
-        assert_eq!(object(&BTreeMap::new()), "{}");
-    }
+    use crate::entity::{
+        CONTACTS,
+        record::{ChildList, CustomFields},
+    };
 
     #[test]
     fn a_value_of_the_wrong_type_is_refused_by_name() {
@@ -141,7 +123,7 @@ mod tests {
         let record = Record::new(
             RecordId::new(1).unwrap(),
             values,
-            BTreeMap::new(),
+            CustomFields::default(),
             vec![ChildList::Known(Vec::new()); CONTACTS.multi_fields.len()],
             Vec::new(),
         );

@@ -6,7 +6,7 @@
 //! batch between savepoints, so that the rest still goes into the same transaction.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     hash::{BuildHasher as _, RandomState},
     io,
     ops::Range,
@@ -22,7 +22,7 @@ use super::{
     error::state_of,
     lease,
     quarantine::{self, Entry},
-    run_log, upsert,
+    run_log, segments, upsert,
 };
 use crate::entity::{
     Entity, RecordId,
@@ -31,6 +31,10 @@ use crate::entity::{
 
 /// How often a transaction is run again after a deadlock or a lost COMMIT.
 const ATTEMPTS: u32 = 5;
+
+/// So many records are written by one statement: enough to make the round trips cheap, and
+/// few enough to keep what is on its way to the server small.
+const PART: usize = 500;
 
 /// How long a batch may take before its connection counts as dead.
 const PATIENCE: Duration = Duration::from_mins(3);
@@ -61,8 +65,8 @@ pub enum Progress<'a> {
     Nothing,
     /// The state of an incremental cycle.
     Checkpoint(&'a Checkpoint),
-    /// How far a segment has come.
-    Segment(&'a Segment),
+    /// How far segments have come: the one that was read, and one whose end it lowered.
+    Segments(&'a [Segment]),
 }
 
 /// What became of a batch.
@@ -107,9 +111,9 @@ impl Store {
     /// so read the progress again before going on.
     pub async fn write(&self, batch: Batch<'_>) -> Result<Written, StoreError> {
         // Sorted, so that concurrent batches lock rows in the same order.
-        let records: BTreeMap<RecordId, &Record> =
-            batch.records.iter().map(|record| (record.id(), record)).collect();
-        let records: Vec<&Record> = records.into_values().collect();
+        let mut records: Vec<&Record> = batch.records.iter().rev().collect();
+        records.sort_by_key(|record| record.id());
+        records.dedup_by_key(|record| record.id());
         timeout(PATIENCE, self.write_patiently(&batch, &records))
             .await
             .unwrap_or_else(|_| Err(sqlx::Error::Io(io::ErrorKind::TimedOut.into()).into()))
@@ -143,9 +147,11 @@ impl Store {
     }
 
     async fn attempt(&self, batch: &Batch<'_>, records: &[&Record]) -> Result<Written, Failure> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.begin().await?;
         let transaction_id = lease::hold(&mut transaction, batch.generation).await?;
         let written = write_all(&mut transaction, batch, records).await?;
+        // Else every connection of the pool would come to hold the largest batch's memory.
+        transaction.shrink_buffers();
         match transaction.commit().await.map_err(StoreError::from) {
             Ok(()) => Ok(written),
             Err(error) if error.is_unavailable() && !error.is_conflict() => {
@@ -192,7 +198,14 @@ impl Store {
                     (stored.asked_at, &stored.cycle) == (ours.asked_at, &ours.cycle)
                 })
             }
-            Progress::Segment(ours) => self.segments(batch.entity).await?.contains(ours),
+            Progress::Segments(ours) => {
+                let stored = self.segments(batch.entity).await?;
+                let same = |ours: &Segment, stored: &Segment| {
+                    (ours.id, ours.cursor, ours.asked_at)
+                        == (stored.id, stored.cursor, stored.asked_at)
+                };
+                ours.iter().all(|ours| stored.iter().any(|stored| same(ours, stored)))
+            }
         })
     }
 }
@@ -241,7 +254,11 @@ async fn write_all(
         Progress::Checkpoint(progress) => {
             checkpoint::store_checkpoint(connection, entity, progress).await?;
         }
-        Progress::Segment(progress) => checkpoint::store_segment(connection, progress).await?,
+        Progress::Segments(progress) => {
+            for segment in progress {
+                segments::store_segment(connection, segment).await?;
+            }
+        }
     }
     if let Some(run) = batch.run {
         let mut counts = run.counts;
@@ -260,18 +277,16 @@ struct Outcome {
     refused: Vec<Entry>,
 }
 
-/// Writes records and their children; halves the range when PostgreSQL refuses it, until
-/// the refused records stand alone.
+/// Writes records and their children in parts; halves a part when PostgreSQL refuses it,
+/// until the refused records stand alone.
 async fn write_halving(
     connection: &mut PgConnection,
     batch: &Batch<'_>,
     records: &[&Record],
 ) -> Result<Outcome, StoreError> {
     let mut outcome = Outcome::default();
-    let mut ranges: Vec<Range<usize>> = Vec::new();
-    if !records.is_empty() {
-        ranges.push(0..records.len());
-    }
+    let part = |start: usize| start..records.len().min(start + PART);
+    let mut ranges: Vec<Range<usize>> = (0..records.len()).step_by(PART).map(part).rev().collect();
     while let Some(range) = ranges.pop() {
         let mut savepoint = connection.begin().await?;
         let part = &records[range.clone()];

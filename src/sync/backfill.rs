@@ -1,20 +1,30 @@
-//! The backfill: every record up to the highest ID that existed when it began.
+//! The backfill: every record up to the highest ID that existed when it began, in
+//! several chains at once.
+//!
+//! Three stages work side by side: chains are read and decoded in tasks of their own,
+//! `segments.rs` says what comes next as soon as an answer is there, and one writer stores
+//! the answers in the order in which they came. Each answer commits with the progress of
+//! its segment, so a crash costs what is in flight and no more.
 
-use tokio::time::Instant;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use tokio::{sync::mpsc, task::JoinSet, time::Instant};
 
 use super::{
     SyncError,
-    cycle::Clocks,
-    incremental::range,
-    mirror::{Entry, Mirror, Tally},
-    pass::{EndRule, Scan},
-    reader::Question,
+    mirror::{Brought, Entry, Mirror, Tally},
+    reader::{Question, Range, Reader, Reply},
+    segments::{Cut, Next, Segments, Shown, Stretch},
 };
 use crate::{
-    entity::RecordId,
-    portal::{Lane, MAX_COMMANDS, PAGE_ROWS},
-    store::{Checkpoint, Fill, Progress, RunKind, Segment, SegmentKind, Successor},
+    entity::decode::Decoded,
+    portal::{Lane, MAX_COMMANDS},
+    store::{Progress, RunKind, Segment, SegmentKind, Store},
 };
+
+/// Answers that wait for the writer, beside the one that is being written.
+const WAITING: usize = 1;
 
 /// A complete backfill.
 #[derive(Debug, Clone, Copy, Default)]
@@ -23,79 +33,26 @@ pub struct BackfillOutcome {
     pub tally: Tally,
 }
 
+/// An answer and what was asked.
+struct Fetched {
+    stretch: Stretch,
+    asked_at: DateTime<Utc>,
+    /// The same moment by our own clock.
+    asked: Instant,
+    reply: Reply,
+}
+
+/// An answer that is to be stored.
+struct Pending {
+    rows: Brought,
+    segments: Vec<Segment>,
+    /// What the whole backfill is expected to bring, as it looks now.
+    expected: Option<i64>,
+    /// The least time that the portal's limits need for the rest.
+    least: Duration,
+}
+
 impl Mirror {
-    /// Makes sure that a checkpoint exists and that every record which needs reading
-    /// lies in an open segment: on an empty schema, after a change of how records are
-    /// mapped, and when `restart` asks for it.
-    ///
-    /// The watermark is stored first, so that incremental cycles miss nothing from here
-    /// on; the mark is the lowest ID of the newest page and its highest is the
-    /// successor, since records below may still be on their way into the lists.
-    ///
-    /// # Errors
-    /// [`SyncError`]; nothing is stored then.
-    pub(super) async fn prepare(&self, lane: Lane, restart: bool) -> Result<(), SyncError> {
-        let entity = self.entity();
-        let stored = self.checkpoint().await?;
-        let fingerprint = entity.fingerprint();
-        match stored {
-            Some(checkpoint) if checkpoint.fingerprint == fingerprint && !restart => Ok(()),
-            Some(checkpoint) => {
-                if checkpoint.fingerprint != fingerprint {
-                    tracing::info!(
-                        entity = entity.name,
-                        "records are mapped differently now; every record is read again"
-                    );
-                }
-                let checkpoint = Checkpoint { fingerprint, ..checkpoint };
-                let kind = if restart { SegmentKind::Backfill } else { SegmentKind::FullPass };
-                self.refill(kind, &checkpoint).await
-            }
-            None => self.first_backfill(lane, fingerprint).await,
-        }
-    }
-
-    /// Opens one segment over everything that the mirror knows of, in place of older ones.
-    pub(super) async fn refill(
-        &self,
-        kind: SegmentKind,
-        checkpoint: &Checkpoint,
-    ) -> Result<(), SyncError> {
-        let live = self.store().counts(self.entity()).await?.live;
-        let expected = (live > 0).then_some(live);
-        let fill = Fill { kind, up_to: checkpoint.newest, expected };
-        self.store().start_backfill(self.generation(), self.entity(), checkpoint, fill).await?;
-        Ok(())
-    }
-
-    async fn first_backfill(&self, lane: Lane, fingerprint: i64) -> Result<(), SyncError> {
-        let entity = self.entity();
-        let asked_at = self.now().await?;
-        let (ids, time) = self.newest(lane).await?;
-        let heard_at = self.now().await?;
-        let time = time.ok_or(SyncError::NoPortalClock { entity: entity.name })?;
-        let clocks =
-            Clocks { portal: time.clock, offset_seconds: time.offset_seconds, asked_at, heard_at };
-        let newest = ids.iter().max().copied().unwrap_or(RecordId::ZERO);
-        let lowest = ids.iter().min().copied().unwrap_or(RecordId::ZERO);
-        let mark = if ids.len() < PAGE_ROWS { RecordId::ZERO } else { lowest };
-        let checkpoint = Checkpoint {
-            fingerprint,
-            mark,
-            successor: (newest > mark).then_some(Successor { id: newest, at: heard_at }),
-            newest,
-            deep: clocks.watermark(),
-            deep_fitted: true,
-            last: clocks.watermark(),
-            shift: None,
-            cycle: None,
-            asked_at,
-            completed_at: None,
-        };
-        self.refill(SegmentKind::Backfill, &checkpoint).await?;
-        self.keep_catalogue(Some(&self.reader().catalogue())).await
-    }
-
     /// Reads every open segment to its end; returns at once where there is none.
     ///
     /// `by_hand` says that a person waits for it.
@@ -103,67 +60,168 @@ impl Mirror {
     /// # Errors
     /// [`SyncError`]; each segment keeps how far it came.
     pub(super) async fn backfill(&self, by_hand: bool) -> Result<BackfillOutcome, SyncError> {
+        let stored = self.segments().await?;
+        let Some(open) = stored.iter().find(|segment| !segment.done) else {
+            return Ok(BackfillOutcome::default());
+        };
+        let lane = match open.kind {
+            _ if by_hand => Lane::People,
+            SegmentKind::Backfill => Lane::Backfill,
+            SegmentKind::FullPass => Lane::Rolling,
+        };
+        let mut entry = self.begin_run(RunKind::Backfill, self.portal().meter()).await?;
         let mut tally = Tally::default();
-        let segments = self.segments().await?;
-        for segment in segments.into_iter().filter(|segment| !segment.done) {
-            let lane = match segment.kind {
-                _ if by_hand => Lane::People,
-                SegmentKind::Backfill => Lane::Backfill,
-                SegmentKind::FullPass => Lane::Rolling,
-            };
-            let mut entry = self.begin_run(RunKind::Backfill, self.portal().meter()).await?;
-            let mut filled = Tally::default();
-            let outcome = self.fill(lane, segment, &mut filled, &mut entry).await;
-            self.board().finish(self.entity().name);
-            self.finish_run(entry, filled, outcome.as_ref().err()).await;
-            outcome?;
-            tally += filled;
-        }
-        Ok(BackfillOutcome { tally })
+        let outcome = self.fill(lane, stored, &mut tally, &mut entry).await;
+        self.board().finish(self.entity().name);
+        self.finish_run(entry, tally, outcome.as_ref().err()).await;
+        outcome.map(|()| BackfillOutcome { tally })
     }
 
     async fn fill(
         &self,
         lane: Lane,
-        mut segment: Segment,
+        stored: Vec<Segment>,
         tally: &mut Tally,
         entry: &mut Entry,
     ) -> Result<(), SyncError> {
-        let entity = self.entity();
-        let mut scan = Scan::above(segment.cursor, EndRule::EmptyPage).up_to(segment.up_to);
-        self.board().start(entity.name, segment.rows, segment.expected);
+        let segments = Segments::new(stored, self.max_in_flight());
+        let (rows, expected) = segments.progress();
+        self.board().start(self.entity().name, rows, expected);
+        let (answers, pending) = mpsc::channel(WAITING);
+        // Joined, not raced: a transaction is always finished.
+        let (read, written) = tokio::join!(
+            self.read_segments(lane, segments, answers),
+            self.write_segments(lane, pending, tally, entry),
+        );
+        written.and(read)
+    }
+
+    /// Keeps as many chains in flight as there is room for, until nothing is left.
+    async fn read_segments(
+        &self,
+        lane: Lane,
+        mut segments: Segments,
+        answers: mpsc::Sender<Pending>,
+    ) -> Result<(), SyncError> {
+        let entity = self.entity().name;
+        // Dropping it abandons what is in flight.
+        let mut flights = JoinSet::new();
         let mut worked_since = Instant::now();
-        while !segment.done {
-            // Once the portal's pace is known to allow it: nothing waits for an estimate.
-            let allowed = self.portal().limiter().affordable(lane, entity.list_method);
-            if segment.expected.is_none() && scan.pages() > 0 && allowed >= MAX_COMMANDS {
-                segment.expected = Some(self.estimate(lane, segment.up_to).await);
-                self.board().expect(entity.name, segment.expected);
-            }
-            let asked_at = self.now().await?;
-            let mut rows = Vec::new();
-            if !scan.ended() {
-                let longest = self.reader().longest_chain(lane);
-                let question =
-                    Question { ranges: vec![range(&scan, 0, longest)], ..Question::default() };
-                let reply = self.ask(lane, &question).await?;
-                for page in reply.ranges.into_iter().flatten() {
-                    scan.take(&page.facts)
-                        .map_err(|source| SyncError::Mismatch { entity: entity.name, source })?;
-                    rows.extend(page.rows);
+        loop {
+            loop {
+                match segments.next(self.reader().longest_chain(lane)) {
+                    Next::Read(stretch) => {
+                        let (reader, store) = (self.reader().clone(), self.store().clone());
+                        let fetching = fetch(reader, store, lane, stretch);
+                        let stop = self.stop().clone();
+                        flights
+                            .spawn(async move { stop.run_until_cancelled_owned(fetching).await });
+                    }
+                    Next::Cut(cut) => {
+                        let Cut { lower, expected_above, .. } = &cut;
+                        let cutting =
+                            self.store().cut_segment(self.generation(), lower, *expected_above);
+                        let upper = self.unless_stopped(async { Ok(cutting.await?) }).await?;
+                        segments.was_cut(cut, &upper);
+                    }
+                    Next::Nothing => break,
                 }
             }
-            segment.cursor = scan.cursor();
-            segment.done = scan.ended();
-            segment.asked_at = asked_at;
-            segment.busy += std::mem::replace(&mut worked_since, Instant::now()).elapsed();
-            segment.rows += i64::try_from(rows.len()).unwrap_or(i64::MAX);
-            let read = rows.len() as u64;
+            let fetched = match flights.join_next().await {
+                None => return Ok(()),
+                Some(Ok(Some(fetched))) => fetched?,
+                Some(Ok(None)) => return Err(SyncError::Stopping),
+                Some(Err(failed)) => match failed.try_into_panic() {
+                    Ok(panic) => std::panic::resume_unwind(panic),
+                    Err(_) => return Err(SyncError::Stopping),
+                },
+            };
+            let Fetched { stretch, asked_at, asked, reply } = fetched;
+            let worked = std::mem::replace(&mut worked_since, Instant::now()).elapsed();
+            let mut taken = segments
+                .take(&stretch, &shown(&reply), asked_at, worked)
+                .map_err(|source| SyncError::Mismatch { entity, source })?;
+            let (_, expected) = segments.progress();
+            let least = self.least_time(lane, segments.pages_left());
+            for segment in &mut taken.segments {
+                segment.ends_after = TimeDelta::from_std(asked.elapsed().saturating_add(least))
+                    .ok()
+                    .and_then(|ahead| asked_at.checked_add_signed(ahead));
+            }
+            tracing::debug!(
+                entity,
+                after = stretch.scan.cursor().get(),
+                up_to = stretch.scan.bound().map(crate::entity::RecordId::get),
+                asked = stretch.pages,
+                pages = reply.ranges.first().map(Vec::len),
+                tail = stretch.tail.is_some(),
+                seconds = worked.as_secs_f64(),
+                "an answer of the backfill"
+            );
+            let Reply { ranges, memory, .. } = reply;
+            let rows = ranges.into_iter().flatten().flat_map(|page| page.rows);
+            let new = |row: &Decoded| taken.again.is_none() || row.id() != taken.again;
+            let rows = Brought { asked_at, rows: rows.filter(new).collect(), memory };
+            let pending = Pending { rows, segments: taken.segments, expected, least };
+            if answers.send(pending).await.is_err() {
+                // The writer has failed and says why.
+                return Ok(());
+            }
+        }
+    }
+
+    /// The least time in which the portal's limits let so many pages be read.
+    fn least_time(&self, lane: Lane, pages: usize) -> Duration {
+        let requests = pages.div_ceil(MAX_COMMANDS);
+        self.portal().limiter().least_time(lane, self.entity().list_method, pages, requests)
+    }
+
+    async fn write_segments(
+        &self,
+        lane: Lane,
+        mut pending: mpsc::Receiver<Pending>,
+        tally: &mut Tally,
+        entry: &mut Entry,
+    ) -> Result<(), SyncError> {
+        let entity = self.entity().name;
+        while let Some(Pending { rows, segments, expected, least }) = pending.recv().await {
+            let read = rows.rows.len() as u64;
             entry.count(tally, self.portal().meter());
-            let progress = Progress::Segment(&segment);
-            *tally += self.write(lane, asked_at, rows, progress, Some(&entry.run)).await?;
-            self.board().advance(entity.name, read);
+            let progress = Progress::Segments(&segments);
+            *tally += self.write(lane, rows, progress, Some(&entry.run)).await?;
+            self.board().advance(entity, read);
+            self.board().expect(entity, expected, least);
         }
         Ok(())
     }
+}
+
+/// Reads one stretch.
+async fn fetch(
+    reader: Reader,
+    store: Store,
+    lane: Lane,
+    stretch: Stretch,
+) -> Result<Fetched, SyncError> {
+    let (asked_at, asked) = (store.clock().await?, Instant::now());
+    let chain = Range {
+        up_to: stretch.scan.bound(),
+        pages: stretch.pages,
+        ..Range::above(stretch.scan.cursor())
+    };
+    let tail = stretch.tail.map(|tail| Range {
+        up_to: Some(tail.up_to),
+        newest_first: true,
+        ..Range::above(tail.after)
+    });
+    let ranges = std::iter::once(chain).chain(tail).collect();
+    let reply = reader.read(lane, &Question { ranges, ..Question::default() }).await?;
+    Ok(Fetched { stretch, asked_at, asked, reply })
+}
+
+fn shown(reply: &Reply) -> Shown<'_> {
+    let mut ranges = reply.ranges.iter();
+    let pages = ranges.next().into_iter().flatten().map(|page| &page.facts).collect();
+    let tail = ranges.next().and_then(|pages| pages.first()).map(|page| &page.facts);
+    Shown { pages, tail }
 }

@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
+
 use super::{
     SyncError,
     cycle::{Clocks, Cycle},
-    mirror::{Entry, Mirror, Tally},
+    mirror::{Brought, Entry, Mirror, Tally},
     pass::Scan,
     reader::{Question, Range, Reply, bound},
 };
 use crate::{
-    entity::{RecordId, decode::Decoded},
+    entity::RecordId,
     portal::Lane,
     store::{Checkpoint, Progress, RunKind},
 };
@@ -96,7 +98,7 @@ impl Mirror {
                     continue;
                 }
             }
-            let rows = take(&mut cycle, reply)
+            let rows = take(&mut cycle, asked_at, reply)
                 .map_err(|source| SyncError::Mismatch { entity: entity.name, source })?;
             checkpoint.asked_at = asked_at;
             if cycle.ended() {
@@ -107,7 +109,7 @@ impl Mirror {
             }
             let progress = Progress::Checkpoint(&checkpoint);
             let run = entry.as_ref().map(|entry| &entry.run);
-            *tally += self.write(lane, asked_at, rows, progress, run).await?;
+            *tally += self.write(lane, rows, progress, run).await?;
             if entry.is_none() && tally.wrote() {
                 *entry = Some(self.begin_run(RunKind::Incremental, before).await?);
             }
@@ -169,7 +171,7 @@ impl Mirror {
     pub(super) async fn clocks(
         &self,
         reply: &Reply,
-        asked_at: chrono::DateTime<chrono::Utc>,
+        asked_at: DateTime<Utc>,
     ) -> Result<Clocks, SyncError> {
         let time =
             reply.time.as_ref().ok_or(SyncError::NoPortalClock { entity: self.entity().name })?;
@@ -183,18 +185,23 @@ impl Mirror {
 }
 
 /// The next chain of a scan, as the reader takes it.
-pub(super) fn range(scan: &Scan, offset_seconds: i32, longest: usize) -> Range {
+fn range(scan: &Scan, offset_seconds: i32, longest: usize) -> Range {
     Range {
         after: scan.cursor(),
         up_to: scan.bound(),
         floor: bound(scan.floor(), offset_seconds),
         ceiling: bound(scan.ceiling(), offset_seconds),
         pages: scan.chain_length(longest),
+        newest_first: false,
     }
 }
 
 /// Moves the open scans over the answer and returns its rows.
-fn take(cycle: &mut Cycle, reply: Reply) -> Result<Vec<Decoded>, super::Mismatch> {
+fn take(
+    cycle: &mut Cycle,
+    asked_at: DateTime<Utc>,
+    reply: Reply,
+) -> Result<Brought, super::Mismatch> {
     let mut rows = Vec::new();
     let open = [&mut cycle.changed, &mut cycle.new].into_iter().filter(|scan| !scan.ended());
     for (scan, pages) in open.collect::<Vec<_>>().into_iter().zip(reply.ranges) {
@@ -203,7 +210,7 @@ fn take(cycle: &mut Cycle, reply: Reply) -> Result<Vec<Decoded>, super::Mismatch
             rows.extend(page.rows);
         }
     }
-    Ok(rows)
+    Ok(Brought { asked_at, rows, memory: reply.memory })
 }
 
 impl Mirror {

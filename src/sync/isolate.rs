@@ -5,6 +5,7 @@ use super::{
     SyncError,
     pass::PageFacts,
     reader::{Question, ReadPage, Reader, Remedy, Reply, listed, remedy},
+    room::Memory,
 };
 use crate::{
     entity::{
@@ -33,6 +34,7 @@ impl Reader {
                 up_to: range.up_to,
                 modified_after: range.floor,
                 modified_up_to: range.ceiling,
+                newest_first: range.newest_first,
                 ..ScanAsk::keys_above(range.after)
             };
             let ask = Ask { scans: vec![scan], catalogue: false, probes: false };
@@ -47,14 +49,15 @@ impl Reader {
             };
             let mut rows = self.piecewise(lane, &listing.ids).await?;
             rows.extend(listing.nameless);
-            ranges.push(vec![ReadPage { facts, rows }]);
+            ranges.push(vec![ReadPage { facts, rows, bytes: 0 }]);
         }
         tracing::warn!(
             entity = self.entity.name,
             error = &failure as &dyn std::error::Error,
             "the portal could not deliver a page; it was read record by record"
         );
-        Ok(Reply { ranges, probes: None, time, catalogue: None })
+        let memory = Memory::default();
+        Ok(Reply { ranges, probes: None, time, catalogue: None, memory })
     }
 
     /// Reads records in ever smaller parts, down to the ones that cannot be delivered.

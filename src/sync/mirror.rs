@@ -18,6 +18,7 @@ use super::{
     SyncError,
     progress::ProgressBoard,
     reader::{Question, Reader, Reply},
+    room::{Memory, Room},
 };
 use crate::{
     entity::{Entity, RecordId, catalogue::Catalogue, decode::Decoded},
@@ -68,6 +69,14 @@ impl AddAssign for Tally {
     }
 }
 
+/// The rows of one answer, on their way into the database.
+pub(super) struct Brought {
+    /// The database's clock before they were asked for.
+    pub(super) asked_at: DateTime<Utc>,
+    pub(super) rows: Vec<Decoded>,
+    pub(super) memory: Memory,
+}
+
 /// What every mirror of a session shares.
 #[derive(Clone)]
 pub(super) struct Ground {
@@ -77,6 +86,9 @@ pub(super) struct Ground {
     pub(super) overlap: chrono::Duration,
     pub(super) retry: RetryPolicy,
     pub(super) board: ProgressBoard,
+    pub(super) room: Room,
+    /// Chains of one backfill that may be in flight at once.
+    pub(super) max_in_flight: usize,
     /// Cancelled when the work has to end: answers in flight are abandoned,
     /// transactions are not.
     pub(super) stop: CancellationToken,
@@ -98,7 +110,7 @@ impl Mirror {
     pub(super) fn new(entity: &'static Entity, ground: Ground) -> Self {
         Self {
             entity,
-            reader: Reader::new(entity, ground.portal.clone(), ground.retry),
+            reader: Reader::new(entity, ground.portal.clone(), ground.retry, ground.room.clone()),
             ground,
             first_cycle: AtomicBool::new(true),
             probed: Mutex::new(None),
@@ -153,15 +165,6 @@ impl Mirror {
         self.unless_stopped(self.reader.newest(lane)).await
     }
 
-    /// The first and the last IDs, the latter descending, of each range `(after, up_to]`.
-    pub(super) async fn ends(
-        &self,
-        lane: Lane,
-        ranges: &[(i64, i64)],
-    ) -> Result<Vec<(Vec<RecordId>, Vec<RecordId>)>, SyncError> {
-        self.unless_stopped(self.reader.ends(lane, ranges)).await
-    }
-
     pub(super) async fn unless_stopped<T>(
         &self,
         asking: impl Future<Output = Result<T, SyncError>>,
@@ -183,6 +186,10 @@ impl Mirror {
 
     pub(super) const fn stop(&self) -> &CancellationToken {
         &self.ground.stop
+    }
+
+    pub(super) const fn max_in_flight(&self) -> usize {
+        self.ground.max_in_flight
     }
 
     pub(super) const fn board(&self) -> &ProgressBoard {
@@ -223,12 +230,14 @@ impl Mirror {
     pub(super) async fn write(
         &self,
         lane: Lane,
-        asked_at: DateTime<Utc>,
-        rows: Vec<Decoded>,
+        rows: Brought,
         progress: Progress<'_>,
         run: Option<&Run>,
     ) -> Result<Tally, SyncError> {
+        let Brought { asked_at, rows, memory } = rows;
         let (mut tally, mut left_alone) = self.write_once(asked_at, rows, progress, run).await?;
+        // Before anything is asked for again, which may take a while.
+        drop(memory);
         for _ in 0..REREADS {
             if left_alone.is_empty() {
                 break;

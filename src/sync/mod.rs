@@ -7,9 +7,10 @@
 //! in one batch request; each page is held against its own question before a row of
 //! it is used.
 //!
-//! A **backfill** reads every ID up to the highest that existed when it began. Before
-//! its first page it stores the watermark, so that the **incremental cycles**, which
-//! run beside it from then on, miss nothing that happens meanwhile.
+//! A **backfill** reads every ID up to the highest that existed when it began, in several
+//! chains at once (`segments`). Before its first page it stores the watermark, so that the
+//! **incremental cycles**, which run beside it from then on, miss nothing that happens
+//! meanwhile.
 //!
 //! # The incremental cycle
 //! Two scans with one boundary: what was *modified* after the floor, up to the
@@ -49,16 +50,20 @@
 
 mod backfill;
 mod cycle;
-mod estimate;
 mod incremental;
 mod isolate;
 mod mirror;
+mod orders;
 mod pass;
 mod patience;
+pub mod plan;
+mod prepare;
 mod progress;
 mod reader;
 pub mod requests;
+mod room;
 mod scheduler;
+mod segments;
 pub mod session;
 pub mod status;
 mod worker;
@@ -90,6 +95,8 @@ pub struct SyncOptions {
     pub entities: Vec<(&'static Entity, Duration)>,
     /// How late a record may become visible in the portal's lists.
     pub overlap: Duration,
+    /// Chains of one entity's backfill that may be in flight at once.
+    pub max_in_flight: u32,
     /// Delays between attempts.
     pub retry: RetryPolicy,
     /// Who holds the lease, as other processes will read it: host, process, command.

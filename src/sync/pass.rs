@@ -97,8 +97,6 @@ pub(super) struct Scan {
     pages: u64,
     /// IDs that the latest page spanned; estimates what is left of a bounded range.
     span: Option<i64>,
-    /// Length of the next chain where the remainder is unknown.
-    chain: usize,
 }
 
 impl Scan {
@@ -113,7 +111,6 @@ impl Scan {
             ended: false,
             pages: 0,
             span: None,
-            chain: 1,
         }
     }
 
@@ -156,18 +153,19 @@ impl Scan {
         self.pages
     }
 
-    /// How many chained pages are worth asking for: the expected remainder of a
-    /// bounded range, else a chain that grows while pages come full. Every page
-    /// asked for beyond the end costs the portal a wasted query.
+    /// How many chained pages are worth asking for: never more than have come already,
+    /// since a command behind the last record costs the portal a query for nothing, nor
+    /// more than a bounded range should have left by the density of its latest page.
     pub(super) fn chain_length(&self, at_most: usize) -> usize {
-        let wanted = match (self.up_to, self.span, self.floor) {
-            (Some(up_to), Some(span), None) => {
+        let come = usize::try_from(self.pages).unwrap_or(usize::MAX);
+        let left = match (self.up_to, self.span) {
+            (Some(up_to), Some(span)) => {
                 let left = up_to.get().saturating_sub(self.cursor.get());
                 usize::try_from(left / span.max(1)).unwrap_or(usize::MAX).saturating_add(1)
             }
-            _ => self.chain,
+            _ => usize::MAX,
         };
-        wanted.clamp(1, at_most.max(1))
+        come.min(left).clamp(1, at_most.max(1))
     }
 
     /// Takes the next page, or refuses it and stays as it was.
@@ -187,7 +185,6 @@ impl Scan {
             self.cursor = last;
         }
         self.pages += 1;
-        self.chain = self.chain.saturating_mul(2).min(PAGE_ROWS);
         self.ended = match self.end {
             EndRule::ShortPage => page.rows < PAGE_ROWS,
             // Behind a short page without a usable ID there is no way to ask on.
@@ -196,7 +193,7 @@ impl Scan {
         Ok(())
     }
 
-    fn check(&self, page: &PageFacts) -> Result<(), Mismatch> {
+    pub(super) fn check(&self, page: &PageFacts) -> Result<(), Mismatch> {
         if page.rows > PAGE_ROWS {
             return Err(Mismatch::TooManyRows { rows: page.rows });
         }
@@ -281,19 +278,28 @@ mod tests {
     }
 
     #[test]
-    fn a_bounded_chain_follows_the_remainder_and_an_open_one_grows() {
-        let mut bounded = Scan::above(id(10), EndRule::EmptyPage).up_to(id(1_010));
-        assert_eq!(bounded.chain_length(50), 1);
-        bounded.take(&page(&(61..=110).collect::<Vec<_>>())).unwrap();
-        assert_eq!(bounded.chain_length(50), 10);
-        assert_eq!(bounded.chain_length(5), 5);
-        bounded.take(&page(&(861..=910).collect::<Vec<_>>())).unwrap();
-        assert_eq!(bounded.chain_length(50), 1);
+    fn a_chain_is_no_longer_than_what_has_come_or_what_is_left() {
+        let full = |from: i64| page(&(from..from + 50).collect::<Vec<_>>());
+        let mut open = Scan::above(id(10), EndRule::ShortPage);
+        let mut lengths = Vec::new();
+        let mut next = 11;
+        while lengths.last() != Some(&50) {
+            lengths.push(open.chain_length(50));
+            for _ in 0..open.chain_length(50) {
+                open.take(&full(next)).unwrap();
+                next += 50;
+            }
+        }
+        assert_eq!(lengths, [1, 1, 2, 4, 8, 16, 32, 50]);
+        assert_eq!(open.chain_length(5), 5);
 
-        let mut open = Scan::above(RecordId::ZERO, EndRule::ShortPage);
-        assert_eq!(open.chain_length(50), 1);
-        open.take(&page(&(1..=50).collect::<Vec<_>>())).unwrap();
-        assert_eq!(open.chain_length(50), 2);
+        let mut bounded = Scan::above(id(10), EndRule::ShortPage).up_to(id(240));
+        bounded.take(&full(11)).unwrap();
+        bounded.take(&full(61)).unwrap();
+        assert_eq!(bounded.chain_length(50), 2);
+        bounded.take(&full(111)).unwrap();
+        bounded.take(&full(161)).unwrap();
+        assert_eq!(bounded.chain_length(50), 1);
     }
 
     proptest! {

@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 use super::{
     SyncError,
     pass::{PAGE_ROWS, PageFacts},
+    room::{Memory, Room},
 };
 use crate::{
     entity::{
@@ -18,8 +19,8 @@ use crate::{
         decode::{Decoded, Decoder, key_of, nameless},
     },
     portal::{
-        Ask, Chain, ChainEnd, ClassicSource, Detail, Heard, Lane, Page, Patience, Portal,
-        PortalError, PortalTime, Probes, ScanAsk,
+        Ask, Chain, ChainEnd, ClassicSource, Detail, Heard, Lane, MAX_COMMANDS, Page, Patience,
+        Portal, PortalError, PortalTime, Probes, ScanAsk,
     },
     retry::{Disposition, RetryPolicy},
 };
@@ -40,6 +41,15 @@ pub(super) struct Range {
     pub(super) ceiling: Option<DateTime<FixedOffset>>,
     /// Chained pages wanted, at least one.
     pub(super) pages: usize,
+    /// From the upper end down.
+    pub(super) newest_first: bool,
+}
+
+impl Range {
+    /// One page above an ID; the rest is added by `..`.
+    pub(super) const fn above(after: RecordId) -> Self {
+        Self { after, up_to: None, floor: None, ceiling: None, pages: 1, newest_first: false }
+    }
 }
 
 /// One request for full records.
@@ -59,12 +69,16 @@ pub(super) struct Reply {
     pub(super) time: Option<PortalTime>,
     /// The field descriptions, if they were asked for.
     pub(super) catalogue: Option<Arc<Catalogue>>,
+    /// The memory that the pages hold.
+    pub(super) memory: Memory,
 }
 
 /// One decoded page.
 pub(super) struct ReadPage {
     pub(super) facts: PageFacts,
     pub(super) rows: Vec<Decoded>,
+    /// The size of the page in bytes of JSON.
+    pub(super) bytes: usize,
 }
 
 /// Reads one entity. Clones share what they know of its fields.
@@ -75,6 +89,7 @@ pub(super) struct Reader {
     pub(super) source: Arc<ClassicSource>,
     decoder: Arc<Decoder>,
     retry: RetryPolicy,
+    room: Room,
     known: Arc<Mutex<Known>>,
 }
 
@@ -85,7 +100,7 @@ struct Known {
     text: String,
     /// The portal sends user fields that it does not describe.
     lacks_fields_for_good: bool,
-    /// The largest page seen lately, in bytes.
+    /// What full pages weigh on average, in bytes; the latest count most.
     page_bytes: usize,
     shortened: Option<Shortened>,
 }
@@ -108,30 +123,37 @@ impl Shortened {
         if self.answers >= GROW_AFTER {
             self = Self { pages: self.pages + self.pages.div_ceil(2), answers: 0 };
         }
-        (self.pages < crate::portal::MAX_COMMANDS).then_some(self)
+        (self.pages < MAX_COMMANDS).then_some(self)
     }
 }
 
 impl Reader {
-    pub(super) fn new(entity: &'static Entity, portal: Portal, retry: RetryPolicy) -> Self {
+    pub(super) fn new(
+        entity: &'static Entity,
+        portal: Portal,
+        retry: RetryPolicy,
+        room: Room,
+    ) -> Self {
         Self {
             entity,
             source: Arc::new(ClassicSource::new(portal.clone(), entity)),
             portal,
             decoder: Arc::new(Decoder::new(entity)),
             retry,
+            room,
             known: Arc::default(),
         }
     }
 
-    /// The longest chain that is worth sending now: as the limits and the size of
-    /// the answer allow, at least one page.
+    /// The longest chain that is worth asking for: as the time and the size of the answer
+    /// and the portal's strength allow, at least one page. The limiter cuts it to what fits
+    /// when it is sent.
     pub(super) fn longest_chain(&self, lane: Lane) -> usize {
-        let allowed = self.portal.limiter().affordable(lane, self.entity.list_method);
+        let in_time = self.portal.limiter().in_time(lane, self.entity.list_method);
         let known = self.known();
-        let by_size = ANSWER_BYTES.checked_div(known.page_bytes).unwrap_or(PAGE_ROWS);
+        let by_size = ANSWER_BYTES.checked_div(known.page_bytes).unwrap_or(MAX_COMMANDS);
         let by_weight = known.shortened.map_or(usize::MAX, |shortened| shortened.pages);
-        allowed.min(by_size).min(by_weight).clamp(1, crate::portal::MAX_COMMANDS)
+        in_time.min(by_size).min(by_weight).clamp(1, MAX_COMMANDS)
     }
 
     /// Asks until at least one page of some range has come, or fails for good.
@@ -165,17 +187,22 @@ impl Reader {
                 .and_then(|_| heard.probes.transpose().map_err(SyncError::from));
             let (failure, by_record) = match beside {
                 Err(failed) => (failed, false),
-                Ok(probes) => match self.decode(lane, heard.scans).await {
-                    Ok(Progress::Pages(ranges)) => {
-                        self.carried(ranges.iter().map(Vec::len).sum());
-                        let catalogue = described.then(|| self.catalogue());
-                        return Ok(Reply { ranges, probes, time: heard.time, catalogue });
+                Ok(probes) => {
+                    let bytes = heard.scans.iter().flat_map(|chain| &chain.pages).map(Page::bytes);
+                    let memory = self.room.memory(bytes.sum()).await;
+                    match self.decode(lane, heard.scans).await {
+                        Ok(Progress::Pages(ranges)) => {
+                            self.carried(ranges.iter().map(Vec::len).sum());
+                            let catalogue = described.then(|| self.catalogue());
+                            let time = heard.time;
+                            return Ok(Reply { ranges, probes, time, catalogue, memory });
+                        }
+                        Ok(Progress::Failed(error)) => (error.into(), true),
+                        // A page that lost its multi-fields is refused for good in the end:
+                        // read record by record, it would pass for records without any.
+                        Err(refused) => (refused, false),
                     }
-                    Ok(Progress::Failed(error)) => (error.into(), true),
-                    // A page that lost its multi-fields is refused for good in the end:
-                    // read record by record, it would pass for records without any.
-                    Err(refused) => (refused, false),
-                },
+                }
             };
             match remedy(&failure) {
                 Remedy::Again => {}
@@ -291,6 +318,7 @@ impl Reader {
                 modified_up_to: range.ceiling,
                 detail: Detail::Full,
                 pages: range.pages.max(1),
+                newest_first: range.newest_first,
                 ..ScanAsk::keys_above(range.after)
             })
             .collect();
@@ -320,37 +348,51 @@ impl Reader {
     /// Decodes what came. A page with a field that the catalogue does not describe is
     /// decoded again with a new one: types decide how custom fields are kept.
     async fn decode(&self, lane: Lane, chains: Vec<Chain>) -> Result<Progress, SyncError> {
-        let progressed = chains.iter().any(|chain| !chain.pages.is_empty());
-        let mut failed = None;
-        let mut ranges = Vec::with_capacity(chains.len());
-        for chain in chains {
-            let mut pages = Vec::with_capacity(chain.pages.len());
-            for page in &chain.pages {
-                let (mut decoded, stale) = self.page(page)?;
-                if stale && self.refresh_catalogue(lane).await? {
-                    decoded = self.page(page)?.0;
-                }
-                pages.push(decoded);
-            }
-            ranges.push(pages);
-            if let ChainEnd::Failed(error) = chain.end {
-                failed = failed.or(Some(error));
-            }
+        let (mut decoded, chains) = self.decode_aside(chains).await?;
+        if decoded.iter().flatten().any(|(_, stale)| *stale) && self.refresh_catalogue(lane).await?
+        {
+            decoded = self.decode_aside(chains).await?.0;
+            return Ok(Progress::of(decoded, None));
         }
-        match failed {
-            Some(error) if !progressed => Ok(Progress::Failed(error)),
-            _ => Ok(Progress::Pages(ranges)),
+        let failed = chains.into_iter().find_map(|chain| match chain.end {
+            ChainEnd::Failed(error) => Some(error),
+            ChainEnd::Full | ChainEnd::Short => None,
+        });
+        Ok(Progress::of(decoded, failed))
+    }
+
+    /// Decodes on a thread of its own: it would hold up everything else for the tenth of a
+    /// second that a long answer takes.
+    async fn decode_aside(&self, chains: Vec<Chain>) -> Result<(Sheets, Vec<Chain>), SyncError> {
+        let reader = self.clone();
+        let decoding = tokio::task::spawn_blocking(move || {
+            let catalogue = reader.catalogue();
+            let page = |page: &Page| reader.page(page, &catalogue);
+            let chain = |chain: &Chain| chain.pages.iter().map(page).collect();
+            let decoded: Result<Sheets, SyncError> = chains.iter().map(chain).collect();
+            decoded.map(|decoded| (decoded, chains))
+        });
+        match decoding.await.map_err(tokio::task::JoinError::try_into_panic) {
+            Ok(decoded) => decoded,
+            Err(Ok(panic)) => std::panic::resume_unwind(panic),
+            // The runtime shuts down.
+            Err(Err(_)) => Err(SyncError::Stopping),
         }
     }
 
-    fn page(&self, page: &Page) -> Result<(ReadPage, bool), SyncError> {
-        let rows = page.rows();
-        let bytes = rows.iter().map(|row| row.get().len()).sum::<usize>();
+    /// Decodes one page; says whether the catalogue is too old for it.
+    fn page(&self, page: &Page, catalogue: &Catalogue) -> Result<(ReadPage, bool), SyncError> {
+        let bytes = page.bytes();
         {
             let mut known = self.known();
-            known.page_bytes = bytes.max(known.page_bytes - known.page_bytes / 8);
+            if page.len() == PAGE_ROWS {
+                known.page_bytes = match known.page_bytes {
+                    0 => bytes,
+                    known => known - known / 64 + bytes / 64,
+                };
+            }
         }
-        let decoded = self.decoder.page(&rows, &self.catalogue())?;
+        let decoded = self.decoder.page(page.rows(), catalogue)?;
         let keys = decoded
             .rows
             .iter()
@@ -361,8 +403,8 @@ impl Reader {
                 Decoded::Reject(reject) => reject.id.map(|id| (id, None)),
             })
             .collect();
-        let facts = PageFacts { rows: rows.len(), keys };
-        Ok((ReadPage { facts, rows: decoded.rows }, decoded.catalogue_is_stale))
+        let facts = PageFacts { rows: page.len(), keys };
+        Ok((ReadPage { facts, rows: decoded.rows, bytes }, decoded.catalogue_is_stale))
     }
 
     /// Reads the given records in one page, once.
@@ -434,9 +476,23 @@ impl Reader {
     }
 }
 
+/// The decoded pages of each chain, and whether the catalogue was too old for them.
+type Sheets = Vec<Vec<(ReadPage, bool)>>;
+
 enum Progress {
     Pages(Vec<Vec<ReadPage>>),
     Failed(PortalError),
+}
+
+impl Progress {
+    /// A failure counts only if nothing else came.
+    fn of(decoded: Sheets, failed: Option<PortalError>) -> Self {
+        if let Some(error) = failed.filter(|_| decoded.iter().all(Vec::is_empty)) {
+            return Self::Failed(error);
+        }
+        let pages = |chain: Vec<_>| chain.into_iter().map(|(page, _)| page).collect();
+        Self::Pages(decoded.into_iter().map(pages).collect())
+    }
 }
 
 /// What helps against a failure that came inside an answer.

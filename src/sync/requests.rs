@@ -3,21 +3,26 @@
 use std::time::Duration;
 
 use serde_json::json;
+use tokio::time::sleep;
 
 use super::{EntityProgress, SyncError, patience::Patience};
 use crate::{
     entity::Entity,
     retry::RetryPolicy,
-    store::{RequestKind, Store, Verdict},
+    store::{Generation, RequestKind, Store, Verdict},
 };
 
 /// How often the request is looked at.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// How a request that was handed over ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Handed {
-    /// The holder has done it.
+/// How a request that was handed over stands.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Standing {
+    /// The holder has not taken it yet.
+    Queued,
+    /// The holder works on it; these are the backfills it does for it.
+    UnderWay(Vec<EntityProgress>),
+    /// It is closed.
     Finished {
         /// How it ended.
         verdict: Verdict,
@@ -29,56 +34,112 @@ pub enum Handed {
     HolderGone,
 }
 
-/// Leaves a request for the holder. Returns its number, to be [followed](follow).
+/// A request that was handed over, as whoever asked follows it.
 ///
-/// # Errors
-/// Errors of the database.
-pub async fn hand_over(
-    store: &Store,
-    kind: RequestKind,
-    entities: &[&'static Entity],
-    restart: bool,
-) -> Result<i64, SyncError> {
-    Ok(store.enqueue(kind, entities, &json!({ "restart": restart })).await?)
-}
-
-/// Follows a request to its verdict; `draw` is shown the progress.
-///
-/// # Errors
-/// Errors of the database, once it has been away for longer than a command waits.
-pub async fn follow(
-    store: &Store,
+/// Dropping it changes nothing about the request.
+pub struct HandedOver {
+    store: Store,
     request: i64,
     retry: RetryPolicy,
-    mut draw: impl FnMut(&[EntityProgress]),
-) -> Result<Handed, SyncError> {
-    let mut patience = Patience::new(retry);
-    loop {
-        tokio::time::sleep(LOOK).await;
-        match look(store, request, &mut draw).await {
-            Ok(None) => patience = Patience::new(retry),
-            Ok(Some(ended)) => return Ok(ended),
-            Err(error) => patience.bear(error).await?,
-        }
-    }
+    patience: Patience,
 }
 
-/// How the request stands; `None` while it is being worked on.
-async fn look(
-    store: &Store,
-    request: i64,
-    draw: &mut impl FnMut(&[EntityProgress]),
-) -> Result<Option<Handed>, SyncError> {
-    // In this order: a holder that finishes and leaves in between has finished.
-    let held = store.lease_row().await?.held;
-    let Some(row) = store.request(request).await? else {
-        return Ok(Some(Handed::HolderGone));
-    };
-    if let Some(verdict) = row.verdict {
-        let message = row.message.unwrap_or_default();
-        return Ok(Some(Handed::Finished { verdict, message }));
+impl HandedOver {
+    /// Leaves a request for the holder.
+    ///
+    /// # Errors
+    /// Errors of the database.
+    pub async fn new(
+        store: &Store,
+        kind: RequestKind,
+        entities: &[&'static Entity],
+        restart: bool,
+        retry: RetryPolicy,
+    ) -> Result<Self, SyncError> {
+        let request = store.enqueue(kind, entities, &json!({ "restart": restart })).await?;
+        Ok(Self { store: store.clone(), request, retry, patience: Patience::new(retry) })
     }
-    let progress = row.progress.and_then(|json| serde_json::from_value(json).ok());
-    draw(&progress.unwrap_or_else(Vec::new));
-    Ok((!held).then_some(Handed::HolderGone))
+
+    /// The request's number.
+    #[must_use]
+    pub const fn number(&self) -> i64 {
+        self.request
+    }
+
+    /// Waits a moment, then looks how the request stands. May be given up while it waits.
+    ///
+    /// # Errors
+    /// Errors of the database, once it has been away for longer than a command waits.
+    pub async fn next(&mut self) -> Result<Standing, SyncError> {
+        loop {
+            sleep(LOOK).await;
+            match self.look().await {
+                Ok(standing) => {
+                    self.patience = Patience::new(self.retry);
+                    return Ok(standing);
+                }
+                Err(error) => self.patience.bear(error).await?,
+            }
+        }
+    }
+
+    async fn look(&self) -> Result<Standing, SyncError> {
+        // In this order: a holder that finishes and leaves in between has finished.
+        let held = self.store.lease_row().await?.held;
+        let Some(row) = self.store.request(self.request).await? else {
+            return Ok(Standing::HolderGone);
+        };
+        if let Some(verdict) = row.verdict {
+            let message = row.message.unwrap_or_default();
+            return Ok(Standing::Finished { verdict, message });
+        }
+        if !held {
+            return Ok(Standing::HolderGone);
+        }
+        if row.taken_by.is_none() {
+            return Ok(Standing::Queued);
+        }
+        let progress = row.progress.and_then(|json| serde_json::from_value(json).ok());
+        Ok(Standing::UnderWay(progress.unwrap_or_default()))
+    }
+
+    /// Takes the request back. The holder stops working for it within a second or two and
+    /// closes it, so go on with [`Self::next`]. What the mirror needs in any case goes on
+    /// in the holder's own time.
+    ///
+    /// # Errors
+    /// Errors of the database, once it has been away for longer than a command waits.
+    pub async fn cancel(&mut self) -> Result<(), SyncError> {
+        while let Err(error) = self.store.cancel_request(self.request).await {
+            self.patience.bear(error.into()).await?;
+        }
+        Ok(())
+    }
+
+    /// The entities which the holder had begun to read anew for this request, and which
+    /// therefore need not begin once more when another goes on with it.
+    ///
+    /// # Errors
+    /// Errors of the database.
+    pub async fn begun_anew(&self) -> Result<Vec<&'static Entity>, SyncError> {
+        let row = self.store.request(self.request).await?;
+        Ok(row.map(|row| row.refilling).unwrap_or_default())
+    }
+
+    /// Closes the request, whose work the caller's own session has done because the
+    /// holder died.
+    ///
+    /// # Errors
+    /// Errors of the database, such as a lease that was lost.
+    pub async fn close(&self, generation: Generation, verdict: Verdict) -> Result<(), SyncError> {
+        // Each of them goes back to the queue when this session ends.
+        while let Some(open) = self.store.take_open(generation).await? {
+            if open.id == self.request {
+                let message = "done by the command itself, because the holder died";
+                self.store.finish_request(generation, open.id, verdict, message).await?;
+                break;
+            }
+        }
+        Ok(())
+    }
 }

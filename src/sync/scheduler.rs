@@ -11,15 +11,16 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    SyncError, SyncOptions,
+    EntityProgress, SyncError, SyncOptions,
+    orders::{Ending, Order, Task},
     session::{Errand, Opened, Session},
-    worker::{Order, Worker},
+    worker::Worker,
 };
 use crate::{
     entity::Entity,
     portal::Portal,
     retry::Delays,
-    store::{Request, Store, StoreError, Verdict},
+    store::{Request, RequestKind, Store, StoreError, Verdict},
 };
 
 /// How often requests are looked for, progress is reported, and a taken lease is tried.
@@ -135,58 +136,115 @@ async fn next_request(
     }
 }
 
-/// Hands a request to the workers it names, reports their progress, and closes it.
+/// Hands a request to the workers it names, reports their progress, passes on that it is
+/// no longer wanted, and closes it.
 async fn fulfil(errand: Errand, desks: Vec<Desk>, request: Request) {
-    let restart = request.arguments.get("restart").and_then(serde_json::Value::as_bool);
-    let mut answers = JoinSet::new();
-    let mut verdict = Verdict::Complete;
-    let mut lines = Vec::new();
-    for entity in &request.entities {
-        if !desks.iter().any(|(ours, _)| ours == entity) {
-            verdict = Verdict::Incomplete;
-            lines.push(format!(
-                "{0}: incomplete: `entities.{0}.enabled` is false in the process that mirrors",
-                entity.name
-            ));
-        }
+    let mut part = Part { answers: JoinSet::new(), desks: Vec::new(), lines: Vec::new() };
+    if part.hand_out(&request, desks).await.is_none() {
+        // The session is ending; whoever holds the lease next takes the request up.
+        return;
     }
-    for (entity, desk) in desks {
-        if !request.entities.is_empty() && !request.entities.contains(&entity) {
-            continue;
-        }
-        let (done, answer) = oneshot::channel();
-        let order = Order { kind: request.kind, restart: restart.unwrap_or(false), done };
-        if desk.send(order).await.is_err() {
-            // The session is ending; whoever holds the lease next takes the request up.
-            return;
-        }
-        answers.spawn(answer);
+    let mut wanted = request.cancelled_at.is_none();
+    if !wanted && part.cancel(request.id).await.is_none() {
+        return;
     }
     let mut reports = tokio::time::interval(POLL);
     loop {
         tokio::select! {
-            answer = answers.join_next() => match answer {
+            answer = part.answers.join_next() => match answer {
                 None => break,
-                Some(Ok(Ok(ending))) => {
-                    verdict = worse(verdict, ending.verdict);
-                    lines.push(ending.line);
-                }
+                Some(Ok(Ok(ending))) => part.lines.push((ending.verdict, ending.line)),
                 // The session ended before the worker answered: another takes it up.
                 Some(_) => return,
             },
             _ = reports.tick() => {
-                let progress = json!(errand.board.snapshot());
+                let progress = json!(part.progress(&errand, request.kind));
                 let reported =
                     errand.store.report_progress(errand.generation, request.id, &progress).await;
-                if matches!(reported, Err(StoreError::LeaseLost)) {
-                    return;
+                match reported {
+                    Err(StoreError::LeaseLost) => return,
+                    Ok(false) if std::mem::replace(&mut wanted, false) => {
+                        tracing::info!(request = request.id, "cancelled by whoever asked for it");
+                        if part.cancel(request.id).await.is_none() {
+                            return;
+                        }
+                    }
+                    // Reported again in a second.
+                    Ok(_) | Err(_) => {}
                 }
             }
         }
     }
-    lines.sort_unstable();
-    let message = lines.join("\n");
-    close(&errand, request.id, verdict, &message).await;
+    let verdict = part.lines.iter().map(|(verdict, _)| *verdict).fold(Verdict::Complete, worse);
+    part.lines.sort_unstable_by(|(_, one), (_, other)| one.cmp(other));
+    let lines: Vec<String> = part.lines.into_iter().map(|(_, line)| line).collect();
+    close(&errand, request.id, verdict, &lines.join("\n")).await;
+}
+
+/// The workers that have a part in a request, and what they answered.
+struct Part {
+    answers: JoinSet<Result<Ending, oneshot::error::RecvError>>,
+    desks: Vec<Desk>,
+    lines: Vec<(Verdict, String)>,
+}
+
+impl Part {
+    /// Tells the workers what to do; `None` when the session is ending.
+    async fn hand_out(&mut self, request: &Request, desks: Vec<Desk>) -> Option<()> {
+        for entity in &request.entities {
+            if !desks.iter().any(|(ours, _)| ours == entity) {
+                let line = format!(
+                    "{0}: incomplete: `entities.{0}.enabled` is false in the process that mirrors",
+                    entity.name
+                );
+                self.lines.push((Verdict::Incomplete, line));
+            }
+        }
+        let restart = request.arguments.get("restart").and_then(serde_json::Value::as_bool);
+        for (entity, desk) in desks {
+            if !request.entities.is_empty() && !request.entities.contains(&entity) {
+                continue;
+            }
+            let refilling = request.refilling.contains(&entity);
+            if request.cancelled_at.is_some() && !refilling {
+                let Ending { verdict, line } = Ending::cancelled(entity, "");
+                self.lines.push((verdict, line));
+                continue;
+            }
+            let (done, answer) = oneshot::channel();
+            let task = Task {
+                request: request.id,
+                kind: request.kind,
+                // What another holder has begun anew goes on.
+                restart: restart.unwrap_or(false) && !refilling,
+                refilling,
+                asked_at: request.created_at,
+                done,
+            };
+            desk.send(Order::Work(task)).await.ok()?;
+            self.answers.spawn(answer);
+            self.desks.push((entity, desk));
+        }
+        Some(())
+    }
+
+    /// Tells the workers that nobody waits any more; `None` when the session is ending.
+    async fn cancel(&self, request: i64) -> Option<()> {
+        for (_, desk) in &self.desks {
+            desk.send(Order::Cancel { request }).await.ok()?;
+        }
+        Some(())
+    }
+
+    /// The backfills that are done for this request.
+    fn progress(&self, errand: &Errand, kind: RequestKind) -> Vec<EntityProgress> {
+        let mut progress = errand.board.snapshot();
+        progress.retain(|one| {
+            kind == RequestKind::Backfill
+                && self.desks.iter().any(|(entity, _)| entity.name == one.entity)
+        });
+        progress
+    }
 }
 
 /// Closes a request; whoever asked follows it until that is done.

@@ -3,7 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::{
+    task::{JoinHandle, JoinSet},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -11,10 +14,11 @@ use super::{
     mirror::{Ground, Mirror, Tally},
     patience::Patience,
     progress::ProgressBoard,
+    room::Room,
 };
 use crate::{
     entity::Entity,
-    portal::{Lane, Portal},
+    portal::{Lane, Portal, Waiting},
     store::{
         Acquired, Fill, Generation, Health, Lease, PortalClaim, SegmentKind, Store, StoreError,
         Verdict,
@@ -26,6 +30,12 @@ pub const LEASE_TTL: Duration = Duration::from_secs(15);
 
 /// Renewals come often enough that two may fail.
 const RENEW_EVERY: Duration = Duration::from_secs(4);
+
+/// The end of a wait may move by so much before it is recorded anew.
+const WAIT_MOVED: Duration = Duration::from_secs(2);
+
+/// What requests wait for is for people; the lease is not kept waiting for it.
+const TELL_WITHIN: Duration = Duration::from_secs(2);
 
 /// A process that has been told to end waits no longer for a database that is away.
 const RELEASE_WITHIN: Duration = Duration::from_secs(2);
@@ -136,6 +146,8 @@ impl Session {
                 .unwrap_or(chrono::Duration::minutes(2)),
             retry: options.retry,
             board: board.clone(),
+            room: Room::default(),
+            max_in_flight: usize::try_from(options.max_in_flight).unwrap_or(usize::MAX),
             stop: stop.clone(),
         };
         let mirrors = options
@@ -319,6 +331,7 @@ fn keep(
     stop: CancellationToken,
 ) -> JoinHandle<()> {
     tokio::spawn(async move {
+        let mut told = Vec::new();
         loop {
             tokio::time::sleep(RENEW_EVERY).await;
             match store.renew(generation, LEASE_TTL, portal.limiter().level()).await {
@@ -335,6 +348,41 @@ fn keep(
                     "the lease could not be renewed; trying again"
                 ),
             }
+            // Afterwards and not for long: the next renewal must not wait for it.
+            let telling = tell_waits(&store, &portal, generation, told.clone());
+            told = tokio::time::timeout(TELL_WITHIN, telling).await.unwrap_or(told);
         }
     })
+}
+
+/// Records what requests wait for, when that has changed; gives what is recorded.
+async fn tell_waits(
+    store: &Store,
+    portal: &Portal,
+    generation: Generation,
+    told: Vec<Waiting>,
+) -> Vec<Waiting> {
+    let waits = portal.limiter().waits();
+    let same = |(now, before): (&Waiting, &Waiting)| {
+        let moved = now.until.max(before.until) - now.until.min(before.until);
+        now.reason == before.reason && moved < WAIT_MOVED
+    };
+    if waits.len() == told.len() && waits.iter().zip(&told).all(same) {
+        return told;
+    }
+    let left: Vec<_> = waits
+        .iter()
+        .map(|wait| (wait.reason.to_string(), wait.until.saturating_duration_since(Instant::now())))
+        .collect();
+    match store.report_waits(generation, &left).await {
+        Ok(()) => waits,
+        Err(error) => {
+            // The next renewal meets the same trouble, and tells.
+            tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                "what is waited for could not be recorded"
+            );
+            told
+        }
+    }
 }

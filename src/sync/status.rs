@@ -9,7 +9,10 @@ use serde::Serialize;
 use super::progress::{seconds_left, share};
 use crate::{
     entity::Entity,
-    store::{Checkpoint, Health, QuarantineCount, Segment, Store, StoreError},
+    store::{
+        Checkpoint, Generation, Health, HolderWait, QuarantineCount, Request, Segment, Store,
+        StoreError,
+    },
 };
 
 /// A cycle may be this many intervals old before the mirror counts as behind.
@@ -73,6 +76,23 @@ pub struct EntityStatus {
     pub quarantined: i64,
 }
 
+/// Something that people asked for and that is not done yet.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct OpenRequest {
+    /// Its number.
+    pub request: i64,
+    /// What is to be done.
+    pub kind: &'static str,
+    /// For which entities; empty means all.
+    pub entities: Vec<&'static str>,
+    /// When it was asked for, by the database's clock.
+    pub asked_at: DateTime<Utc>,
+    /// Whether the process that mirrors works on it.
+    pub under_way: bool,
+    /// Whether it was taken back, and only waits to be closed.
+    pub cancelled: bool,
+}
+
 /// The whole status.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Status {
@@ -80,8 +100,12 @@ pub struct Status {
     pub portal: Option<String>,
     /// The process that talks to the portal now: host, process, command.
     pub held_by: Option<String>,
+    /// What that process waits for at the portal, and until when.
+    pub waits: Vec<HolderWait>,
     /// Every entity.
     pub entities: Vec<EntityStatus>,
+    /// What people asked for and what is not done yet, the oldest first.
+    pub requests: Vec<OpenRequest>,
 }
 
 impl Status {
@@ -95,6 +119,7 @@ impl Status {
     ) -> Result<Self, StoreError> {
         let now = store.clock().await?;
         let lease = store.lease_row().await?;
+        let waits = if lease.held { lease.waits } else { Vec::new() };
         let held_by = lease.holder.filter(|_| lease.held);
         let mut lines = Vec::with_capacity(entities.len());
         for (entity, interval) in entities {
@@ -107,7 +132,8 @@ impl Status {
             let state = judge(
                 checkpoint.as_ref(),
                 health,
-                segments.iter().find(|segment| !segment.done),
+                &segments,
+                now,
                 lag,
                 *interval * FRESH_INTERVALS,
                 held_by.is_some(),
@@ -121,7 +147,15 @@ impl Status {
                 quarantined: quarantine.iter().map(|QuarantineCount { entries, .. }| entries).sum(),
             });
         }
-        Ok(Self { portal: store.portal_host().await?, held_by, entities: lines })
+        let holder = held_by.is_some().then_some(lease.generation);
+        let requests = store.open_requests().await?;
+        Ok(Self {
+            portal: store.portal_host().await?,
+            held_by,
+            waits,
+            entities: lines,
+            requests: requests.iter().map(|request| open(request, holder)).collect(),
+        })
     }
 
     /// The status of a schema that has no tables yet.
@@ -136,7 +170,7 @@ impl Status {
             quarantined: 0,
         };
         let entities = entities.iter().map(|(entity, _)| line(entity)).collect();
-        Self { portal: None, held_by: None, entities }
+        Self { portal: None, held_by: None, waits: Vec::new(), entities, requests: Vec::new() }
     }
 
     /// Whether every entity is fresh.
@@ -146,10 +180,22 @@ impl Status {
     }
 }
 
+fn open(request: &Request, holder: Option<Generation>) -> OpenRequest {
+    OpenRequest {
+        request: request.id,
+        kind: request.kind.as_str(),
+        entities: request.entities.iter().map(|entity| entity.name).collect(),
+        asked_at: request.created_at,
+        under_way: holder.is_some() && request.taken_by == holder,
+        cancelled: request.cancelled_at.is_some(),
+    }
+}
+
 fn judge(
     checkpoint: Option<&Checkpoint>,
     health: Option<Health>,
-    open: Option<&Segment>,
+    segments: &[Segment],
+    now: DateTime<Utc>,
     lag: Option<Duration>,
     fresh_for: Duration,
     running: bool,
@@ -161,9 +207,8 @@ fn judge(
     };
     let Some(_) = checkpoint else { return State::NeverSynced { reason } };
     let idle = || (!running).then(|| "no process is mirroring".to_owned());
-    if let Some(segment) = open {
-        let reason = reason.or_else(idle);
-        return backfilling(segment, reason);
+    if segments.iter().any(|segment| !segment.done) {
+        return backfilling(segments, now, reason.or_else(idle));
     }
     match lag {
         Some(lag) if lag <= fresh_for && reason.is_none() => State::Fresh,
@@ -172,15 +217,22 @@ fn judge(
 }
 
 #[expect(clippy::cast_precision_loss, reason = "shares and paces for people")]
-fn backfilling(segment: &Segment, reason: Option<String>) -> State {
-    let seconds = segment.busy.as_secs_f64().max(0.001);
-    let read = segment.rows as f64;
-    let per_second = read / seconds;
+fn backfilling(segments: &[Segment], now: DateTime<Utc>, reason: Option<String>) -> State {
+    let seconds = segments.iter().map(|segment| segment.busy).sum::<Duration>().as_secs_f64();
+    let records = segments.iter().map(|segment| segment.rows).sum::<i64>();
+    // Unknown as long as it is unknown of one.
+    let expected = segments.iter().map(|segment| segment.expected).sum();
+    let per_second = records as f64 / seconds.max(0.001);
+    // The limits may need longer than the pace so far says.
+    let latest = segments.iter().filter(|segment| !segment.done).max_by_key(|open| open.asked_at);
+    let by_limits = latest.and_then(|segment| (segment.ends_after? - now).to_std().ok());
+    let by_limits = by_limits.unwrap_or_default().as_secs_f64();
+    let by_pace = seconds_left(records as f64, expected, per_second);
     State::Backfilling {
-        share: share(read, segment.expected),
-        records: segment.rows,
+        share: share(records as f64, expected),
+        records,
         per_second,
-        seconds_left: seconds_left(read, segment.expected, per_second),
+        seconds_left: by_pace.map(|left| left.max(by_limits)),
         reason,
     }
 }

@@ -340,7 +340,7 @@ async fn a_command_that_follows_the_holder_waits_for_a_database_that_goes_away()
     let gate = Gate::to(&database.url(), true).await;
     let settings = crate::status::settings_through(&portal, &database, &gate);
     let mut following = Run::b24mirror(&["backfill"]).config(&settings).spawn();
-    following.logged("the work is handed to it").await;
+    following.printed("handed over as request").await;
     eventually("the work is taken", || async {
         let taken = "select exists (select from bitrix24.sync_requests where taken_by is not null)";
         value::<bool>(database.pool(), taken).await

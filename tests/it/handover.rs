@@ -1,5 +1,7 @@
 //! One process talks to a portal: others hand it their work, and take over when it dies.
 
+mod caller;
+
 use std::time::{Duration, Instant};
 
 use b24mirror::{
@@ -17,7 +19,12 @@ use crate::support::{
 
 /// A daemon that does nothing by itself once its first cycle is over.
 async fn lazy_daemon(portal: &TestPortal, database: &Database) -> (Process, String) {
-    let settings = portal.settings(database).replace("interval = \"1s\"", "interval = \"1h\"");
+    lazy_daemon_with(portal.settings(database), database).await
+}
+
+/// The same with settings of one's own.
+async fn lazy_daemon_with(settings: String, database: &Database) -> (Process, String) {
+    let settings = settings.replace("interval = \"1s\"", "interval = \"1h\"");
     let daemon = Run::b24mirror(&["run"]).config(&settings).spawn();
     eventually("the lease is taken", || async {
         let exists = "select to_regclass('bitrix24.sync_lease') is not null";
@@ -55,7 +62,7 @@ async fn work_is_handed_to_the_holder_and_its_verdict_comes_back() {
     assert_eq!(finished.code, Some(0), "{finished:#?}");
     assert!(finished.stdout.contains("contacts: complete"), "{finished:#?}");
     assert!(!finished.stdout.contains("leads"), "only what was asked for: {finished:#?}");
-    assert!(finished.stderr.contains("the work is handed to it"), "{finished:#?}");
+    assert!(finished.stdout.contains("handed over as request 1"), "{finished:#?}");
     assert_eq!(requests(&database).await, 1);
     assert_equal(&portal, database.pool()).await;
 
@@ -118,7 +125,7 @@ async fn the_work_of_a_holder_that_is_told_to_stop_is_taken_over_at_once() {
     let (portal, database) = (TestPortal::with(options), database().await);
     let (daemon, settings) = lazy_daemon(&portal, &database).await;
     let mut command = Run::b24mirror(&["backfill"]).config(&settings).spawn();
-    command.logged("the work is handed to it").await;
+    command.printed("handed over as request").await;
     work_has_begun(&database).await;
     daemon.signal(Signal::SIGTERM);
     assert_eq!(daemon.finish_within(Duration::from_secs(5)).await.code, Some(0));
@@ -141,7 +148,7 @@ async fn the_holder_goes_on_with_the_work_when_its_database_was_away() {
     daemon.logged("mirroring portal").await;
     let settings = portal.settings(&database);
     let mut command = Run::b24mirror(&["backfill"]).config(&settings).spawn();
-    command.logged("the work is handed to it").await;
+    command.printed("handed over as request").await;
     work_has_begun(&database).await;
     gate.shut();
     tokio::time::sleep(Duration::from_secs(2)).await;
@@ -172,7 +179,7 @@ async fn the_work_of_a_holder_that_was_killed_is_done_by_the_command_itself() {
     let (portal, database) = (TestPortal::with(options), database().await);
     let (daemon, settings) = lazy_daemon(&portal, &database).await;
     let mut command = Run::b24mirror(&["backfill"]).config(&settings).spawn();
-    command.logged("the work is handed to it").await;
+    command.printed("handed over as request").await;
     work_has_begun(&database).await;
     daemon.kill().await;
     let killed = Instant::now();

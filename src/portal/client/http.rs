@@ -16,6 +16,7 @@ use url::Url;
 use super::PortalOptions;
 use crate::portal::{
     auth::{WebhookUrl, authority, is_loopback, is_secure},
+    body::{Buffer, Buffers},
     error::PortalError,
 };
 
@@ -34,6 +35,7 @@ pub(super) struct Http {
     /// Where a renamed portal has sent us; kept in memory only, for an operator should
     /// see the change and settle it.
     moved: RwLock<Option<Url>>,
+    buffers: Buffers,
 }
 
 /// What a POST brought.
@@ -43,7 +45,7 @@ pub(super) enum Reply {
         /// The HTTP status.
         status: u16,
         /// The body, decompressed.
-        body: Vec<u8>,
+        body: Buffer,
     },
     /// The portal lives elsewhere now; the same request should be sent again.
     Moved,
@@ -92,6 +94,7 @@ impl Http {
             timeout: options.timeout,
             max_body: options.max_body,
             moved: RwLock::new(None),
+            buffers: Buffers::default(),
         })
     }
 
@@ -128,7 +131,7 @@ impl Http {
             return Ok(Reply::Moved);
         }
 
-        let mut body = Vec::new();
+        let mut body = self.buffers.take();
         loop {
             match response.chunk().await {
                 Ok(Some(chunk)) if body.len() + chunk.len() > self.max_body => {
@@ -137,7 +140,7 @@ impl Http {
                         limit: self.max_body,
                     });
                 }
-                Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+                Ok(Some(chunk)) => body.extend(&chunk).await,
                 Ok(None) => break,
                 Err(error) if error.is_timeout() => return Err(self.timed_out(method)),
                 Err(_) => {

@@ -25,7 +25,8 @@ use self::http::{Http, Reply};
 use super::{
     auth::WebhookUrl,
     batch::{BatchAnswer, Commands},
-    envelope::{Answer, Envelope},
+    body::{Body, Buffer},
+    envelope::{Answer, Envelope, PortalTime},
     error::PortalError,
     limiter::{Costs, Demand, Lane, Limiter, Limits, Permit},
 };
@@ -131,7 +132,8 @@ impl Portal {
         let demand = Demand::exactly(vec![(method.to_owned(), 1)]);
         let body = params.to_string();
         let prepare = |_| Ok((body.clone().into_bytes(), ()));
-        let read = |(), envelope: Envelope<'_>| {
+        let read = |(), status, body: &Body| {
+            let envelope = Envelope::read_raw(method, status, body)?;
             let figures = vec![(method.to_owned(), vec![envelope.time.figures()])];
             Ok((envelope.into_answer(), figures))
         };
@@ -171,8 +173,8 @@ impl Portal {
                 .map_err(|error| PortalError::unusable("batch", error.to_string()))?;
             Ok((body, commands))
         };
-        let read = |commands: Commands, envelope: Envelope<'_>| {
-            let (mut answer, costs) = BatchAnswer::read(&commands, &envelope)?;
+        let read = |commands: Commands, status, body: &Body| {
+            let (mut answer, costs) = BatchAnswer::read(&commands, status, body)?;
             for failure in answer.failures_mut() {
                 failure.description = self.inner.webhook.scrub(&failure.description);
             }
@@ -245,7 +247,7 @@ impl Portal {
         method: &str,
         demand: &Demand,
         prepare: &impl Fn(usize) -> Result<(Vec<u8>, C), PortalError>,
-        read: &impl Fn(C, Envelope<'_>) -> Result<(T, Costs), PortalError>,
+        read: &impl Fn(C, u16, &Body) -> Result<(T, Costs), PortalError>,
     ) -> Result<T, PortalError> {
         let permit = self.admitted(lane, demand).await;
         let (body, context) = match prepare(permit.extra()) {
@@ -256,10 +258,10 @@ impl Portal {
             }
         };
         let (permit, status, body) = self.exchange(lane, method, permit, &body).await?;
-        let read =
-            Envelope::read(method, status, &body).and_then(|envelope| read(context, envelope));
+        let read = Body::new(method, status, body).and_then(|body| read(context, status, &body));
         match read {
             Ok((answer, figures)) => {
+                self.inner.limiter.learn_clock(answer.clock());
                 // The figures tell until when a block lasts, so they come first.
                 permit.settle(&figures);
                 for blocked in answer.blocked_methods() {
@@ -274,11 +276,7 @@ impl Portal {
                 let error = PortalError::Api(failure);
                 match error.disposition() {
                     Disposition::WaitPortal => self.inner.limiter.refused(),
-                    Disposition::WaitMethod => {
-                        for (blocked, _) in &demand.calls {
-                            self.inner.limiter.block(blocked);
-                        }
-                    }
+                    Disposition::WaitMethod => self.inner.limiter.block(method),
                     _ => {}
                 }
                 Err(error)
@@ -294,7 +292,7 @@ impl Portal {
         method: &str,
         permit: Permit<'a>,
         body: &[u8],
-    ) -> Result<(Permit<'a>, u16, Vec<u8>), PortalError> {
+    ) -> Result<(Permit<'a>, u16, Buffer), PortalError> {
         for hop in 0..=MAX_REDIRECTS {
             if hop > 0 {
                 // To the portal this is one more request, of the same commands.
@@ -335,14 +333,21 @@ impl fmt::Debug for Portal {
     }
 }
 
-/// What an answer tells the limiter about methods that the portal has blocked.
+/// What an answer tells the limiter.
 trait Settled {
+    /// The methods that the portal has blocked.
     fn blocked_methods(&self) -> Vec<String>;
+    /// The portal's clock, if it shows one.
+    fn clock(&self) -> Option<PortalTime>;
 }
 
 impl Settled for Answer {
     fn blocked_methods(&self) -> Vec<String> {
         Vec::new()
+    }
+
+    fn clock(&self) -> Option<PortalTime> {
+        self.time
     }
 }
 
@@ -353,6 +358,10 @@ impl Settled for (Commands, BatchAnswer) {
             .filter(|failure| failure.disposition() == Disposition::WaitMethod)
             .map(|failure| failure.method.clone())
             .collect()
+    }
+
+    fn clock(&self) -> Option<PortalTime> {
+        self.1.time
     }
 }
 

@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Lane, Limits};
+use super::{Lane, Limits, Share};
 use crate::retry::{Delays, RetryPolicy};
 
 /// Pauses after refusals: they grow while refusals go on.
@@ -75,6 +75,12 @@ impl Bucket {
         }
     }
 
+    /// Claims only a part of it from now on: a smaller bucket that drains more slowly.
+    pub(super) fn restrict(&mut self, share: Share) {
+        self.capacity = (self.capacity * share.get()).max(1.0);
+        self.rate = (self.rate * share.get()).min(self.capacity / HEADROOM);
+    }
+
     /// When a request of that lane may be sent, if nothing else is sent before: `None`
     /// for now.
     pub(super) fn wait(&mut self, now: Instant, lane: Lane) -> Option<Instant> {
@@ -89,6 +95,14 @@ impl Bucket {
         // The share only grows meanwhile, so this is late rather than early.
         let wait = excess / (self.rate * self.share(now));
         Some(now + Duration::from_secs_f64(wait).max(Duration::from_millis(1)))
+    }
+
+    /// The least time in which so many requests of a lane can be sent.
+    pub(super) fn least_time(&mut self, now: Instant, lane: Lane, requests: usize) -> Duration {
+        self.drain(now);
+        let requests = u32::try_from(requests).map_or(f64::MAX, f64::from);
+        let excess = self.level + requests - 1.0 - self.threshold(lane);
+        Duration::try_from_secs_f64((excess / self.rate).max(0.0)).unwrap_or(Duration::MAX)
     }
 
     /// Whether the portal has just refused a request.

@@ -1,14 +1,19 @@
 //! Staying below the portal's limits, so that it never has to refuse us for our own doing.
 //!
 //! Every HTTP request takes a permit. It is given when the leaky bucket has a place
-//! (`bucket.rs`) and the operating time of every method in the request suffices
-//! (`operating.rs`). Among waiting requests the most urgent lane goes first, then the
-//! one that came first; one whose method is blocked does not hold up the others.
+//! (`bucket.rs`), the operating time of every method in the request suffices
+//! (`operating/`), and its lane may work at this time of the week (`quiet.rs`). Among
+//! waiting requests the most urgent lane goes first, then the one that came first; one
+//! that waits for a method holds up others of the same method only.
 //!
 //! The limits are the portal's per caller, so there must be one limiter per portal.
 
 mod bucket;
+mod limits;
 mod operating;
+mod quiet;
+mod rehearsal;
+mod waits;
 
 use std::{
     collections::BTreeMap,
@@ -18,33 +23,25 @@ use std::{
     time::Duration,
 };
 
+use chrono::{DateTime, Datelike as _, NaiveDateTime, TimeDelta, Utc};
 use tokio::{sync::Notify, time::Instant};
 
-pub(super) use self::operating::Figures;
+pub(super) use self::operating::{BATCH, Figures};
 use self::{
     bucket::Bucket,
     operating::{Operating, Reservation},
+    waits::Waits,
 };
+pub use self::{
+    limits::{Limits, OperatingLimit, Restraint, Share},
+    quiet::{InvalidQuietHours, QuietHours},
+    rehearsal::{RehearsedLimiter, RehearsedPermit},
+    waits::{WaitReason, Waiting},
+};
+use super::envelope::PortalTime;
 
-/// The portal's limits.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Limits {
-    /// How many requests the portal forgets per second (2, or 5 on Enterprise).
-    pub requests_per_second: f64,
-    /// How many requests it remembers before it refuses (50, or 250 on Enterprise).
-    pub burst: u32,
-    /// The operating time per method; `None` where the portal has no such limit.
-    pub operating: Option<OperatingLimit>,
-}
-
-/// The operating time that a portal grants each method.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct OperatingLimit {
-    /// The time granted within the window (480 s).
-    pub limit: Duration,
-    /// The sliding window (600 s).
-    pub window: Duration,
-}
+/// A cycle shows the portal's clock within this time; whoever waits for it looks again.
+const CLOCK_WITHIN: Duration = Duration::from_mins(1);
 
 /// On whose behalf a request is made, most urgent first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -59,51 +56,6 @@ pub enum Lane {
     Backfill,
     /// Rolling checks and full passes.
     Rolling,
-}
-
-/// Why requests are being held back.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum WaitReason {
-    /// The request rate is used up.
-    RequestRate,
-    /// The portal refused a request; somebody else uses its limit too.
-    PortalBusy,
-    /// A method's operating time is used up.
-    OperatingTime {
-        /// The method.
-        method: String,
-    },
-    /// The portal has blocked a method.
-    MethodBlocked {
-        /// The method.
-        method: String,
-    },
-}
-
-impl fmt::Display for WaitReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::RequestRate => f.write_str("the portal's request rate is used up"),
-            Self::PortalBusy => {
-                f.write_str("the portal refuses requests; another program shares its limit")
-            }
-            Self::OperatingTime { method } => {
-                write!(f, "the operating time of {method} is used up")
-            }
-            Self::MethodBlocked { method } => {
-                write!(f, "the portal has blocked {method} for its operating time")
-            }
-        }
-    }
-}
-
-/// What the most urgent waiting request is waiting for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Waiting {
-    /// Why.
-    pub reason: WaitReason,
-    /// When it is expected to go on.
-    pub until: Instant,
 }
 
 /// What a request asks of the limiter besides its own place.
@@ -137,9 +89,32 @@ pub struct Limiter {
 struct State {
     bucket: Bucket,
     operating: Operating,
+    quiet_hours: QuietHours,
+    /// Unknown before the first answer.
+    clock: Option<LocalClock>,
     /// Who waits, most urgent first.
     waiters: BTreeMap<Ticket, Waiter>,
     next_ticket: u64,
+    waits: Waits,
+}
+
+/// What we know of the portal's local time.
+#[derive(Debug, Clone, Copy)]
+struct LocalClock {
+    /// When it showed what.
+    at: Instant,
+    shown: NaiveDateTime,
+}
+
+impl LocalClock {
+    fn new(at: Instant, clock: DateTime<Utc>, offset_seconds: i32) -> Self {
+        Self { at, shown: clock.naive_utc() + TimeDelta::seconds(offset_seconds.into()) }
+    }
+
+    fn read(&self, now: Instant) -> NaiveDateTime {
+        let passed = TimeDelta::from_std(now.saturating_duration_since(self.at));
+        self.shown.checked_add_signed(passed.unwrap_or_default()).unwrap_or(self.shown)
+    }
 }
 
 /// The order of admission.
@@ -151,21 +126,48 @@ struct Waiter {
 }
 
 impl Limiter {
-    /// Starts with an empty bucket and empty books.
+    /// Starts with an empty bucket and empty books, and without restraint.
     #[must_use]
     pub fn new(limits: &Limits) -> Self {
+        let now = Instant::now();
         Self {
             state: Mutex::new(State {
-                bucket: Bucket::new(limits, Instant::now()),
+                bucket: Bucket::new(limits, now),
                 operating: Operating::new(limits.operating),
+                quiet_hours: QuietHours::default(),
+                clock: None,
                 waiters: BTreeMap::new(),
                 next_ticket: 0,
+                waits: Waits::default(),
             }),
             changed: Notify::new(),
         }
     }
 
-    /// How many commands of a method fit now; callers cut their chains to it.
+    /// Stays below the portal's limits from now on. To be set before the first request.
+    pub fn restrain(&self, restraint: &Restraint) {
+        let mut state = self.state();
+        state.bucket.restrict(restraint.share);
+        state.operating.restrict(restraint.share);
+        state.quiet_hours = restraint.quiet_hours.clone();
+        drop(state);
+        self.changed.notify_waiters();
+    }
+
+    /// Takes note of the portal's clock, by which quiet hours go. Until the first answer
+    /// shows it, people's requests go by UTC and lower lanes wait.
+    pub(super) fn learn_clock(&self, time: Option<PortalTime>) {
+        if let Some(PortalTime { clock, offset_seconds }) = time {
+            let clock = LocalClock::new(Instant::now(), clock, offset_seconds);
+            if self.state().clock.replace(clock).is_none() {
+                self.changed.notify_waiters();
+            }
+        }
+    }
+
+    /// How many commands of a method may go in one request now: what fits into its
+    /// operating time, and is expected to be through well before the portal cuts a
+    /// request off.
     ///
     /// At most one as long as nothing is known of the method; `usize::MAX` where nothing
     /// limits it.
@@ -173,6 +175,40 @@ impl Limiter {
     pub fn affordable(&self, lane: Lane, method: &str) -> usize {
         let now = Instant::now();
         self.state().operating.affordable(now, lane, method)
+    }
+
+    /// The operating time that one command of a method has cost the lanes below
+    /// incremental cycles; unknown before the first answer.
+    #[must_use]
+    pub fn command_cost(&self, method: &str) -> Option<Duration> {
+        let cost = self.state().operating.cost(Lane::Backfill, method)?;
+        Duration::try_from_secs_f64(cost).ok()
+    }
+
+    /// The least time in which so many commands of a method can be sent in so many
+    /// requests, if nobody else sends any.
+    #[must_use]
+    pub fn least_time(
+        &self,
+        lane: Lane,
+        method: &str,
+        commands: usize,
+        requests: usize,
+    ) -> Duration {
+        let now = Instant::now();
+        let mut state = self.state();
+        let by_operating = state.operating.least_time(now, lane, method, commands);
+        by_operating.max(state.bucket.least_time(now, lane, requests))
+    }
+
+    /// How many commands of a method are expected to be through well before the portal
+    /// cuts a request off; at least one, and `usize::MAX` as long as nothing is known.
+    ///
+    /// It is the chain to ask for: a request waits for its turn, and is cut to what its
+    /// operating time allows only then.
+    #[must_use]
+    pub fn in_time(&self, lane: Lane, method: &str) -> usize {
+        self.state().operating.in_time(lane, method)
     }
 
     /// How full the bucket is, for handing over to another process.
@@ -192,6 +228,16 @@ impl Limiter {
     #[must_use]
     pub fn waiting(&self) -> Option<Waiting> {
         self.state().waiters.values().find_map(|waiter| waiter.waiting.clone())
+    }
+
+    /// The long waits that requests are in, each reason once.
+    #[must_use]
+    pub fn waits(&self) -> Vec<Waiting> {
+        let now = Instant::now();
+        let mut state = self.state();
+        state.look(now);
+        let State { waits, waiters, .. } = &*state;
+        waits.of(&waiters.values().filter_map(|waiter| waiter.waiting.as_ref()))
     }
 
     /// Waits for a permit. The request counts from now on, whatever becomes of it.
@@ -263,8 +309,8 @@ impl State {
     ) -> Result<(Vec<Reservation>, usize), Option<Instant>> {
         let now = Instant::now();
         let (lane, _) = ticket;
-        if let Some((reason, until)) = self.operating.wait(now, lane, demand) {
-            self.note(ticket, reason, until);
+        if let Some((reason, until)) = self.held_back(now, lane, demand) {
+            self.note(now, ticket, reason, until);
             return Err(Some(until));
         }
         if let Some(until) = self.bucket.wait(now, lane) {
@@ -273,26 +319,71 @@ impl State {
             } else {
                 WaitReason::RequestRate
             };
-            self.note(ticket, reason, until);
+            self.note(now, ticket, reason, until);
             return Err(Some(until));
         }
-        // One that is held back by its method lets the others pass.
-        let operating = &mut self.operating;
-        let overtaken = self
-            .waiters
-            .range(..ticket)
-            .any(|((lane, _), waiter)| operating.wait(now, *lane, &waiter.demand).is_none());
-        if overtaken {
+        if self.is_overtaken(now, ticket, demand) {
             return Err(None);
         }
         self.bucket.fill(now);
         Ok(self.operating.reserve(now, lane, demand))
     }
 
-    fn note(&mut self, ticket: Ticket, reason: WaitReason, until: Instant) {
-        if let Some(waiter) = self.waiters.get_mut(&ticket) {
-            waiter.waiting = Some(Waiting { reason, until });
+    /// Whatever holds a demand back but the bucket.
+    fn held_back(
+        &mut self,
+        now: Instant,
+        lane: Lane,
+        demand: &Demand,
+    ) -> Option<(WaitReason, Instant)> {
+        self.quiet(now, lane, demand).or_else(|| self.operating.wait(now, lane, demand))
+    }
+
+    fn quiet(&self, now: Instant, lane: Lane, demand: &Demand) -> Option<(WaitReason, Instant)> {
+        // What calls nothing belongs to a request that is under way.
+        if lane == Lane::Incremental || demand.calls.is_empty() {
+            return None;
         }
+        let local = match &self.clock {
+            Some(clock) => clock.read(now),
+            None if lane > Lane::People && !self.quiet_hours.is_empty() => {
+                return Some((WaitReason::ClockUnknown, now + CLOCK_WITHIN));
+            }
+            None => Utc::now().naive_utc(),
+        };
+        let end = self.quiet_hours.end(local)?;
+        let left = end - local;
+        let day = (left >= TimeDelta::days(1)).then(|| end.weekday());
+        let reason = WaitReason::QuietHours { day, until: end.time() };
+        Some((reason, now + left.to_std().unwrap_or_default().max(Duration::from_millis(1))))
+    }
+
+    /// Whether somebody more urgent comes first: one that may go, or one that waits for
+    /// a method of ours, or short chains would eat up what it waits for.
+    fn is_overtaken(&mut self, now: Instant, ticket: Ticket, demand: &Demand) -> bool {
+        let waiters = std::mem::take(&mut self.waiters);
+        let overtaken = waiters.range(..ticket).any(|((lane, _), waiter)| {
+            match self.held_back(now, *lane, &waiter.demand) {
+                None => true,
+                Some((reason, _)) => self.operating.concerns(&reason, demand),
+            }
+        });
+        self.waiters = waiters;
+        overtaken
+    }
+
+    fn note(&mut self, now: Instant, ticket: Ticket, reason: WaitReason, until: Instant) {
+        let waiting = Waiting { reason, until };
+        self.waits.begin(now, &waiting);
+        if let Some(waiter) = self.waiters.get_mut(&ticket) {
+            waiter.waiting = Some(waiting);
+        }
+        self.look(now);
+    }
+
+    fn look(&mut self, now: Instant) {
+        let waiting = self.waiters.values().filter_map(|waiter| waiter.waiting.as_ref());
+        self.waits.look(now, &waiting);
     }
 }
 
@@ -304,7 +395,11 @@ struct Place<'a> {
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.limiter.state().waiters.remove(&self.ticket);
+        let now = Instant::now();
+        let mut state = self.limiter.state();
+        state.waiters.remove(&self.ticket);
+        state.look(now);
+        drop(state);
         self.limiter.changed.notify_waiters();
     }
 }
@@ -327,17 +422,11 @@ impl Permit<'_> {
         self.extra
     }
 
-    /// Books what the answer says, method by method.
+    /// Books what the answer says, account by account.
     pub(super) fn settle(mut self, figures: &[(String, Vec<Figures>)]) {
         let now = Instant::now();
-        let mut state = self.limiter.state();
-        for reservation in self.reservations.drain(..) {
-            let figures = figures
-                .iter()
-                .find(|(method, _)| method == reservation.method())
-                .map_or(&[][..], |(_, figures)| figures);
-            state.operating.settle(now, self.lane, &reservation, figures);
-        }
+        let reservations = std::mem::take(&mut self.reservations);
+        self.limiter.state().operating.settle(now, self.lane, reservations, figures);
     }
 
     /// Gives everything back but the request itself: the portal did not do the work.

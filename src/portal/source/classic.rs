@@ -14,7 +14,7 @@
 use chrono::{DateTime, FixedOffset};
 use serde_json::{Map, Value, json};
 
-use super::{Ask, Chain, ChainEnd, Detail, Heard, MAX_COMMANDS, PAGE_ROWS, Page, Probes, ScanAsk};
+use super::{Ask, Chain, ChainEnd, Detail, Heard, MAX_COMMANDS, PAGE_ROWS, Probes, ScanAsk};
 use crate::{
     entity::Entity,
     portal::{BatchAnswer, Commands, Lane, Patience, Portal, PortalError, limiter::Demand},
@@ -72,7 +72,7 @@ impl ClassicSource {
         let build = |extra| self.commands(ask, &chain_lengths(ask, extra));
         let (commands, mut answer) =
             self.portal.elastic_batch(lane, &demand, build, patience).await?;
-        Ok(self.heard(ask, &commands, &mut answer))
+        Ok(Self::heard(ask, &commands, &mut answer))
     }
 
     fn commands(&self, ask: &Ask, lengths: &[usize]) -> Result<Commands, PortalError> {
@@ -87,7 +87,7 @@ impl ClassicSource {
             }
             for page in 0..*length {
                 let params = self.page_params(scan, chain, page);
-                commands.push(&key(chain, page), list, &params)?;
+                commands.push_list(&key(chain, page), list, &params)?;
             }
         }
         if ask.catalogue {
@@ -103,7 +103,7 @@ impl ClassicSource {
                     "filter": { ">DATE_MODIFY": timestamp(date) },
                     "start": -1,
                 });
-                commands.push(key, list, &params)?;
+                commands.push_list(key, list, &params)?;
             }
         }
         Ok(commands)
@@ -154,43 +154,37 @@ impl ClassicSource {
         }
     }
 
-    fn heard(&self, ask: &Ask, commands: &Commands, answer: &mut BatchAnswer) -> Heard {
-        let scans = (0..ask.scans.len()).map(|chain| self.walk(chain, commands, answer)).collect();
+    fn heard(ask: &Ask, commands: &Commands, answer: &mut BatchAnswer) -> Heard {
+        let scans = (0..ask.scans.len()).map(|chain| walk(chain, commands, answer)).collect();
         let catalogue = ask.catalogue.then(|| answer.take(CATALOGUE).map(|answer| answer.result));
         let probes = ask.probes.then(|| {
             Ok(Probes {
-                past_gave_rows: !self.page(PAST, answer)?.is_empty(),
-                future_gave_none: self.page(FUTURE, answer)?.is_empty(),
+                past_gave_rows: !answer.take_page(PAST)?.is_empty(),
+                future_gave_none: answer.take_page(FUTURE)?.is_empty(),
             })
         });
         Heard { scans, catalogue, probes, time: answer.time }
     }
+}
 
-    /// Takes the pages of a chain as long as each is the true successor of the last.
-    fn walk(&self, chain: usize, commands: &Commands, answer: &mut BatchAnswer) -> Chain {
-        let mut pages = Vec::new();
-        let asked =
-            (0..MAX_COMMANDS).map(|page| key(chain, page)).take_while(|key| commands.contains(key));
-        for key in asked {
-            match self.page(&key, answer) {
-                Ok(page) => {
-                    let short = page.len() < PAGE_ROWS;
-                    pages.push(page);
-                    if short {
-                        return Chain { pages, end: ChainEnd::Short };
-                    }
-                }
-                Err(error) => {
-                    return Chain { pages, end: ChainEnd::Failed(error) };
+/// Takes the pages of a chain as long as each is the true successor of the last.
+fn walk(chain: usize, commands: &Commands, answer: &mut BatchAnswer) -> Chain {
+    let mut pages = Vec::new();
+    let asked =
+        (0..MAX_COMMANDS).map(|page| key(chain, page)).take_while(|key| commands.contains(key));
+    for key in asked {
+        match answer.take_page(&key) {
+            Ok(page) => {
+                let short = page.len() < PAGE_ROWS;
+                pages.push(page);
+                if short {
+                    return Chain { pages, end: ChainEnd::Short };
                 }
             }
+            Err(error) => return Chain { pages, end: ChainEnd::Failed(error) },
         }
-        Chain { pages, end: ChainEnd::Full }
     }
-
-    fn page(&self, key: &str, answer: &mut BatchAnswer) -> Result<Page, PortalError> {
-        Page::new(self.entity.list_method, answer.take(key)?.result)
-    }
+    Chain { pages, end: ChainEnd::Full }
 }
 
 /// The key of a page's command: text, so that the answer keeps it.
@@ -347,9 +341,9 @@ mod tests {
         let heard =
             source.read(Lane::Backfill, &ask(vec![scan(5)]), Patience::Persist).await.unwrap();
         let chain = &heard.scans[0];
-        assert_eq!(chain.pages.iter().map(Page::len).collect::<Vec<_>>(), [50, 3]);
+        assert_eq!(chain.pages.iter().map(crate::portal::Page::len).collect::<Vec<_>>(), [50, 3]);
         assert!(matches!(chain.end, ChainEnd::Short));
-        assert_eq!(chain.pages[1].rows()[2].get(), r#"{"ID":"2"}"#);
+        assert_eq!(chain.pages[1].rows().nth(2).unwrap().text(), r#"{"ID":"2"}"#);
         assert_eq!(heard.time.unwrap().offset_seconds, 10_800);
     }
 

@@ -6,12 +6,14 @@
 
 mod classic;
 
+use std::{fmt, ops::Range};
+
 use chrono::{DateTime, FixedOffset};
 use serde_json::value::RawValue;
 
 pub use self::classic::ClassicSource;
-use super::{envelope::PortalTime, error::PortalError};
-use crate::entity::RecordId;
+use super::{body::Body, envelope::PortalTime, error::PortalError};
+use crate::entity::{RecordId, json::Raw};
 
 /// Rows on a full page. Fewer mean that nothing follows.
 pub const PAGE_ROWS: usize = 50;
@@ -111,45 +113,49 @@ pub enum ChainEnd {
     Failed(PortalError),
 }
 
-/// One page: a list of rows, not parsed any further.
-#[derive(Debug)]
+/// One page: a list of rows, not parsed any further. The pages of an answer share its
+/// text, which is freed with the last of them.
 pub struct Page {
-    raw: Box<RawValue>,
-    len: usize,
+    text: Body,
+    rows: Box<[Range<usize>]>,
+}
+
+/// Without the rows: file addresses inside of them carry the webhook's secret.
+impl fmt::Debug for Page {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Page").field("len", &self.len()).finish_non_exhaustive()
+    }
 }
 
 impl Page {
-    /// Takes a method's result; an error if it is no list.
-    pub(super) fn new(method: &str, raw: Box<RawValue>) -> Result<Self, PortalError> {
-        let rows = serde_json::from_str::<Vec<&RawValue>>(raw.get())
-            .map_err(|_| PortalError::unusable(method, "its result is not a list of rows"))?;
-        let len = rows.len();
-        Ok(Self { raw, len })
+    /// Takes rows that were found in the text.
+    pub(super) fn new(text: &Body, rows: &[&RawValue]) -> Self {
+        let rows = rows.iter().map(|row| text.place_of(row.get())).collect();
+        Self { text: text.clone(), rows }
     }
 
     /// The rows, each one JSON text.
     #[must_use]
-    pub fn rows(&self) -> Vec<&RawValue> {
-        // It was split once on construction, so it cannot fail now.
-        serde_json::from_str(self.raw.get()).unwrap_or_default()
+    pub fn rows(&self) -> impl ExactSizeIterator<Item = Raw<'_>> {
+        self.rows.iter().map(|place| Raw::well_formed(self.text.part(place.clone())))
     }
 
     /// The number of raw rows.
     #[must_use]
     pub const fn len(&self) -> usize {
-        self.len
+        self.rows.len()
     }
 
     /// Whether the page has no rows.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.len == 0
+        self.rows.is_empty()
     }
 
-    /// The size of the page in bytes of JSON.
+    /// The size of the rows in bytes of JSON.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.raw.get().len()
+        self.rows.iter().map(Range::len).sum()
     }
 }
 

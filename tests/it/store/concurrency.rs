@@ -1,10 +1,13 @@
 //! Several transactions at once, and answers that get lost.
 
 use std::{
+    future::poll_fn,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    task::Poll,
     time::Duration,
 };
 
@@ -16,7 +19,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::{TcpListener, TcpStream, UnixStream},
-    time::sleep,
+    time::{sleep, timeout},
 };
 use url::Url;
 
@@ -24,6 +27,7 @@ use super::{
     Mirror, contact, id, minute, mirror, options,
     progress::{checkpoint, fill},
 };
+use crate::support::eventually;
 
 /// Waits until a statement of the store waits for a lock.
 async fn until_the_store_waits(mirror: &Mirror) {
@@ -41,6 +45,35 @@ async fn until_the_store_waits(mirror: &Mirror) {
         sleep(Duration::from_millis(5)).await;
     }
     panic!("the store never waited");
+}
+
+/// Polls work so many times, and then gives it up.
+async fn given_up_after(polls: usize, work: impl Future) {
+    let (mut work, mut left) = (pin!(work), polls);
+    poll_fn(|context| {
+        if left == 0 {
+            return Poll::Ready(());
+        }
+        left -= 1;
+        work.as_mut().poll(context).map(drop)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn work_that_is_given_up_anywhere_leaves_no_transaction_open() {
+    let mirror = mirror().await;
+    for polls in 0..40 {
+        let batch = mirror.batch(minute(1), vec![contact(1, "Anna", &[(1, "a")])]);
+        given_up_after(polls, mirror.store.write(batch)).await;
+        let at_rest = eventually("every connection is at rest", || async {
+            let open = "select count(*) from pg_stat_activity where datname = current_database() \
+                        and application_name = 'b24mirror-test' and state <> 'idle'";
+            mirror.number(open).await == 0
+        });
+        // Long before the server ends a transaction in which nothing happens.
+        timeout(Duration::from_secs(15), at_rest).await.unwrap();
+    }
 }
 
 #[tokio::test]
@@ -142,7 +175,7 @@ async fn a_lost_answer_to_commit_is_looked_up() {
 
         let mut batch =
             mirror.batch(minute(2), vec![contact(1, "a", &[(1, "x")]), contact(2, "a", &[])]);
-        batch.progress = Progress::Segment(&segment);
+        batch.progress = Progress::Segments(std::slice::from_ref(&segment));
         cut.store(true, Ordering::SeqCst);
         let written = store.write(batch).await.unwrap();
         assert!(!cut.load(Ordering::SeqCst), "nothing was cut");

@@ -95,7 +95,7 @@ async fn a_backfill_starts_with_its_checkpoint_and_replaces_the_last() {
 
     // The chain of the first backfill wakes up late.
     let mut batch = mirror.batch(minute(2), vec![contact(1, "Anna", &[])]);
-    batch.progress = Progress::Segment(&first[0]);
+    batch.progress = Progress::Segments(&first[..1]);
     let error = mirror.store.write(batch).await.unwrap_err();
     assert!(matches!(error, StoreError::SegmentGone { .. }), "{error}");
     assert!(mirror.read([1]).await.is_empty());

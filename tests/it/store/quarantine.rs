@@ -136,7 +136,7 @@ async fn refused_records_stand_aside_and_the_rest_goes_on() {
         })
         .collect();
     let mut batch = mirror.batch(minute(2), records);
-    batch.progress = Progress::Segment(&segment);
+    batch.progress = Progress::Segments(std::slice::from_ref(&segment));
     let written = mirror.store.write(batch).await.unwrap();
     assert_eq!(written, Written { inserted: 96, quarantined: 4, ..Written::default() });
     assert_eq!(mirror.store.segments(&CONTACTS).await.unwrap(), [segment]);

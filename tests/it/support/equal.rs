@@ -12,7 +12,7 @@ use b24mirror::{
     simulator::{self, TrueMulti, TrueRecord},
 };
 use serde_json::{Map, Value};
-use sqlx::{AssertSqlSafe, PgPool, Row as _};
+use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, Row as _, Transaction};
 use tokio::time::Instant;
 
 use super::portal::TestPortal;
@@ -39,20 +39,84 @@ pub(crate) async fn equal_but_for(
     deadline: Instant,
 ) {
     loop {
+        let look = Look::prepare(pool).await;
         let looked = Instant::now();
-        let mut differing = String::new();
-        for entity in Entity::ALL {
-            let family = family(entity);
-            let mut found = differing_records(portal, pool, entity).await;
-            found.retain(|(id, _)| !left_out.contains(&(family, *id)));
-            differing.push_str(&in_words(entity, &found));
-        }
+        let differing = look.take().await.differing(portal, left_out);
         if differing.is_empty() {
             return;
         }
         let over = looked.saturating_duration_since(deadline);
         assert!(over.is_zero(), "not equal to the portal {over:?} after it was due:\n{differing}");
         tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// Fails unless the mirror as it is at that moment equals the portal in all but some
+/// records. What reading and comparing take afterwards does not count.
+pub(crate) async fn equal_at(
+    moment: Instant,
+    left_out: &BTreeSet<(simulator::Entity, i64)>,
+    portal: &TestPortal,
+    pool: &PgPool,
+) {
+    let look = Look::prepare(pool).await;
+    assert!(Instant::now() < moment, "too late to look at that moment");
+    tokio::time::sleep_until(moment).await;
+    let differing = look.take().await.differing(portal, left_out);
+    if differing.is_empty() {
+        return;
+    }
+    // By when the cycles came to their ends tells a lost change from a slow machine.
+    let cycles = "select jsonb_build_object('now', now()) || to_jsonb(c) - 'cycle' \
+                  from bitrix24.sync_checkpoints c";
+    let cycles: Vec<Value> = sqlx::query_scalar(cycles).fetch_all(pool).await.unwrap();
+    let late = moment.elapsed();
+    panic!("not equal to the portal when it was due, {late:?} before {cycles:#?}:\n{differing}");
+}
+
+/// A transaction that will see all tables as they are when it reads the first of them.
+struct Look(Transaction<'static, Postgres>);
+
+impl Look {
+    async fn prepare(pool: &PgPool) -> Self {
+        let mut transaction = pool.begin().await.unwrap();
+        // Instants are printed in UTC.
+        for setting in
+            ["set transaction isolation level repeatable read", "set local time zone 'UTC'"]
+        {
+            sqlx::query(setting).execute(&mut *transaction).await.unwrap();
+        }
+        Self(transaction)
+    }
+
+    /// Everything there is.
+    async fn take(mut self) -> Snapshot {
+        let mut records = Vec::new();
+        for entity in Entity::ALL {
+            records.push((entity, mirrored(&mut self.0, entity, None).await));
+        }
+        Snapshot(records)
+    }
+}
+
+/// The live records at one moment.
+struct Snapshot(Vec<(&'static Entity, BTreeMap<i64, Mirrored>)>);
+
+impl Snapshot {
+    /// The first differences in words; empty if there are none.
+    fn differing(
+        &self,
+        portal: &TestPortal,
+        left_out: &BTreeSet<(simulator::Entity, i64)>,
+    ) -> String {
+        let mut differing = String::new();
+        for (entity, mirror) in &self.0 {
+            let family = family(entity);
+            let mut found = differing_records(&truth(portal, entity), mirror, entity);
+            found.retain(|(id, _)| !left_out.contains(&(family, *id)));
+            differing.push_str(&in_words(entity, &found));
+        }
+        differing
     }
 }
 
@@ -70,7 +134,9 @@ pub(crate) async fn differences(
     pool: &PgPool,
     entity: &'static Entity,
 ) -> String {
-    in_words(entity, &differing_records(portal, pool, entity).await)
+    let mut look = Look::prepare(pool).await;
+    let mirror = mirrored(&mut look.0, entity, None).await;
+    in_words(entity, &differing_records(&truth(portal, entity), &mirror, entity))
 }
 
 /// The same where comparing everything takes too long: which records exist, and the
@@ -83,54 +149,40 @@ pub(crate) async fn sampled_differences(
 ) -> String {
     let truth = truth(portal, entity);
     let select = format!("select id from bitrix24.{} where deleted_at is null", entity.name);
-    let mirrored: BTreeSet<i64> = sqlx::query_scalar(AssertSqlSafe(select))
+    let live: BTreeSet<i64> = sqlx::query_scalar(AssertSqlSafe(select))
         .fetch_all(pool)
         .await
         .unwrap()
         .into_iter()
         .collect();
     let existing: BTreeSet<i64> = truth.keys().copied().collect();
-    let mut found: Vec<(i64, String)> = mirrored
+    let mut found: Vec<(i64, String)> = live
         .symmetric_difference(&existing)
         .map(|id| (*id, "in the mirror or in the portal, but not in both".to_owned()))
         .collect();
-    let sample = truth.into_iter().step_by(every).collect();
-    found.extend(differing_from(&sample, pool, entity).await);
+    let sample: BTreeMap<i64, TrueRecord> = truth.into_iter().step_by(every).collect();
+    let ids: Vec<i64> = sample.keys().copied().collect();
+    let mut look = Look::prepare(pool).await;
+    let mirror = mirrored(&mut look.0, entity, Some(&ids)).await;
+    found.extend(differing_records(&sample, &mirror, entity));
     in_words(entity, &found)
-}
-
-/// Every difference, with the record's ID.
-async fn differing_records(
-    portal: &TestPortal,
-    pool: &PgPool,
-    entity: &'static Entity,
-) -> Vec<(i64, String)> {
-    let truth = truth(portal, entity);
-    let select = format!("select id from bitrix24.{} where deleted_at is null", entity.name);
-    let mirrored: Vec<i64> =
-        sqlx::query_scalar(AssertSqlSafe(select)).fetch_all(pool).await.unwrap();
-    let mut found: Vec<(i64, String)> = mirrored
-        .into_iter()
-        .filter(|id| !truth.contains_key(id))
-        .map(|id| (id, "in the mirror, not in the portal".to_owned()))
-        .collect();
-    found.extend(differing_from(&truth, pool, entity).await);
-    found
 }
 
 fn truth(portal: &TestPortal, entity: &'static Entity) -> BTreeMap<i64, TrueRecord> {
     portal.truth(entity).into_iter().map(|record| (record.id, record)).collect()
 }
 
-/// What differs in these records.
-async fn differing_from(
+/// Every difference, with the record's ID.
+fn differing_records(
     truth: &BTreeMap<i64, TrueRecord>,
-    pool: &PgPool,
+    mirror: &BTreeMap<i64, Mirrored>,
     entity: &'static Entity,
 ) -> Vec<(i64, String)> {
-    let ids: Vec<i64> = truth.keys().copied().collect();
-    let mirror = mirrored(pool, entity, &ids).await;
-    let mut found = Vec::new();
+    let mut found: Vec<(i64, String)> = mirror
+        .keys()
+        .filter(|id| !truth.contains_key(id))
+        .map(|id| (*id, "in the mirror, not in the portal".to_owned()))
+        .collect();
     for (id, record) in truth {
         match mirror.get(id) {
             None => found.push((*id, "missing".to_owned())),
@@ -204,7 +256,12 @@ fn compare(
     }
 }
 
-async fn mirrored(pool: &PgPool, entity: &'static Entity, ids: &[i64]) -> BTreeMap<i64, Mirrored> {
+/// The live records with these IDs; all of them if none are given.
+async fn mirrored(
+    transaction: &mut PgConnection,
+    entity: &'static Entity,
+    ids: Option<&[i64]>,
+) -> BTreeMap<i64, Mirrored> {
     let (table, singular) = (entity.name, entity.singular);
     let decimals: Vec<String> = entity
         .columns
@@ -212,15 +269,9 @@ async fn mirrored(pool: &PgPool, entity: &'static Entity, ids: &[i64]) -> BTreeM
         .filter(|column| column.kind.sql_type() == "numeric")
         .map(|column| format!("'{0}', trim_scale({0})::text", column.name))
         .collect();
-    // One moment for all tables, and instants printed in UTC.
-    let mut transaction = pool.begin().await.unwrap();
-    for setting in ["set transaction isolation level repeatable read", "set local time zone 'UTC'"]
-    {
-        sqlx::query(setting).execute(&mut *transaction).await.unwrap();
-    }
     let rows = sqlx::query(AssertSqlSafe(format!(
         "select id, to_jsonb(t) || jsonb_build_object({}) as columns from bitrix24.{table} t \
-         where deleted_at is null and id = any($1)",
+         where deleted_at is null and ($1::bigint[] is null or id = any($1))",
         decimals.join(", ")
     )))
     .bind(ids)
@@ -243,7 +294,7 @@ async fn mirrored(pool: &PgPool, entity: &'static Entity, ids: &[i64]) -> BTreeM
         let children = sqlx::query(AssertSqlSafe(format!(
             "select {singular}_id as parent, id, coalesce(value, '') as value, \
              coalesce(value_type, '') as value_type from bitrix24.{} \
-             where {singular}_id = any($1) order by 1, 2",
+             where $1::bigint[] is null or {singular}_id = any($1) order by 1, 2",
             multi.table
         )))
         .bind(ids)

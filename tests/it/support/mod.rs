@@ -1,5 +1,6 @@
 //! What every test stands on: a database of its own, a simulated portal, and the real binary.
 
+pub(crate) mod company;
 pub(crate) mod cycles;
 pub(crate) mod equal;
 pub(crate) mod gate;
@@ -8,12 +9,15 @@ pub(crate) mod portal;
 pub(crate) mod postgres;
 pub(crate) mod process;
 pub(crate) mod tables;
+pub(crate) mod terminal;
 
 pub(crate) use self::{
+    company::Company,
     cycles::cycled,
-    equal::{assert_equal, equal_but_for, equal_within},
+    equal::{assert_equal, equal_at, equal_but_for, equal_within},
     gate::{Gate, eventually},
     portal::{TestPortal, quiet_port, unlimited},
     postgres::{Database, database},
     process::{Finished, Process, Run},
+    terminal::Terminal,
 };

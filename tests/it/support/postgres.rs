@@ -24,6 +24,8 @@ use testcontainers::{
 use tokio::sync::OnceCell;
 use url::Url;
 
+use super::company::Company;
+
 /// Enough for every test of a run at once.
 const MAX_CONNECTIONS: u32 = 300;
 
@@ -49,11 +51,14 @@ pub(crate) struct Database {
     admin: Url,
     url: SecretString,
     pool: PgPool,
+    /// Given up last.
+    _company: Company,
 }
 
 /// Creates a database for one test.
 pub(crate) async fn database() -> Database {
     static NEXT: AtomicU32 = AtomicU32::new(0);
+    let company = Company::ordinary().await;
     let server = SERVER.get_or_init(Server::start).await;
     // Unique on a server that other runs use, too.
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros();
@@ -69,7 +74,7 @@ pub(crate) async fn database() -> Database {
     url.set_path(&name);
     let pool = PgPoolOptions::new().max_connections(8).connect(url.as_str()).await.unwrap();
     let url = SecretString::from(String::from(url));
-    Database { name, admin: server.admin.clone(), url, pool }
+    Database { name, admin: server.admin.clone(), url, pool, _company: company }
 }
 
 impl Database {

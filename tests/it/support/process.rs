@@ -1,6 +1,11 @@
 //! Running a program, the real binary above all: its output as it comes, signals, its end.
 
-use std::{os::unix::process::ExitStatusExt, path::Path, process::Stdio, time::Duration};
+use std::{
+    os::{fd::OwnedFd, unix::process::ExitStatusExt},
+    path::Path,
+    process::Stdio,
+    time::Duration,
+};
 
 use nix::{
     sys::signal::{self, Signal},
@@ -66,6 +71,15 @@ impl Run {
         let stdout = Output::collect(child.stdout.take().unwrap());
         let stderr = Output::collect(child.stderr.take().unwrap());
         Process { child, stdout, stderr, _home: home }
+    }
+
+    /// Starts it on a terminal that it has for itself.
+    pub(crate) fn spawn_on(self, terminal: OwnedFd) -> (Child, TempDir) {
+        let Self { mut command, home } = self;
+        command.env("TERM", "xterm").env_remove("NO_COLOR");
+        command.stdin(terminal.try_clone().unwrap());
+        command.stdout(terminal.try_clone().unwrap()).stderr(terminal);
+        (command.spawn().unwrap(), home)
     }
 
     /// Runs it to its end.

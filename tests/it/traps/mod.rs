@@ -8,6 +8,7 @@
 mod answers;
 mod filters;
 mod limits;
+mod nothing;
 mod paging;
 mod records;
 mod secrets;
@@ -88,9 +89,7 @@ impl Bench {
 
     /// A new session, as after a restart: its first cycle probes the filter.
     async fn reopen(&mut self) {
-        if let Some(session) = self.session.take() {
-            session.close().await;
-        }
+        self.close().await;
         let options = SyncOptions {
             board: b24mirror::sync::ProgressBoard::default(),
             entities: Entity::ALL
@@ -98,6 +97,7 @@ impl Bench {
                 .map(|entity| (entity, Duration::from_secs(1)))
                 .collect(),
             overlap: Duration::from_secs(10),
+            max_in_flight: 4,
             retry: patient(),
             holder: "traps".to_owned(),
         };
@@ -105,6 +105,13 @@ impl Bench {
         match Session::open(&self.store, &self.client, &options, &stop).await.unwrap() {
             Opened::Session(session) => self.session = Some(session),
             Opened::HeldBy { holder, .. } => panic!("held by {holder}"),
+        }
+    }
+
+    /// Gives the lease back.
+    async fn close(&mut self) {
+        if let Some(session) = self.session.take() {
+            session.close().await;
         }
     }
 

@@ -4,13 +4,17 @@
 //! numbers without exponent or superfluous zeros, strings escaped in one way. So a
 //! value read back from `jsonb` has the spelling that was written.
 
-use std::{borrow::Cow, collections::BTreeMap};
+pub(super) mod raw;
 
-use serde::Deserialize;
+use std::borrow::Cow;
+
 use serde_json::value::RawValue;
 
+pub use self::raw::Raw;
+use self::raw::{HalfSurrogate, Piece, Quoted, Shape};
+
 /// Deeper nesting than this is refused instead of risking the stack.
-const MAX_DEPTH: usize = 64;
+pub(super) const MAX_DEPTH: usize = 64;
 
 /// A number with more digits than this is refused; PostgreSQL's own limit is far above.
 const MAX_DIGITS: usize = 1000;
@@ -34,107 +38,191 @@ pub enum NotCanonical {
 pub(super) const FILE_URLS: [&str; 5] =
     ["downloadUrl", "showUrl", "urlMachine", "DOWNLOAD_URL", "SHOW_URL"];
 
+impl From<HalfSurrogate> for NotCanonical {
+    fn from(HalfSurrogate: HalfSurrogate) -> Self {
+        Self::Malformed
+    }
+}
+
 /// Writes a value in its one canonical spelling; U+0000 stays, escaped.
 ///
 /// # Errors
 /// [`NotCanonical`] for values that no table could hold.
 pub fn canonical(raw: &RawValue) -> Result<String, NotCanonical> {
-    let mut out = String::with_capacity(raw.get().len());
-    let mut writer = Writer { out: &mut out, evidence: false, keep_nul: true, nul_removed: false };
-    writer.value(raw, 0)?;
+    let raw = Raw::from(raw);
+    let mut out = String::with_capacity(raw.text().len());
+    Writer { keep_nul: true, ..Writer::new(&mut out) }.value(raw, 0)?;
     Ok(out)
 }
 
 /// A value as the quarantine keeps it: canonical where possible, and always
 /// something, since it is evidence; never a file's URL.
-pub(super) fn evidence(raw: &RawValue) -> String {
-    let mut out = String::with_capacity(raw.get().len());
-    let mut writer = Writer { out: &mut out, evidence: true, keep_nul: true, nul_removed: false };
+pub(super) fn evidence(raw: Raw<'_>) -> String {
+    let text = raw.text();
+    let mut out = String::with_capacity(text.len());
+    let mut writer = Writer { evidence: true, keep_nul: true, ..Writer::new(&mut out) };
     match writer.value(raw, 0) {
         Ok(()) => out,
         Err(reason) => {
-            let (bytes, hash) = (raw.get().len(), xxhash_rust::xxh3::xxh3_64(raw.get().as_bytes()));
+            let (bytes, hash) = (text.len(), xxhash_rust::xxh3::xxh3_64(text.as_bytes()));
             quoted(&format!("({reason}; {bytes} bytes, hash {hash:016x})"))
         }
     }
 }
 
-/// Like [`canonical`], but leaves U+0000 out, because `jsonb` refuses it; says whether it did.
-pub(super) fn canonical_without_nul(raw: &RawValue) -> Result<(String, bool), NotCanonical> {
-    let mut out = String::with_capacity(raw.get().len());
-    let mut writer = Writer { out: &mut out, evidence: false, keep_nul: false, nul_removed: false };
-    writer.value(raw, 0)?;
-    let nul_removed = writer.nul_removed;
-    Ok((out, nul_removed))
+/// Like [`canonical`], but leaves U+0000 out, because `jsonb` refuses it.
+pub(super) fn canonical_without_nul(raw: Raw<'_>) -> Result<String, NotCanonical> {
+    let mut out = String::with_capacity(raw.text().len());
+    Writer::new(&mut out).value(raw, 0)?;
+    Ok(out)
 }
 
 /// One string in canonical JSON spelling.
 pub(super) fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
+    let mut out = String::with_capacity(text.len() + 2);
+    push_quoted(&mut out, text);
+    out
 }
 
-/// A string that borrows from the input unless it holds escapes.
-#[derive(Deserialize, PartialEq, Eq, PartialOrd, Ord)]
-#[serde(transparent)]
-pub(super) struct Text<'a>(#[serde(borrow)] pub(super) Cow<'a, str>);
+/// Appends one string in canonical JSON spelling.
+pub(super) fn push_quoted(out: &mut String, text: &str) {
+    out.push('"');
+    push_escaped(out, text);
+    out.push('"');
+}
 
-struct Writer<'o> {
+/// Appends the inside of a string, with the escapes that JSON demands and no others.
+fn push_escaped(out: &mut String, text: &str) {
+    let mut rest = text;
+    let special = |byte: u8| matches!(byte, b'"' | b'\\' | 0..=0x1f);
+    while let Some(at) = rest.bytes().position(special) {
+        let (plain, tail) = rest.split_at(at);
+        out.push_str(plain);
+        match tail.as_bytes()[0] {
+            b'"' => out.push_str("\\\""),
+            b'\\' => out.push_str("\\\\"),
+            b'\n' => out.push_str("\\n"),
+            b'\r' => out.push_str("\\r"),
+            b'\t' => out.push_str("\\t"),
+            8 => out.push_str("\\b"),
+            12 => out.push_str("\\f"),
+            other => {
+                let digit = |value: u8| char::from(b"0123456789abcdef"[usize::from(value & 15)]);
+                out.push_str("\\u00");
+                out.push(digit(other >> 4));
+                out.push(digit(other));
+            }
+        }
+        rest = &tail[1..];
+    }
+    out.push_str(rest);
+}
+
+/// Writes values in their canonical spelling.
+pub(super) struct Writer<'o> {
     out: &'o mut String,
     /// A string that cannot be read stays as it was sent instead of failing the value.
     evidence: bool,
     keep_nul: bool,
-    nul_removed: bool,
+    /// Whether U+0000 was left out.
+    pub(super) nul_removed: bool,
 }
 
-impl Writer<'_> {
-    fn value(&mut self, raw: &RawValue, depth: usize) -> Result<(), NotCanonical> {
+impl<'o> Writer<'o> {
+    /// Appends to a text; leaves U+0000 out.
+    pub(super) const fn new(out: &'o mut String) -> Self {
+        Self { out, evidence: false, keep_nul: false, nul_removed: false }
+    }
+
+    /// Appends a value that stands inside of `depth` others.
+    pub(super) fn value(&mut self, raw: Raw<'_>, depth: usize) -> Result<(), NotCanonical> {
         if depth > MAX_DEPTH {
             return Err(NotCanonical::TooDeep);
         }
-        let json = raw.get();
-        match json.as_bytes().first() {
-            Some(b'{') => {
-                let mut fields = BTreeMap::new();
-                let parsed: BTreeMap<Text<'_>, &RawValue> = parse(json)?;
-                for (Text(key), value) in parsed {
-                    if FILE_URLS.contains(&&*key) {
-                        continue;
-                    }
-                    fields.insert(self.without_nul(key), value);
-                }
-                self.out.push('{');
-                for (index, (key, value)) in fields.into_iter().enumerate() {
-                    if index > 0 {
-                        self.out.push(',');
-                    }
-                    self.out.push_str(&quoted(&key));
-                    self.out.push(':');
-                    self.value(value, depth + 1)?;
-                }
-                self.out.push('}');
-            }
-            Some(b'[') => {
-                let items: Vec<&RawValue> = parse(json)?;
-                self.out.push('[');
-                for (index, item) in items.into_iter().enumerate() {
-                    if index > 0 {
-                        self.out.push(',');
-                    }
-                    self.value(item, depth + 1)?;
-                }
-                self.out.push(']');
-            }
-            Some(b'"') => match parse(json) {
-                Ok(Text(text)) => {
-                    let text = self.without_nul(text);
-                    self.out.push_str(&quoted(&text));
-                }
-                Err(_) if self.evidence => self.out.push_str(json),
-                Err(malformed) => return Err(malformed),
+        match raw.shape() {
+            Shape::Text(text) => match self.string(text) {
+                Err(_) if self.evidence => self.out.push_str(raw.text()),
+                written => written?,
             },
-            Some(b't' | b'f' | b'n') => self.out.push_str(json),
-            _ => self.out.push_str(&decimal(json).ok_or(NotCanonical::TooLong)?),
+            Shape::Number(number) if is_plain(number) => self.out.push_str(number),
+            Shape::Number(number) => {
+                self.out.push_str(&decimal(number).ok_or(NotCanonical::TooLong)?);
+            }
+            Shape::Null | Shape::Bool(_) => self.out.push_str(raw.text()),
+            Shape::EmptyCompound if raw.text().starts_with('[') => self.out.push_str("[]"),
+            Shape::EmptyCompound => self.out.push_str("{}"),
+            Shape::List => self.list(raw, |writer, item| writer.value(item, depth + 1))?,
+            Shape::Object => self.object(raw, depth)?,
         }
+        Ok(())
+    }
+
+    /// Appends a list whose items somebody else appends.
+    pub(super) fn list(
+        &mut self,
+        raw: Raw<'_>,
+        mut write: impl FnMut(&mut Self, Raw<'_>) -> Result<(), NotCanonical>,
+    ) -> Result<(), NotCanonical> {
+        self.out.push('[');
+        for (index, item) in raw.items().enumerate() {
+            if index > 0 {
+                self.out.push(',');
+            }
+            write(self, item)?;
+        }
+        self.out.push(']');
+        Ok(())
+    }
+
+    /// Appends text that is canonical JSON already.
+    pub(super) fn verbatim(&mut self, json: &str) {
+        self.out.push_str(json);
+    }
+
+    fn object(&mut self, raw: Raw<'_>, depth: usize) -> Result<(), NotCanonical> {
+        let mut fields = Vec::new();
+        for (key, value) in raw.fields() {
+            let key = self.without_nul(key.read()?);
+            if !FILE_URLS.contains(&&*key) {
+                fields.push((key, value));
+            }
+        }
+        keep_last_of_each(&mut fields);
+        self.out.push('{');
+        for (index, (key, value)) in fields.into_iter().enumerate() {
+            if index > 0 {
+                self.out.push(',');
+            }
+            push_quoted(self.out, &key);
+            self.out.push(':');
+            self.value(value, depth + 1)?;
+        }
+        self.out.push('}');
+        Ok(())
+    }
+
+    /// Appends nothing if it fails.
+    fn string(&mut self, text: Quoted<'_>) -> Result<(), NotCanonical> {
+        let before = self.out.len();
+        self.out.push('"');
+        for piece in text.pieces() {
+            match piece {
+                // What stands for itself needs no escape.
+                Ok(Piece::Plain(plain)) => self.out.push_str(plain),
+                Ok(Piece::Escaped('\0')) if !self.keep_nul => self.nul_removed = true,
+                Ok(Piece::Escaped(character @ (' '..='!' | '#'..='[' | ']'..))) => {
+                    self.out.push(character);
+                }
+                Ok(Piece::Escaped(character)) => {
+                    push_escaped(self.out, character.encode_utf8(&mut [0; 4]));
+                }
+                Err(half) => {
+                    self.out.truncate(before);
+                    return Err(half.into());
+                }
+            }
+        }
+        self.out.push('"');
         Ok(())
     }
 
@@ -147,8 +235,23 @@ impl Writer<'_> {
     }
 }
 
-fn parse<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T, NotCanonical> {
-    serde_json::from_str(json).map_err(|_| NotCanonical::Malformed)
+/// Sorts by key; of a repeated key the last one stays, as in `jsonb`.
+pub(super) fn keep_last_of_each<K: Ord, V>(fields: &mut Vec<(K, V)>) {
+    fields.sort_by(|(left, _), (right, _)| left.cmp(right));
+    fields.dedup_by(|later, earlier| {
+        let same = later.0 == earlier.0;
+        if same {
+            std::mem::swap(later, earlier);
+        }
+        same
+    });
+}
+
+/// Whether a number is a short whole one without a superfluous zero, hence canonical.
+fn is_plain(number: &str) -> bool {
+    number.len() < 20
+        && number.bytes().all(|byte| byte.is_ascii_digit())
+        && (number.len() == 1 || !number.starts_with('0'))
 }
 
 /// A decimal number in its one canonical spelling: no `+`, no exponent, no
@@ -156,6 +259,9 @@ fn parse<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T, NotCanonical> {
 /// a thousand digits.
 #[must_use]
 pub fn decimal(text: &str) -> Option<String> {
+    if is_plain(text) && !text.is_empty() {
+        return Some(text.to_owned());
+    }
     let (negative, unsigned) = match text.as_bytes().first()? {
         b'-' => (true, &text[1..]),
         b'+' => (false, &text[1..]),
@@ -223,7 +329,11 @@ mod tests {
     #[test]
     fn nul_is_left_out_and_reported() {
         let raw = RawValue::from_string(r#"["a\u0000b","\\u0000"]"#.to_owned()).unwrap();
-        assert_eq!(canonical_without_nul(&raw), Ok((r#"["ab","\\u0000"]"#.to_owned(), true)));
+        let mut out = String::new();
+        let mut writer = Writer::new(&mut out);
+        writer.value(Raw::from(&*raw), 0).unwrap();
+        assert!(writer.nul_removed);
+        assert_eq!(out, r#"["ab","\\u0000"]"#);
         assert_eq!(canonical(&raw).unwrap(), r#"["a\u0000b","\\u0000"]"#);
     }
 
@@ -237,7 +347,7 @@ mod tests {
 
     #[test]
     fn evidence_keeps_everything_but_file_urls() {
-        let evidence = |json: &str| evidence(&RawValue::from_string(json.to_owned()).unwrap());
+        let evidence = |json: &str| evidence(Raw::well_formed(json));
         let record = r#"{"PHOTO":{"downloadUrl":"/rest/1/s3cret","id":1},"NAME":"\ud800"}"#;
         assert_eq!(evidence(record), r#"{"NAME":"\ud800","PHOTO":{"id":1}}"#);
         assert!(evidence("1e99999").contains("more than 1000 digits"));

@@ -1,0 +1,62 @@
+//! `b24mirror plan`
+
+use std::time::Duration;
+
+use anyhow::anyhow;
+use bytesize::ByteSize;
+
+use super::{Exit, output::say, wiring};
+use crate::{
+    entity::Entity,
+    settings::Settings,
+    sync::plan::{Plan, plan},
+};
+
+/// Says what a backfill would cost; asks the portal a few questions and writes nothing.
+///
+/// It sends three requests per entity, one a second, so that it can run beside a daemon.
+pub(super) async fn run(
+    settings: &Settings,
+    named: &[&'static Entity],
+    json: bool,
+) -> anyhow::Result<Exit> {
+    let portal = wiring::modest_portal(settings)?;
+    let restraint = &settings.portal.limits.restraint;
+    let limits = wiring::limits(settings).part(restraint.share);
+    let ways = settings.sync.max_in_flight;
+    let mut plans = Vec::new();
+    for entity in wiring::chosen(settings, named)? {
+        let planned = plan(entity, &portal, wiring::modest_retry()?, &limits, ways).await;
+        plans.push(planned.map_err(|error| anyhow!("{}: {}", entity.name, error.reason()))?);
+    }
+    if json {
+        say!("{}", serde_json::to_string_pretty(&plans)?);
+    } else {
+        say!("A backfill of all that the portal has, as a few probes show it:");
+        for plan in &plans {
+            print(plan);
+        }
+        if !restraint.quiet_hours.is_empty() {
+            say!("\nThe quiet hours of `portal.limits.quiet_hours` come on top of the time.");
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn print(plan: &Plan) {
+    say!("\n{}: about {} records", plan.entity, plan.records);
+    say!("  requests        {}", plan.requests);
+    say!("  commands        {}", plan.commands);
+    match plan.operating_seconds {
+        Some(seconds) => say!("  operating time  {}", about(seconds)),
+        None => say!("  operating time  not told by this portal"),
+    }
+    say!("  time            {}", about(plan.seconds));
+    say!("  database        {}", ByteSize(plan.database_bytes));
+}
+
+fn about(seconds: f64) -> String {
+    let rounded = if seconds < 10.0 { seconds.ceil() } else { seconds.round() };
+    let time = Duration::try_from_secs_f64(rounded).unwrap_or(Duration::MAX);
+    humantime::format_duration(time).to_string()
+}
