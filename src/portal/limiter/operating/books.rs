@@ -495,7 +495,14 @@ impl Books {
     /// Others' use counts against the portal's limit and not against our share of it.
     fn room(&self, limit: OperatingLimit, share: f64, lane: Lane, used: &Used) -> f64 {
         let limit = limit.limit.as_secs_f64();
-        let own = used.own + self.reserved + self.deficit;
+        // What a report shows beyond the books is mostly what requests under way have used,
+        // which is reserved. Lower lanes count it twice to be safe; a cycle's few commands,
+        // for which that safety is meant, do not wait for whole chains to land.
+        let ahead = match lane {
+            Lane::Incremental => self.reserved.max(self.deficit),
+            _ => self.reserved + self.deficit,
+        };
+        let own = used.own + ahead;
         let free = (USABLE * limit * share - own).min(USABLE * limit - own - used.foreign);
         if lane == Lane::Incremental {
             return free;

@@ -121,9 +121,6 @@ fn standard(limit: f64) -> Limits {
     }
 }
 
-/// The time from one cycle to the next.
-const CYCLES: Duration = Duration::from_secs(15);
-
 /// One million contacts: 20,000 pages of 0.2 s.
 fn million(idle: f64) -> Load {
     Load {
@@ -131,7 +128,7 @@ fn million(idle: f64) -> Load {
         in_flight: 4,
         service: Service { cost: 0.2, slowness: 1.0, latency: Duration::from_millis(60) },
         idle,
-        interval: CYCLES,
+        interval: Duration::from_secs(15),
     }
 }
 
@@ -154,7 +151,7 @@ fn a_million_contacts_take_as_long_as_the_operating_time_dictates() {
         });
         assert_eq!(outcome.refused, 0, "{outcome:?}");
         assert!(outcome.took <= possible * 105 / 100, "{possible:?} at best: {outcome:?}");
-        assert!(outcome.stalest < CYCLES, "a cycle missed its turn: {outcome:?}");
+        assert!(outcome.stalest < Duration::from_secs(2), "a cycle had to wait: {outcome:?}");
         // Chains stay chains when the operating time is nearly spent.
         let cycles = usize::try_from(outcome.took.as_secs() / 15).unwrap();
         assert!(outcome.requests - cycles < 600, "{outcome:?}");
@@ -162,7 +159,7 @@ fn a_million_contacts_take_as_long_as_the_operating_time_dictates() {
 }
 
 #[test]
-fn cycles_that_cost_as_much_as_pages_keep_their_interval_beside_a_backfill() {
+fn cycles_that_cost_as_much_as_pages_never_wait_for_a_backfill() {
     let outcome = paused(async {
         let limiter = Limiter::new(&standard(480.0));
         let window = Duration::from_mins(10);
@@ -170,7 +167,7 @@ fn cycles_that_cost_as_much_as_pages_keep_their_interval_beside_a_backfill() {
         backfilled(&limiter, portal, million(1.0), |_| 1.0).await
     });
     assert_eq!(outcome.refused, 0, "{outcome:?}");
-    assert!(outcome.stalest < CYCLES, "a cycle missed its turn: {outcome:?}");
+    assert!(outcome.stalest < Duration::from_secs(2), "a cycle had to wait: {outcome:?}");
     assert!(outcome.booked > 4_200.0, "{outcome:?}");
 }
 
