@@ -1,7 +1,11 @@
 //! `b24mirror backfill`
 
-use super::{Exit, one_shot::OneShot, wiring};
-use crate::{entity::Entity, lifecycle::Lifecycle, settings::Settings, store::RequestKind};
+use super::{
+    Exit,
+    one_shot::{OneShot, Printing},
+    wiring,
+};
+use crate::{entity::Entity, lifecycle::Lifecycle, settings::Settings, sync::Work};
 
 /// Reads every record that has not been read yet, or all of them anew.
 pub(super) async fn run(
@@ -11,6 +15,6 @@ pub(super) async fn run(
     restart: bool,
 ) -> anyhow::Result<Exit> {
     let entities = wiring::chosen(settings, named)?;
-    let (command, kind) = ("backfill", RequestKind::Backfill);
-    OneShot { settings, lifecycle, command, kind, entities, restart }.run().await
+    let (command, work, printing) = ("backfill", Work::Backfill { restart }, Printing::Lines);
+    OneShot { settings, lifecycle, command, work, entities, printing }.run().await
 }

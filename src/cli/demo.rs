@@ -19,7 +19,7 @@ use crate::{
     portal::{Limits, OperatingLimit, Portal, PortalOptions, WebhookUrl},
     simulator::{self, Action, Options, Simulator},
     store::{SchemaName, Store, StoreOptions},
-    sync::{self, Opened, ProgressBoard, Session, SyncOptions},
+    sync::{self, CheckOptions, Opened, ProgressBoard, Session, SyncOptions},
 };
 
 /// How often a daemon of the demonstration looks for changes.
@@ -133,6 +133,7 @@ impl Demo {
             entities: Entity::ALL.map(|entity| (entity, INTERVAL)).to_vec(),
             overlap: Duration::from_secs(10),
             max_in_flight: 4,
+            checks: CheckOptions::default(),
             retry: wiring::retry()?,
             holder: "the demonstration".to_owned(),
             board: ProgressBoard::default(),

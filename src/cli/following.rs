@@ -10,13 +10,13 @@ use std::{
 
 use super::{
     Exit,
+    one_shot::Printing,
     output::{prompt, say},
     progress::Drawing,
     question::{Answer, Question},
 };
 use crate::{
     lifecycle::{Interrupts, Lifecycle},
-    store::Verdict,
     sync::{
         SyncError,
         requests::{HandedOver, Standing},
@@ -29,6 +29,7 @@ pub(super) struct Following<'a> {
     lifecycle: &'a Lifecycle,
     /// Who does the work, for people.
     holder: String,
+    printing: Printing,
     drawing: Drawing,
     /// Only where somebody can answer.
     interrupts: Option<Interrupts>,
@@ -51,14 +52,29 @@ impl<'a> Following<'a> {
         handed: &'a mut HandedOver,
         lifecycle: &'a Lifecycle,
         holder: &str,
+        printing: Printing,
     ) -> Self {
         let holder = in_words(holder);
         let somebody = io::stdin().is_terminal() && io::stderr().is_terminal();
         let interrupts = somebody.then(|| lifecycle.interrupts());
         let request = handed.number();
-        say!("{holder} is mirroring this portal; the work was handed over as request {request}");
         let drawing = Drawing::elsewhere(request);
-        Self { handed, lifecycle, holder, drawing, interrupts, question: None, cancelling: false }
+        let (question, cancelling) = (None, false);
+        let following =
+            Self { handed, lifecycle, holder, printing, drawing, interrupts, question, cancelling };
+        following.tell(&format!(
+            "{} is mirroring this portal; the work was handed over as request {request}",
+            following.holder
+        ));
+        following
+    }
+
+    /// Says how it goes on. Whoever wants JSON gets nothing else on standard output.
+    fn tell(&self, text: &str) {
+        match self.printing {
+            Printing::Lines => say!("{text}"),
+            Printing::Json => tracing::info!("{text}"),
+        }
     }
 
     /// Watches to the end; `None` when the holder died over it and the work is ours.
@@ -78,7 +94,7 @@ impl<'a> Following<'a> {
                 Event::Answer(Answer::Cancel) => {
                     self.question = None;
                     self.cancelling = true;
-                    say!("cancelling request {request}");
+                    self.tell(&format!("cancelling request {request}"));
                     if self.cancel().await?.is_none() {
                         break Some(self.leave());
                     }
@@ -145,15 +161,16 @@ impl<'a> Following<'a> {
                 let doing = if self.cancelling { "is being cancelled" } else { "is under way" };
                 self.drawing.draw(&progress, &format!("request {request} {doing}"));
             }
-            Standing::Finished { verdict, message } => {
+            Standing::Finished(end) => {
                 self.close_question();
-                say!("{message}");
-                let done = verdict == Verdict::Complete;
-                return ControlFlow::Break(Some(if done { Exit::Done } else { Exit::NotTrue }));
+                return ControlFlow::Break(Some(self.printing.report(&end)));
             }
             Standing::HolderGone if self.cancelling => {
                 self.close_question();
-                say!("{} is gone; nobody works on request {request} any more", self.holder);
+                self.tell(&format!(
+                    "{} is gone; nobody works on request {request} any more",
+                    self.holder
+                ));
                 return ControlFlow::Break(Some(Exit::NotTrue));
             }
             Standing::HolderGone => {
@@ -169,12 +186,14 @@ impl<'a> Following<'a> {
         self.close_question();
         let (request, holder) = (self.handed.number(), &self.holder);
         if self.cancelling {
-            say!("request {request} has been taken back; {holder} will stop working on it");
+            self.tell(&format!(
+                "request {request} has been taken back; {holder} will stop working on it"
+            ));
         } else {
-            say!(
+            self.tell(&format!(
                 "not finished: request {request} goes on in {holder}; `b24mirror status` shows \
                  how it stands"
-            );
+            ));
         }
         Exit::NotTrue
     }

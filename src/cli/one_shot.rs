@@ -1,5 +1,5 @@
-//! What `backfill` and `sync` share: doing the work under the lease, or handing it to
-//! the process that holds it and following it there.
+//! What every command that reads the portal shares: doing the work under the lease, or
+//! handing it to the process that holds it and following it there.
 
 use super::{
     Exit,
@@ -12,8 +12,8 @@ use crate::{
     entity::Entity,
     lifecycle::Lifecycle,
     settings::Settings,
-    store::{RequestKind, Store, Verdict},
-    sync::{EntityOutcome, Opened, Session, SyncError, SyncOptions, requests::HandedOver},
+    store::RequestEnd,
+    sync::{Ending, Opened, Session, SyncError, Work, requests::HandedOver},
 };
 
 /// The work of a one-shot command.
@@ -21,9 +21,44 @@ pub(super) struct OneShot<'a> {
     pub(super) settings: &'a Settings,
     pub(super) lifecycle: &'a Lifecycle,
     pub(super) command: &'static str,
-    pub(super) kind: RequestKind,
+    pub(super) work: Work,
     pub(super) entities: Vec<&'static Entity>,
-    pub(super) restart: bool,
+    pub(super) printing: Printing,
+}
+
+/// How the end is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Printing {
+    /// In lines for people.
+    Lines,
+    /// As one JSON object and nothing else.
+    Json,
+}
+
+impl From<bool> for Printing {
+    /// Reads the flag `--json`.
+    fn from(json: bool) -> Self {
+        if json { Self::Json } else { Self::Lines }
+    }
+}
+
+impl Printing {
+    /// Prints how the work ended and says what the exit code has to be.
+    pub(super) fn report(self, end: &RequestEnd) -> Exit {
+        match self {
+            Self::Lines => say!("{}", end.message),
+            Self::Json => {
+                let told = serde_json::json!({
+                    "verdict": end.verdict.as_str(),
+                    "differs": end.differs,
+                    "message": end.message,
+                    "entities": end.result,
+                });
+                say!("{told:#}");
+            }
+        }
+        if end.is_true() { Exit::Done } else { Exit::NotTrue }
+    }
 }
 
 impl OneShot<'_> {
@@ -41,23 +76,28 @@ impl OneShot<'_> {
             match Session::open(store, &portal, &options, &stop).await? {
                 Opened::Session(session) => {
                     let drawing = Drawing::of(options.board.clone());
-                    let outcomes = self.work(&session, handed.as_ref()).await?;
+                    let end = self.work(&session, handed.as_ref()).await?;
                     drawing.finish().await;
                     if let Some(handed) = handed {
-                        handed.close(session.generation(), worst(&outcomes)).await?;
+                        handed.close(session.generation(), end.clone()).await?;
                     }
                     session.close().await;
-                    return Ok(report(&outcomes));
+                    return Ok(self.printing.report(&end));
                 }
                 Opened::HeldBy { holder, .. } => {
                     let handed = match &mut handed {
                         // Its first holder is gone, and another was quicker than we to
                         // take over.
                         Some(handed) => handed,
-                        none => none.insert(self.hand_over(store, &options).await?),
+                        none => {
+                            let handing =
+                                HandedOver::new(store, &self.work, &self.entities, options.retry);
+                            none.insert(handing.await?)
+                        }
                     };
-                    let watching = Following::begin(handed, self.lifecycle, &holder).watch();
-                    if let Some(exit) = watching.await? {
+                    let following =
+                        Following::begin(handed, self.lifecycle, &holder, self.printing);
+                    if let Some(exit) = following.watch().await? {
                         return Ok(exit);
                     }
                 }
@@ -65,54 +105,16 @@ impl OneShot<'_> {
         }
     }
 
-    async fn hand_over(
-        &self,
-        store: &Store,
-        options: &SyncOptions,
-    ) -> Result<HandedOver, SyncError> {
-        HandedOver::new(store, self.kind, &self.entities, self.restart, options.retry).await
-    }
-
     /// Does the work here; what a dead holder has begun anew does not begin once more.
     async fn work(
         &self,
         session: &Session,
         handed: Option<&HandedOver>,
-    ) -> Result<Vec<EntityOutcome>, SyncError> {
-        if self.kind == RequestKind::Sync {
-            return Ok(session.sync(&self.entities).await);
-        }
+    ) -> Result<RequestEnd, SyncError> {
         let begun = match handed {
             Some(handed) => handed.begun_anew().await?,
             None => Vec::new(),
         };
-        let (goes_on, begins): (Vec<_>, Vec<_>) =
-            self.entities.iter().copied().partition(|entity| begun.contains(entity));
-        let (mut outcomes, begun) = tokio::join!(
-            session.backfill(&begins, self.restart),
-            session.backfill(&goes_on, false)
-        );
-        outcomes.extend(begun);
-        Ok(outcomes)
+        Ok(Ending::together(session.perform(&self.work, &self.entities, &begun).await))
     }
-}
-
-fn worst(outcomes: &[EntityOutcome]) -> Verdict {
-    outcomes
-        .iter()
-        .map(EntityOutcome::verdict)
-        .find(|verdict| *verdict != Verdict::Complete)
-        .unwrap_or(Verdict::Complete)
-}
-
-/// Prints one line per entity and says what the exit code has to be.
-fn report(outcomes: &[EntityOutcome]) -> Exit {
-    let mut exit = Exit::Done;
-    for outcome in outcomes {
-        say!("{}", outcome.line());
-        if outcome.verdict() != Verdict::Complete {
-            exit = Exit::NotTrue;
-        }
-    }
-    exit
 }

@@ -1,7 +1,11 @@
 //! `b24mirror sync`
 
-use super::{Exit, one_shot::OneShot, wiring};
-use crate::{entity::Entity, lifecycle::Lifecycle, settings::Settings, store::RequestKind};
+use super::{
+    Exit,
+    one_shot::{OneShot, Printing},
+    wiring,
+};
+use crate::{entity::Entity, lifecycle::Lifecycle, settings::Settings, sync::Work};
 
 /// Performs one incremental cycle per entity.
 pub(super) async fn run(
@@ -10,6 +14,6 @@ pub(super) async fn run(
     named: &[&'static Entity],
 ) -> anyhow::Result<Exit> {
     let entities = wiring::chosen(settings, named)?;
-    let (command, kind) = ("sync", RequestKind::Sync);
-    OneShot { settings, lifecycle, command, kind, entities, restart: false }.run().await
+    let (command, work, printing) = ("sync", Work::Sync, Printing::Lines);
+    OneShot { settings, lifecycle, command, work, entities, printing }.run().await
 }

@@ -14,7 +14,7 @@ use crate::{
     retry::RetryPolicy,
     settings::{DatabaseSource, Settings},
     store::{SchemaState, Store, StoreError, StoreOptions},
-    sync::{DATABASE_PATIENCE, ProgressBoard, SyncOptions},
+    sync::{CheckOptions, DATABASE_PATIENCE, ProgressBoard, SyncOptions},
 };
 
 /// The name of the database inside a private server.
@@ -178,6 +178,12 @@ pub(super) fn sync_options(settings: &Settings, command: &str) -> anyhow::Result
         entities: entities(settings),
         overlap: settings.sync.overlap,
         max_in_flight: settings.sync.max_in_flight,
+        checks: CheckOptions {
+            sweep_interval: settings.sync.sweep_interval,
+            max_delete_share: settings.sync.max_delete_share,
+            rolling_check: settings.sync.rolling_check,
+            keep_runs: settings.sync.keep_runs,
+        },
         retry: retry()?,
         holder: format!("{host}, process {}, {command}", std::process::id()),
         board: ProgressBoard::default(),

@@ -5,7 +5,7 @@ use config::{Map, Value, ValueKind};
 use super::error::{Place, SettingsError};
 
 /// Every key, by section, as `config.example.toml` lists them.
-pub(super) const KEYS: [&str; 27] = [
+pub(super) const KEYS: [&str; 31] = [
     "portal.webhook_url",
     "portal.webhook_url_file",
     "portal.timeout",
@@ -27,6 +27,10 @@ pub(super) const KEYS: [&str; 27] = [
     "sync.interval",
     "sync.overlap",
     "sync.max_in_flight",
+    "sync.sweep_interval",
+    "sync.max_delete_share",
+    "sync.rolling_check_days",
+    "sync.keep_runs",
     "entities.contacts.enabled",
     "entities.contacts.interval",
     "entities.leads.enabled",

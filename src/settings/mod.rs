@@ -124,7 +124,7 @@ pub enum DatabaseSource {
 }
 
 /// The section `[sync]`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SyncSettings {
     /// Between the starts of two cycles.
     pub interval: Duration,
@@ -132,6 +132,14 @@ pub struct SyncSettings {
     pub overlap: Duration,
     /// Chains of one entity's backfill that may be in flight at once.
     pub max_in_flight: u32,
+    /// Between the starts of two sweeps.
+    pub sweep_interval: Duration,
+    /// The largest share of an entity's records that a sweep may delete unasked, 0 to 1.
+    pub max_delete_share: f64,
+    /// Within which time every record's content is compared once; `None` switches it off.
+    pub rolling_check: Option<Duration>,
+    /// How long runs and resolved quarantine notes are kept.
+    pub keep_runs: Duration,
 }
 
 /// The sections `[entities.…]`.
@@ -351,6 +359,8 @@ fn database(
     })
 }
 
+const DAY: Duration = Duration::from_hours(24);
+
 /// The shortest and longest time between cycles.
 const INTERVALS: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(100)..=Duration::from_hours(24);
@@ -364,6 +374,17 @@ fn read_sync(values: &Values) -> Result<SyncSettings, SettingsError> {
             Duration::from_mins(2),
         )?,
         max_in_flight: values.whole("sync.max_in_flight", 1..=32, 4)?,
+        sweep_interval: values.duration(
+            "sync.sweep_interval",
+            Duration::from_secs(1)..=DAY * 366,
+            DAY,
+        )?,
+        max_delete_share: values.number("sync.max_delete_share", 0.0..=1.0)?.unwrap_or(0.02),
+        rolling_check: match values.whole("sync.rolling_check_days", 0..=366, 7)? {
+            0 => None,
+            days => Some(DAY * days),
+        },
+        keep_runs: values.duration("sync.keep_runs", DAY..=DAY * 36_600, DAY * 90)?,
     })
 }
 

@@ -45,7 +45,7 @@ pub use self::{
     portal::PortalClaim,
     quarantine::QuarantineCount,
     read::{RecordCounts, Stored},
-    requests::{Request, RequestKind, Verdict},
+    requests::{Request, RequestEnd, RequestKind, Verdict},
     run_log::{Run, RunCounts, RunKind, RunRow},
     schema::{SchemaName, SchemaState},
     segments::{Fill, Segment, SegmentKind},

@@ -12,6 +12,12 @@ pub enum RequestKind {
     Backfill,
     /// One incremental cycle.
     Sync,
+    /// A sweep for what was deleted.
+    Sweep,
+    /// A comparison with the portal.
+    Verify,
+    /// Some records, read again.
+    Refresh,
 }
 
 /// How work ended.
@@ -27,7 +33,13 @@ pub enum Verdict {
     Interrupted,
 }
 
-stored_words!(RequestKind { Backfill = "backfill", Sync = "sync" });
+stored_words!(RequestKind {
+    Backfill = "backfill",
+    Sync = "sync",
+    Sweep = "sweep",
+    Verify = "verify",
+    Refresh = "refresh",
+});
 
 stored_words!(Verdict {
     Complete = "complete",
@@ -70,10 +82,36 @@ pub struct Request {
     pub refilling: Vec<&'static Entity>,
     /// What the holder has last reported.
     pub progress: Option<serde_json::Value>,
-    /// How it ended.
-    pub verdict: Option<Verdict>,
-    /// The verdict in words.
-    pub message: Option<String>,
+    /// How it ended; `None` while it is open.
+    pub end: Option<RequestEnd>,
+}
+
+/// How a request ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RequestEnd {
+    /// Whether the work came to its end, everywhere it was asked for.
+    pub verdict: Verdict,
+    /// Whether it came to its end and found the mirror different from the portal.
+    pub differs: bool,
+    /// One line per entity, for people.
+    pub message: String,
+    /// What was found, by entity, for programs.
+    pub result: Option<serde_json::Value>,
+}
+
+impl RequestEnd {
+    /// Work that was not done, and why.
+    #[must_use]
+    pub fn incomplete(message: impl Into<String>) -> Self {
+        let (verdict, message) = (Verdict::Incomplete, message.into());
+        Self { verdict, differs: false, message, result: None }
+    }
+
+    /// Whether the work was done and the mirror is as the portal is, as far as it looked.
+    #[must_use]
+    pub fn is_true(&self) -> bool {
+        self.verdict == Verdict::Complete && !self.differs
+    }
 }
 
 /// The columns of a [`RequestRow`].
@@ -82,7 +120,7 @@ macro_rules! columns {
         concat!(
             $before,
             " id, kind, entities, arguments, created_at, taken_by, cancelled_at, refilling, \
-             progress, verdict, message ",
+             progress, verdict, message, differs, result ",
             $after
         )
     };
@@ -109,7 +147,7 @@ impl Store {
     }
 
     /// Takes the oldest open request, including those that an earlier holder took and
-    /// did not finish.
+    /// did not finish. Closes those that this version cannot read, and says so there.
     pub async fn take_open(&self, generation: Generation) -> Result<Option<Request>, StoreError> {
         // Asked every few seconds, so look before taking locks.
         let open: Option<i64> = sqlx::query_scalar(
@@ -131,7 +169,19 @@ impl Store {
         .fetch_optional(&mut *transaction)
         .await?;
         transaction.commit().await?;
-        row.map(TryInto::try_into).transpose()
+        let Some(row) = row else { return Ok(None) };
+        match row.try_into() {
+            Ok(request) => Ok(Some(request)),
+            Err(error) => {
+                // Whoever asked would follow it for ever.
+                let why = format!(
+                    "not done: {error}; whoever asked may run another version of b24mirror than \
+                     the process that mirrors: use the same for both"
+                );
+                self.finish_request(generation, id, &RequestEnd::incomplete(why)).await?;
+                Err(error)
+            }
+        }
     }
 
     /// Reports on a request that this generation has taken. Returns whether it is still
@@ -223,18 +273,19 @@ impl Store {
         &self,
         generation: Generation,
         id: i64,
-        verdict: Verdict,
-        message: &str,
+        end: &RequestEnd,
     ) -> Result<(), StoreError> {
         let finished = sqlx::query(
-            "update sync_requests \
-             set verdict = $3, message = $4, finished_at = clock_timestamp() \
+            "update sync_requests set verdict = $3, message = $4, differs = $5, result = $6, \
+                finished_at = clock_timestamp() \
              where id = $1 and taken_by = $2 and finished_at is null",
         )
         .bind(id)
         .bind(generation.get())
-        .bind(verdict.as_str())
-        .bind(message)
+        .bind(end.verdict.as_str())
+        .bind(&end.message)
+        .bind(end.differs)
+        .bind(&end.result)
         .execute(&self.pool)
         .await?;
         if finished.rows_affected() == 0 { Err(StoreError::LeaseLost) } else { Ok(()) }
@@ -275,6 +326,8 @@ struct RequestRow {
     progress: Option<serde_json::Value>,
     verdict: Option<String>,
     message: Option<String>,
+    differs: bool,
+    result: Option<serde_json::Value>,
 }
 
 impl TryFrom<RequestRow> for Request {
@@ -298,8 +351,14 @@ impl TryFrom<RequestRow> for Request {
             cancelled_at: row.cancelled_at,
             refilling: entities(&row.refilling, "refilling")?,
             progress: row.progress,
-            verdict: Verdict::read(row.verdict.as_deref(), "sync_requests")?,
-            message: row.message,
+            end: Verdict::read(row.verdict.as_deref(), "sync_requests")?.map(|verdict| {
+                RequestEnd {
+                    verdict,
+                    differs: row.differs,
+                    message: row.message.unwrap_or_default(),
+                    result: row.result,
+                }
+            }),
         })
     }
 }

@@ -19,9 +19,24 @@ pub enum RunKind {
     Backfill,
     /// An incremental cycle.
     Incremental,
+    /// A sweep for what was deleted, asked for or scheduled.
+    Sweep,
+    /// A comparison that a person asked for.
+    Verify,
+    /// Records that a person had read again.
+    Refresh,
+    /// A share of the scheduled comparison of all content.
+    RollingCheck,
 }
 
-stored_words!(RunKind { Backfill = "backfill", Incremental = "incremental" });
+stored_words!(RunKind {
+    Backfill = "backfill",
+    Incremental = "incremental",
+    Sweep = "sweep",
+    Verify = "verify",
+    Refresh = "refresh",
+    RollingCheck = "rolling_check",
+});
 
 /// What a run has done so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -198,6 +213,29 @@ impl Store {
             quarantined: read_count(quarantined),
             ..RunCounts::default()
         })
+    }
+
+    /// How long ago the last complete check of a kind began. The first fill counts as one:
+    /// it has read everything. `None` where neither is on record.
+    pub async fn since_last(
+        &self,
+        entity: &'static Entity,
+        kind: RunKind,
+    ) -> Result<Option<Duration>, StoreError> {
+        let seconds: Option<f64> = sqlx::query_scalar(
+            "select extract(epoch from clock_timestamp() - coalesce( \
+                (select started_at from sync_runs \
+                 where entity = $1 and kind = $2 and verdict = 'complete' \
+                 order by id desc limit 1), \
+                (select finished_at from sync_runs \
+                 where entity = $1 and kind = 'backfill' and verdict = 'complete' \
+                 order by id limit 1)))::float8",
+        )
+        .bind(entity.name)
+        .bind(kind.as_str())
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(seconds.map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default()))
     }
 
     /// Reads an entity's latest runs, the newest first.

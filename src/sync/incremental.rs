@@ -33,8 +33,7 @@ impl Mirror {
         if self.checkpoint().await?.is_some() {
             self.prepare(lane, false).await?;
         }
-        let probe = self.probe_is_due();
-        let tally = self.cycle(lane, probe).await?.tally;
+        let tally = self.cycle_in_turn(lane).await?;
         self.refuse_unfilled().await?;
         Ok(tally)
     }

@@ -16,6 +16,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     SyncError,
+    checks::CheckOptions,
+    halt::Halt,
     progress::ProgressBoard,
     reader::{Question, Reader, Reply},
     room::{Memory, Room},
@@ -47,6 +49,8 @@ pub struct Tally {
     pub updated: u64,
     /// Records that were the same.
     pub unchanged: u64,
+    /// Records that got a tombstone.
+    pub deleted: u64,
     /// Quarantine notes and rejects.
     pub quarantined: u64,
 }
@@ -55,7 +59,7 @@ impl Tally {
     /// Whether anything was written.
     #[must_use]
     pub const fn wrote(&self) -> bool {
-        self.inserted + self.updated + self.quarantined > 0
+        self.inserted + self.updated + self.deleted + self.quarantined > 0
     }
 }
 
@@ -65,6 +69,7 @@ impl AddAssign for Tally {
         self.inserted += other.inserted;
         self.updated += other.updated;
         self.unchanged += other.unchanged;
+        self.deleted += other.deleted;
         self.quarantined += other.quarantined;
     }
 }
@@ -89,9 +94,9 @@ pub(super) struct Ground {
     pub(super) room: Room,
     /// Chains of one backfill that may be in flight at once.
     pub(super) max_in_flight: usize,
-    /// Cancelled when the work has to end: answers in flight are abandoned,
-    /// transactions are not.
-    pub(super) stop: CancellationToken,
+    pub(super) checks: CheckOptions,
+    /// When the work has to end.
+    pub(super) halt: Halt,
 }
 
 /// One entity's mirror under one lease.
@@ -99,6 +104,13 @@ pub struct Mirror {
     entity: &'static Entity,
     ground: Ground,
     reader: Reader,
+    learnt: Arc<Learnt>,
+}
+
+/// What a process learns of an entity as it works, whichever piece of work learns it.
+struct Learnt {
+    /// Held by whoever performs a cycle: cycles share a checkpoint.
+    turn: tokio::sync::Mutex<()>,
     /// The first new cycle of a process is deep: what happened while it was away may
     /// have become visible late.
     first_cycle: AtomicBool,
@@ -112,9 +124,22 @@ impl Mirror {
             entity,
             reader: Reader::new(entity, ground.portal.clone(), ground.retry, ground.room.clone()),
             ground,
-            first_cycle: AtomicBool::new(true),
-            probed: Mutex::new(None),
-            stored_catalogue: Mutex::new(None),
+            learnt: Arc::new(Learnt {
+                turn: tokio::sync::Mutex::new(()),
+                first_cycle: AtomicBool::new(true),
+                probed: Mutex::new(None),
+                stored_catalogue: Mutex::new(None),
+            }),
+        }
+    }
+
+    /// The same mirror for a piece of work that can be ended by itself.
+    pub(super) fn under(&self, halt: Halt) -> Self {
+        Self {
+            entity: self.entity,
+            ground: Ground { halt, ..self.ground.clone() },
+            reader: self.reader.clone(),
+            learnt: Arc::clone(&self.learnt),
         }
     }
 
@@ -169,7 +194,7 @@ impl Mirror {
         &self,
         asking: impl Future<Output = Result<T, SyncError>>,
     ) -> Result<T, SyncError> {
-        self.ground.stop.run_until_cancelled(asking).await.unwrap_or(Err(SyncError::Stopping))
+        self.stop().run_until_cancelled(asking).await.unwrap_or(Err(SyncError::Stopping))
     }
 
     pub(super) const fn generation(&self) -> Generation {
@@ -184,8 +209,18 @@ impl Mirror {
         self.ground.retry
     }
 
+    /// Cancelled when the work has to end: answers in flight are abandoned, transactions
+    /// are not.
     pub(super) const fn stop(&self) -> &CancellationToken {
-        &self.ground.stop
+        self.ground.halt.token()
+    }
+
+    pub(super) const fn halt(&self) -> &Halt {
+        &self.ground.halt
+    }
+
+    pub(super) const fn checks(&self) -> &CheckOptions {
+        &self.ground.checks
     }
 
     pub(super) const fn max_in_flight(&self) -> usize {
@@ -196,24 +231,40 @@ impl Mirror {
         &self.ground.board
     }
 
+    /// Waits for the turn to work on the checkpoint; the turn ends with what is returned.
+    pub(super) async fn turn(&self) -> Result<tokio::sync::MutexGuard<'_, ()>, SyncError> {
+        self.unless_stopped(async { Ok(self.learnt.turn.lock().await) }).await
+    }
+
+    /// Performs one cycle in its turn. What is no part of the schedule may ask for one
+    /// too, and does so in the lane of incremental cycles, so that the schedule's own
+    /// never waits for a cycle in a lower lane.
+    pub(super) async fn cycle_in_turn(&self, lane: Lane) -> Result<Tally, SyncError> {
+        let _turn = self.turn().await?;
+        let probe = self.probe_is_due();
+        Ok(self.cycle(lane, probe).await?.tally)
+    }
+
     pub(super) fn take_first_cycle(&self) -> bool {
-        self.first_cycle.swap(false, Ordering::Relaxed)
+        self.learnt.first_cycle.swap(false, Ordering::Relaxed)
     }
 
     /// Whether the filter has to be probed with the next cycle.
     pub(super) fn probe_is_due(&self) -> bool {
-        self.probed
+        self.learnt
+            .probed
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .is_none_or(|probed| probed.elapsed() >= PROBE_INTERVAL)
     }
 
     pub(super) fn probed(&self) {
-        *self.probed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        *self.learnt.probed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
     pub(super) fn catalogue_is_stored(&self, catalogue: &Arc<Catalogue>) -> bool {
-        self.stored_catalogue
+        self.learnt
+            .stored_catalogue
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .as_ref()
@@ -221,7 +272,7 @@ impl Mirror {
     }
 
     pub(super) fn catalogue_was_stored(&self, catalogue: &Arc<Catalogue>) {
-        *self.stored_catalogue.lock().unwrap_or_else(PoisonError::into_inner) =
+        *self.learnt.stored_catalogue.lock().unwrap_or_else(PoisonError::into_inner) =
             Some(Arc::clone(catalogue));
     }
 
@@ -278,6 +329,7 @@ impl Mirror {
             inserted: written.inserted,
             updated: written.updated,
             unchanged: written.unchanged,
+            deleted: 0,
             quarantined: written.quarantined,
         };
         Ok((tally, written.left_alone))
@@ -300,7 +352,10 @@ impl Mirror {
     ) {
         entry.count(&tally, self.portal().meter());
         let verdict = failed.map_or(Verdict::Complete, SyncError::verdict);
-        let message = failed.map(SyncError::reason);
+        let message = failed.map(|error| match (error, self.halt().why()) {
+            (SyncError::Stopping, Some(why)) => why.to_owned(),
+            _ => error.reason(),
+        });
         if let Err(error) = self.store().finish_run(entry.run, verdict, message.as_deref()).await {
             tracing::warn!(
                 entity = self.entity.name,
@@ -328,7 +383,7 @@ impl Entry {
             inserted: tally.inserted,
             updated: tally.updated,
             unchanged: tally.unchanged,
-            deleted: 0,
+            deleted: tally.deleted,
             quarantined: tally.quarantined,
         };
     }

@@ -49,7 +49,10 @@
 //! find it taken leave a request and follow it ([`requests`]).
 
 mod backfill;
+mod checks;
 mod cycle;
+mod ending;
+mod halt;
 mod incremental;
 mod isolate;
 mod mirror;
@@ -66,12 +69,15 @@ mod scheduler;
 mod segments;
 pub mod session;
 pub mod status;
+mod work;
 mod worker;
 
 use std::time::Duration;
 
 pub use self::{
     backfill::BackfillOutcome,
+    checks::CheckOptions,
+    ending::Ending,
     incremental::CycleOutcome,
     mirror::Mirror,
     mirror::Tally,
@@ -80,6 +86,7 @@ pub use self::{
     progress::{EntityProgress, ProgressBoard},
     scheduler::run,
     session::{EntityOutcome, LEASE_TTL, Opened, Session},
+    work::{Level, Selection, UnreadableWork, Work},
 };
 use crate::{
     entity::{Entity, RecordId, catalogue::UnreadableCatalogue, decode::Mutilated},
@@ -97,6 +104,8 @@ pub struct SyncOptions {
     pub overlap: Duration,
     /// Chains of one entity's backfill that may be in flight at once.
     pub max_in_flight: u32,
+    /// When the mirror is checked, and what a check may do.
+    pub checks: CheckOptions,
     /// Delays between attempts.
     pub retry: RetryPolicy,
     /// Who holds the lease, as other processes will read it: host, process, command.
@@ -181,6 +190,20 @@ pub enum SyncError {
     Unfilled {
         /// The entity.
         entity: &'static str,
+    },
+    /// A check was asked for before the first fill, or a full pass, came to its end.
+    #[error(
+        "the backfill of {entity} is not finished, so there is nothing to check yet; `b24mirror status` shows how it stands"
+    )]
+    NotFilled {
+        /// The entity.
+        entity: &'static str,
+    },
+    /// A check that is still to be written.
+    #[error("this version cannot perform `{kind}`")]
+    NotBuilt {
+        /// The kind of check.
+        kind: &'static str,
     },
     /// The work was told to end; what is stored is complete up to its checkpoint.
     #[error("the work was told to end; it goes on from its checkpoint next time")]

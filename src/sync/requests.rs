@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use serde_json::json;
 use tokio::time::sleep;
 
-use super::{EntityProgress, SyncError, patience::Patience};
+use super::{EntityProgress, SyncError, patience::Patience, work::Work};
 use crate::{
     entity::Entity,
     retry::RetryPolicy,
-    store::{Generation, RequestKind, Store, Verdict},
+    store::{Generation, RequestEnd, Store},
 };
 
 /// How often the request is looked at.
@@ -23,12 +22,7 @@ pub enum Standing {
     /// The holder works on it; these are the backfills it does for it.
     UnderWay(Vec<EntityProgress>),
     /// It is closed.
-    Finished {
-        /// How it ended.
-        verdict: Verdict,
-        /// One line per entity, for people.
-        message: String,
-    },
+    Finished(RequestEnd),
     /// The holder is gone: whoever takes the lease next does the work and closes the
     /// request, be it the caller or another.
     HolderGone,
@@ -51,12 +45,11 @@ impl HandedOver {
     /// Errors of the database.
     pub async fn new(
         store: &Store,
-        kind: RequestKind,
+        work: &Work,
         entities: &[&'static Entity],
-        restart: bool,
         retry: RetryPolicy,
     ) -> Result<Self, SyncError> {
-        let request = store.enqueue(kind, entities, &json!({ "restart": restart })).await?;
+        let request = store.enqueue(work.kind(), entities, &work.arguments()).await?;
         Ok(Self { store: store.clone(), request, retry, patience: Patience::new(retry) })
     }
 
@@ -89,9 +82,8 @@ impl HandedOver {
         let Some(row) = self.store.request(self.request).await? else {
             return Ok(Standing::HolderGone);
         };
-        if let Some(verdict) = row.verdict {
-            let message = row.message.unwrap_or_default();
-            return Ok(Standing::Finished { verdict, message });
+        if let Some(end) = row.end {
+            return Ok(Standing::Finished(end));
         }
         if !held {
             return Ok(Standing::HolderGone);
@@ -131,12 +123,13 @@ impl HandedOver {
     ///
     /// # Errors
     /// Errors of the database, such as a lease that was lost.
-    pub async fn close(&self, generation: Generation, verdict: Verdict) -> Result<(), SyncError> {
+    pub async fn close(&self, generation: Generation, end: RequestEnd) -> Result<(), SyncError> {
         // Each of them goes back to the queue when this session ends.
         while let Some(open) = self.store.take_open(generation).await? {
             if open.id == self.request {
-                let message = "done by the command itself, because the holder died";
-                self.store.finish_request(generation, open.id, verdict, message).await?;
+                let message = "done by the command itself, because the holder died".to_owned();
+                let end = RequestEnd { message, ..end };
+                self.store.finish_request(generation, open.id, &end).await?;
                 break;
             }
         }

@@ -12,15 +12,17 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     EntityProgress, SyncError, SyncOptions,
-    orders::{Ending, Order, Task},
+    ending::Ending,
+    orders::{Order, Task},
     session::{Errand, Opened, Session},
+    work::Work,
     worker::Worker,
 };
 use crate::{
     entity::Entity,
     portal::Portal,
     retry::Delays,
-    store::{Request, RequestKind, Store, StoreError, Verdict},
+    store::{Request, RequestEnd, RequestKind, Store, StoreError, Verdict},
 };
 
 /// How often requests are looked for, progress is reported, and a taken lease is tried.
@@ -139,8 +141,16 @@ async fn next_request(
 /// Hands a request to the workers it names, reports their progress, passes on that it is
 /// no longer wanted, and closes it.
 async fn fulfil(errand: Errand, desks: Vec<Desk>, request: Request) {
-    let mut part = Part { answers: JoinSet::new(), desks: Vec::new(), lines: Vec::new() };
-    if part.hand_out(&request, desks).await.is_none() {
+    let work = match Work::read(request.kind, &request.arguments) {
+        Ok(work) => work,
+        Err(unreadable) => {
+            let end = RequestEnd::incomplete(format!("not done: {unreadable}"));
+            close(&errand, request.id, &end).await;
+            return;
+        }
+    };
+    let mut part = Part { answers: JoinSet::new(), desks: Vec::new(), endings: Vec::new() };
+    if part.hand_out(&request, &work, desks).await.is_none() {
         // The session is ending; whoever holds the lease next takes the request up.
         return;
     }
@@ -153,7 +163,7 @@ async fn fulfil(errand: Errand, desks: Vec<Desk>, request: Request) {
         tokio::select! {
             answer = part.answers.join_next() => match answer {
                 None => break,
-                Some(Ok(Ok(ending))) => part.lines.push((ending.verdict, ending.line)),
+                Some(Ok(Ok(ending))) => part.endings.push(ending),
                 // The session ended before the worker answered: another takes it up.
                 Some(_) => return,
             },
@@ -175,48 +185,44 @@ async fn fulfil(errand: Errand, desks: Vec<Desk>, request: Request) {
             }
         }
     }
-    let verdict = part.lines.iter().map(|(verdict, _)| *verdict).fold(Verdict::Complete, worse);
-    part.lines.sort_unstable_by(|(_, one), (_, other)| one.cmp(other));
-    let lines: Vec<String> = part.lines.into_iter().map(|(_, line)| line).collect();
-    close(&errand, request.id, verdict, &lines.join("\n")).await;
+    close(&errand, request.id, &Ending::together(part.endings)).await;
 }
 
 /// The workers that have a part in a request, and what they answered.
 struct Part {
     answers: JoinSet<Result<Ending, oneshot::error::RecvError>>,
     desks: Vec<Desk>,
-    lines: Vec<(Verdict, String)>,
+    endings: Vec<Ending>,
 }
 
 impl Part {
     /// Tells the workers what to do; `None` when the session is ending.
-    async fn hand_out(&mut self, request: &Request, desks: Vec<Desk>) -> Option<()> {
+    async fn hand_out(&mut self, request: &Request, work: &Work, desks: Vec<Desk>) -> Option<()> {
         for entity in &request.entities {
             if !desks.iter().any(|(ours, _)| ours == entity) {
-                let line = format!(
-                    "{0}: incomplete: `entities.{0}.enabled` is false in the process that mirrors",
+                let why = format!(
+                    "`entities.{}.enabled` is false in the process that mirrors",
                     entity.name
                 );
-                self.lines.push((Verdict::Incomplete, line));
+                let ending = Ending::without_result(entity, Verdict::Incomplete, &why);
+                self.endings.push(ending);
             }
         }
-        let restart = request.arguments.get("restart").and_then(serde_json::Value::as_bool);
         for (entity, desk) in desks {
             if !request.entities.is_empty() && !request.entities.contains(&entity) {
                 continue;
             }
             let refilling = request.refilling.contains(&entity);
             if request.cancelled_at.is_some() && !refilling {
-                let Ending { verdict, line } = Ending::cancelled(entity, "");
-                self.lines.push((verdict, line));
+                self.endings.push(Ending::cancelled(entity, ""));
                 continue;
             }
             let (done, answer) = oneshot::channel();
+            // What another holder has begun anew goes on.
+            let goes_on = Work::Backfill { restart: false };
             let task = Task {
                 request: request.id,
-                kind: request.kind,
-                // What another holder has begun anew goes on.
-                restart: restart.unwrap_or(false) && !refilling,
+                work: if refilling { goes_on } else { work.clone() },
                 refilling,
                 asked_at: request.created_at,
                 done,
@@ -248,13 +254,11 @@ impl Part {
 }
 
 /// Closes a request; whoever asked follows it until that is done.
-async fn close(errand: &Errand, request: i64, verdict: Verdict, message: &str) {
+async fn close(errand: &Errand, request: i64, end: &RequestEnd) {
     loop {
-        let error =
-            match errand.store.finish_request(errand.generation, request, verdict, message).await {
-                Ok(()) => return,
-                Err(error) => error,
-            };
+        let Err(error) = errand.store.finish_request(errand.generation, request, end).await else {
+            return;
+        };
         tracing::warn!(
             request,
             error = &error as &dyn std::error::Error,
@@ -264,13 +268,5 @@ async fn close(errand: &Errand, request: i64, verdict: Verdict, message: &str) {
             return;
         }
         tokio::time::sleep(POLL).await;
-    }
-}
-
-fn worse(one: Verdict, other: Verdict) -> Verdict {
-    match (one, other) {
-        (Verdict::Stopped, _) | (_, Verdict::Stopped) => Verdict::Stopped,
-        (Verdict::Complete, other) => other,
-        (one, _) => one,
     }
 }

@@ -11,10 +11,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Consequence, SyncError, SyncOptions,
+    checks::Check,
+    ending::Ending,
+    halt::Halt,
     mirror::{Ground, Mirror, Tally},
     patience::Patience,
     progress::ProgressBoard,
     room::Room,
+    work::Work,
 };
 use crate::{
     entity::Entity,
@@ -148,7 +152,8 @@ impl Session {
             board: board.clone(),
             room: Room::default(),
             max_in_flight: usize::try_from(options.max_in_flight).unwrap_or(usize::MAX),
-            stop: stop.clone(),
+            checks: options.checks,
+            halt: Halt::of_session(stop.clone()),
         };
         let mirrors = options
             .entities
@@ -215,9 +220,32 @@ impl Session {
         &self.mirrors
     }
 
+    /// Performs a piece of work for each entity to its end. Entities in `begun_anew` are
+    /// being read again for it already, and do not begin once more.
+    pub async fn perform(
+        &self,
+        work: &Work,
+        entities: &[&'static Entity],
+        begun_anew: &[&'static Entity],
+    ) -> Vec<Ending> {
+        let mut endings = match (work, Check::of(work)) {
+            (_, Some(check)) => self.check(entities, check).await,
+            (Work::Backfill { restart }, None) => {
+                let (goes_on, begins): (Vec<_>, Vec<_>) =
+                    entities.iter().copied().partition(|entity| begun_anew.contains(entity));
+                let (begun, again) =
+                    tokio::join!(self.backfill(&begins, *restart), self.backfill(&goes_on, false));
+                begun.iter().chain(&again).map(Ending::from).collect()
+            }
+            (_, None) => self.sync(entities).await.iter().map(Ending::from).collect(),
+        };
+        endings.sort_by_key(|ending| place(ending.entity));
+        endings
+    }
+
     /// Performs one incremental cycle of each entity.
     pub async fn sync(&self, entities: &[&'static Entity]) -> Vec<EntityOutcome> {
-        self.each(entities, |mirror| async move {
+        self.read(entities, |mirror| async move {
             mirror.outlast(|| mirror.catch_up(Lane::People)).await
         })
         .await
@@ -230,7 +258,7 @@ impl Session {
         entities: &[&'static Entity],
         restart: bool,
     ) -> Vec<EntityOutcome> {
-        self.each(entities, move |mirror| async move {
+        self.read(entities, move |mirror| async move {
             mirror.outlast(|| mirror.prepare(Lane::People, restart)).await?;
             let mut tally = mirror.outlast(|| mirror.backfill(true)).await?.tally;
             tally += mirror.outlast(|| mirror.catch_up(Lane::People)).await?;
@@ -239,26 +267,50 @@ impl Session {
         .await
     }
 
-    async fn each<F, W>(&self, entities: &[&'static Entity], work: F) -> Vec<EntityOutcome>
+    /// Checks each entity as it stands.
+    async fn check(&self, entities: &[&'static Entity], check: Check) -> Vec<Ending> {
+        self.each(entities, |mirror| {
+            let check = check.clone();
+            async move {
+                let result = mirror.outlast(|| mirror.check(Lane::People, &check)).await;
+                let entity = mirror.entity();
+                let stopping = || Ending::failed(entity, &SyncError::Stopping);
+                Ending::of_check(entity, result).unwrap_or_else(stopping)
+            }
+        })
+        .await
+    }
+
+    /// Reads each entity, and records whether that went well.
+    async fn read<F, W>(&self, entities: &[&'static Entity], work: F) -> Vec<EntityOutcome>
     where
         F: Fn(Arc<Mirror>) -> W,
         W: Future<Output = Result<Tally, SyncError>> + Send + 'static,
     {
-        let mut tasks = JoinSet::new();
-        for (mirror, _) in &self.mirrors {
-            let entity = mirror.entity();
-            if entities.contains(&entity) {
-                let (working, mirror) = (work(Arc::clone(mirror)), Arc::clone(mirror));
-                tasks.spawn(async move {
+        let mut outcomes = self
+            .each(entities, |mirror| {
+                let working = work(Arc::clone(&mirror));
+                async move {
                     let result = working.await;
                     mirror.report_health(result.as_ref().err()).await;
-                    EntityOutcome { entity, result }
-                });
-            }
-        }
-        let mut outcomes = tasks.join_all().await;
-        outcomes.sort_by_key(|outcome| Entity::ALL.iter().position(|e| *e == outcome.entity));
+                    EntityOutcome { entity: mirror.entity(), result }
+                }
+            })
+            .await;
+        outcomes.sort_by_key(|outcome| place(outcome.entity));
         outcomes
+    }
+
+    /// Works on several entities at once.
+    async fn each<F, W, T>(&self, entities: &[&'static Entity], work: F) -> Vec<T>
+    where
+        F: Fn(Arc<Mirror>) -> W,
+        W: Future<Output = T> + Send + 'static,
+        T: Send + 'static,
+    {
+        let chosen = self.mirrors.iter().filter(|(mirror, _)| entities.contains(&mirror.entity()));
+        let tasks: JoinSet<T> = chosen.map(|(mirror, _)| work(Arc::clone(mirror))).collect();
+        tasks.join_all().await
     }
 
     /// Gives the lease back, with the level of the portal's bucket for the next holder.
@@ -312,6 +364,11 @@ impl Mirror {
             );
         }
     }
+}
+
+/// Where an entity stands among all of them.
+fn place(entity: &'static Entity) -> Option<usize> {
+    Entity::ALL.iter().position(|one| *one == entity)
 }
 
 /// A new holder must not send what the portal would refuse because of the last one.

@@ -9,7 +9,7 @@ use b24mirror::{
     simulator::{Cost, Fault, FaultKind, Options},
     store::{Store, StoreOptions},
     sync::{
-        Opened, ProgressBoard, Session, SyncOptions,
+        CheckOptions, Opened, ProgressBoard, Session, SyncOptions,
         status::{State, Status},
     },
 };
@@ -63,6 +63,7 @@ async fn session(portal: &TestPortal, store: &Store, board: &ProgressBoard) -> B
         overlap: Duration::from_secs(10),
         // A start in several chains takes as long as everything else of a table this small.
         max_in_flight: 1,
+        checks: CheckOptions::default(),
         retry,
         holder: "estimates".to_owned(),
     };

@@ -13,7 +13,7 @@ use b24mirror::{
     settings::{DatabaseSource, Settings},
     simulator::{Action, Fault, FaultKind},
     store::{Store, StoreOptions},
-    sync::{Opened, ProgressBoard, Session, SyncOptions},
+    sync::{CheckOptions, Opened, ProgressBoard, Session, SyncOptions},
 };
 use nix::sys::signal::Signal;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -328,6 +328,7 @@ async fn store_shown(url: &SecretString, portal: &Portal) -> String {
 
     let sync_options = SyncOptions {
         max_in_flight: 4,
+        checks: CheckOptions::default(),
         board: ProgressBoard::default(),
         entities: Entity::ALL.map(|entity| (entity, Duration::from_secs(1))).to_vec(),
         overlap: Duration::from_secs(10),

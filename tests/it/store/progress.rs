@@ -5,7 +5,7 @@ use std::time::Duration;
 use b24mirror::{
     entity::{CONTACTS, Entity, LEADS, RecordId, catalogue::Catalogue},
     store::{
-        Acquired, Checkpoint, ClockShift, Fill, Health, Progress, RequestKind, RunKind,
+        Acquired, Checkpoint, ClockShift, Fill, Health, Progress, RequestEnd, RequestKind, RunKind,
         SegmentKind, StoreError, Successor, Verdict, Watermark, Written,
     },
 };
@@ -216,19 +216,41 @@ async fn a_request_is_done_by_the_holder_and_by_its_successor() {
         store.take_open(second).await.unwrap().unwrap().progress,
         Some(json!({ "rows": 5 }))
     );
-    let late = store.finish_request(first, number, Verdict::Complete, "").await;
+    let end = RequestEnd {
+        verdict: Verdict::Stopped,
+        differs: true,
+        message: "no rights".to_owned(),
+        result: Some(json!({ "contacts": { "missing": [7] } })),
+    };
+    let late = store.finish_request(first, number, &end).await;
     assert!(matches!(late, Err(StoreError::LeaseLost)));
-    store.finish_request(second, number, Verdict::Stopped, "no rights").await.unwrap();
+    store.finish_request(second, number, &end).await.unwrap();
     let done = store.request(number).await.unwrap().unwrap();
-    assert_eq!(
-        (done.verdict, done.message.as_deref()),
-        (Some(Verdict::Stopped), Some("no rights"))
-    );
+    assert_eq!(done.end, Some(end));
     assert_eq!(store.take_open(second).await.unwrap(), None);
 
     let number = store.enqueue(RequestKind::Sync, &[], &json!({})).await.unwrap();
     let taken = store.take_open(second).await.unwrap().unwrap();
     assert_eq!((taken.id, taken.kind, taken.entities), (number, RequestKind::Sync, Vec::new()));
+}
+
+#[tokio::test]
+async fn a_request_that_this_version_cannot_read_is_closed_and_says_so() {
+    let mirror = mirror().await;
+    let (store, generation) = (&mirror.store, mirror.generation);
+    let newer = "insert into bitrix24.sync_requests (kind, entities) \
+                 values ('sync', '{companies}') returning id";
+    let number: i64 = sqlx::query_scalar(newer).fetch_one(mirror.database.pool()).await.unwrap();
+    assert!(store.take_open(generation).await.is_err());
+    let (verdict, message): (String, String) =
+        sqlx::query_as("select verdict, message from bitrix24.sync_requests where id = $1")
+            .bind(number)
+            .fetch_one(mirror.database.pool())
+            .await
+            .unwrap();
+    assert_eq!(verdict, "incomplete");
+    assert!(message.contains("another version"), "{message}");
+    assert_eq!(store.take_open(generation).await.unwrap(), None, "it is not taken up again");
 }
 
 #[tokio::test]

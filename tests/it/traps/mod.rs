@@ -26,7 +26,7 @@ use b24mirror::{
     retry::RetryPolicy,
     simulator::{self, Action, Stats},
     store::{Store, StoreOptions},
-    sync::{EntityOutcome, Opened, Session, SyncError, SyncOptions, Tally},
+    sync::{CheckOptions, EntityOutcome, Opened, Session, SyncError, SyncOptions, Tally},
 };
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, PgPool};
@@ -98,6 +98,7 @@ impl Bench {
                 .collect(),
             overlap: Duration::from_secs(10),
             max_in_flight: 4,
+            checks: CheckOptions::default(),
             retry: patient(),
             holder: "traps".to_owned(),
         };
