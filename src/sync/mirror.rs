@@ -344,19 +344,25 @@ impl Mirror {
 
     /// Closes an entry with how the pass ended. The log is for people: a failure to
     /// write it is told, and changes nothing about the pass.
-    pub(super) async fn finish_run(
-        &self,
-        mut entry: Entry,
-        tally: Tally,
-        failed: Option<&SyncError>,
-    ) {
-        entry.count(&tally, self.portal().meter());
+    pub(super) async fn finish_run(&self, entry: Entry, tally: Tally, failed: Option<&SyncError>) {
         let verdict = failed.map_or(Verdict::Complete, SyncError::verdict);
         let message = failed.map(|error| match (error, self.halt().why()) {
             (SyncError::Stopping, Some(why)) => why.to_owned(),
             _ => error.reason(),
         });
-        if let Err(error) = self.store().finish_run(entry.run, verdict, message.as_deref()).await {
+        self.finish_run_as(entry, tally, verdict, message.as_deref()).await;
+    }
+
+    /// Closes an entry with a verdict that no error explains.
+    pub(super) async fn finish_run_as(
+        &self,
+        mut entry: Entry,
+        tally: Tally,
+        verdict: Verdict,
+        message: Option<&str>,
+    ) {
+        entry.count(&tally, self.portal().meter());
+        if let Err(error) = self.store().finish_run(entry.run, verdict, message).await {
             tracing::warn!(
                 entity = self.entity.name,
                 error = &error as &dyn std::error::Error,
