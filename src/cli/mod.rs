@@ -12,6 +12,7 @@ mod following;
 mod migrate;
 mod one_shot;
 mod output;
+mod pause;
 mod plan;
 mod progress;
 mod question;
@@ -64,6 +65,19 @@ enum Command {
     Sync {
         /// Entities to bring up to date (contacts, leads); all enabled ones if none is named
         #[arg(value_parser = entity)]
+        entities: Vec<&'static Entity>,
+    },
+    /// Stop reading and writing entities until they are resumed; works with and without a
+    /// process that mirrors, and outlives it
+    Pause {
+        /// Entities to pause (contacts, leads)
+        #[arg(value_parser = entity, required = true)]
+        entities: Vec<&'static Entity>,
+    },
+    /// End the pause of entities; what changed meanwhile is read
+    Resume {
+        /// Entities to resume (contacts, leads)
+        #[arg(value_parser = entity, required = true)]
         entities: Vec<&'static Entity>,
     },
     /// Say whether the mirror is healthy and how far behind it is: fresh (exit code 0) is
@@ -170,6 +184,12 @@ fn execute(cli: Cli) -> anyhow::Result<Exit> {
             }
             Command::Sync { entities } => {
                 lifecycle.run(Box::pin(sync::run(&settings, &lifecycle, &entities))).await?
+            }
+            Command::Pause { entities } => {
+                lifecycle.run(Box::pin(pause::pause(&settings, &lifecycle, &entities))).await?
+            }
+            Command::Resume { entities } => {
+                lifecycle.run(Box::pin(pause::resume(&settings, &lifecycle, &entities))).await?
             }
             Command::Status { json, watch } => {
                 lifecycle.run(Box::pin(status::run(&settings, &lifecycle, json, watch))).await?

@@ -87,6 +87,9 @@ fn describe(entity: &EntityStatus, running: bool) -> String {
         State::Fresh => "fresh, but no process is mirroring".to_owned(),
         State::Behind { reason: None } => "behind".to_owned(),
         State::Behind { reason: Some(reason) } => format!("behind: {reason}"),
+        State::Paused { since, by } => {
+            format!("paused since {} by {by}", since.format("%Y-%m-%d %H:%M:%S UTC"))
+        }
         State::Stopped { reason } => format!("stopped: {reason}"),
         State::Backfilling { share, records, per_second, seconds_left, reason } => {
             let eta = remaining(*seconds_left);

@@ -168,12 +168,15 @@ fn portal_with(settings: &Settings, limits: Limits, retry: RetryPolicy) -> anyho
     })?)
 }
 
+/// This machine's name.
+pub(super) fn host() -> anyhow::Result<String> {
+    let name = nix::unistd::gethostname().context("cannot read this machine's host name")?;
+    Ok(name.to_string_lossy().into_owned())
+}
+
 /// What the work needs to know of the settings.
 pub(super) fn sync_options(settings: &Settings, command: &str) -> anyhow::Result<SyncOptions> {
-    let host = nix::unistd::gethostname()
-        .context("cannot read this machine's host name")?
-        .to_string_lossy()
-        .into_owned();
+    let host = host()?;
     Ok(SyncOptions {
         entities: entities(settings),
         overlap: settings.sync.overlap,

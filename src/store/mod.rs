@@ -19,6 +19,7 @@ mod error;
 mod fields;
 mod health;
 mod lease;
+mod pauses;
 mod portal;
 mod quarantine;
 mod read;
@@ -42,6 +43,7 @@ pub use self::{
     error::StoreError,
     health::{Health, HealthSince},
     lease::{Acquired, Generation, HolderWait, Lease, LeaseRow},
+    pauses::Pause,
     portal::PortalClaim,
     quarantine::QuarantineCount,
     read::{RecordCounts, Stored},

@@ -18,6 +18,7 @@ use super::{
     SyncError,
     checks::CheckOptions,
     halt::Halt,
+    pauses::Pausing,
     progress::ProgressBoard,
     reader::{Question, Reader, Reply},
     room::{Memory, Room},
@@ -104,6 +105,7 @@ pub struct Mirror {
     entity: &'static Entity,
     ground: Ground,
     reader: Reader,
+    pausing: Pausing,
     learnt: Arc<Learnt>,
 }
 
@@ -119,11 +121,12 @@ struct Learnt {
 }
 
 impl Mirror {
-    pub(super) fn new(entity: &'static Entity, ground: Ground) -> Self {
+    pub(super) fn new(entity: &'static Entity, ground: Ground, pausing: Pausing) -> Self {
         Self {
             entity,
             reader: Reader::new(entity, ground.portal.clone(), ground.retry, ground.room.clone()),
             ground,
+            pausing,
             learnt: Arc::new(Learnt {
                 turn: tokio::sync::Mutex::new(()),
                 first_cycle: AtomicBool::new(true),
@@ -139,6 +142,7 @@ impl Mirror {
             entity: self.entity,
             ground: Ground { halt, ..self.ground.clone() },
             reader: self.reader.clone(),
+            pausing: self.pausing.clone(),
             learnt: Arc::clone(&self.learnt),
         }
     }
@@ -229,6 +233,15 @@ impl Mirror {
 
     pub(super) const fn board(&self) -> &ProgressBoard {
         &self.ground.board
+    }
+
+    pub(super) const fn pausing(&self) -> &Pausing {
+        &self.pausing
+    }
+
+    /// Makes the next new cycle a deep one.
+    pub(super) fn begin_deep(&self) {
+        self.learnt.first_cycle.store(true, Ordering::Relaxed);
     }
 
     /// Waits for the turn to work on the checkpoint; the turn ends with what is returned.

@@ -59,6 +59,7 @@ mod mirror;
 mod orders;
 mod pass;
 mod patience;
+mod pauses;
 pub mod plan;
 mod prepare;
 mod progress;
@@ -73,6 +74,8 @@ mod work;
 mod worker;
 
 use std::time::Duration;
+
+use chrono::{DateTime, Utc};
 
 pub use self::{
     backfill::BackfillOutcome,
@@ -199,6 +202,19 @@ pub enum SyncError {
         /// The entity.
         entity: &'static str,
     },
+    /// A person has paused the entity.
+    #[error(
+        "paused since {since} by {by}; `b24mirror resume {entity}` lifts that",
+        since = since.format("%Y-%m-%d %H:%M:%S UTC")
+    )]
+    Paused {
+        /// The entity.
+        entity: &'static str,
+        /// Since when, by the database's clock.
+        since: DateTime<Utc>,
+        /// Who paused it.
+        by: String,
+    },
     /// A check that is still to be written.
     #[error("this version cannot perform `{kind}`")]
     NotBuilt {
@@ -237,6 +253,7 @@ impl SyncError {
     pub fn consequence(&self) -> Consequence {
         match self {
             Self::Stopping | Self::Store(StoreError::LeaseLost) => Consequence::Leave,
+            Self::Paused { .. } => Consequence::Stop,
             Self::Store(error) if error.is_unavailable() => Consequence::AwaitDatabase,
             Self::Portal(error) => match error.disposition() {
                 Disposition::StopEntity | Disposition::StopPortal | Disposition::CallerBug => {

@@ -188,16 +188,14 @@ impl Reader {
             let (failure, by_record) = match beside {
                 Err(failed) => (failed, false),
                 Ok(probes) => {
-                    let bytes = heard.scans.iter().flat_map(|chain| &chain.pages).map(Page::bytes);
-                    let memory = self.room.memory(bytes.sum()).await;
                     match self.decode(lane, heard.scans).await {
-                        Ok(Progress::Pages(ranges)) => {
+                        Ok((Progress::Pages(ranges), memory)) => {
                             self.carried(ranges.iter().map(Vec::len).sum());
                             let catalogue = described.then(|| self.catalogue());
                             let time = heard.time;
                             return Ok(Reply { ranges, probes, time, catalogue, memory });
                         }
-                        Ok(Progress::Failed(error)) => (error.into(), true),
+                        Ok((Progress::Failed(error), _)) => (error.into(), true),
                         // A page that lost its multi-fields is refused for good in the end:
                         // read record by record, it would pass for records without any.
                         Err(refused) => (refused, false),
@@ -345,20 +343,33 @@ impl Reader {
         known.shortened = known.shortened.and_then(|shortened| shortened.carried(pages));
     }
 
-    /// Decodes what came. A page with a field that the catalogue does not describe is
-    /// decoded again with a new one: types decide how custom fields are kept.
-    async fn decode(&self, lane: Lane, chains: Vec<Chain>) -> Result<Progress, SyncError> {
-        let (mut decoded, chains) = self.decode_aside(chains).await?;
-        if decoded.iter().flatten().any(|(_, stale)| *stale) && self.refresh_catalogue(lane).await?
-        {
-            decoded = self.decode_aside(chains).await?.0;
-            return Ok(Progress::of(decoded, None));
+    /// Decodes what came, in memory of its own. A page with a field that the catalogue does
+    /// not describe is decoded again with a new one: types decide how custom fields are kept.
+    async fn decode(
+        &self,
+        lane: Lane,
+        chains: Vec<Chain>,
+    ) -> Result<(Progress, Memory), SyncError> {
+        let bytes = chains.iter().flat_map(|chain| &chain.pages).map(Page::bytes).sum();
+        let mut memory = self.room.memory(bytes).await;
+        let (mut decoded, mut chains) = self.decode_aside(chains).await?;
+        let stale = decoded.iter().flatten().any(|(_, stale)| *stale);
+        if stale && !self.known().lacks_fields_for_good {
+            // The question waits for its turn in this lane, and more urgent answers must
+            // not wait for the memory meanwhile.
+            drop((memory, decoded));
+            let described = self.refresh_catalogue(lane).await?;
+            memory = self.room.memory(bytes).await;
+            (decoded, chains) = self.decode_aside(chains).await?;
+            if described {
+                return Ok((Progress::of(decoded, None), memory));
+            }
         }
         let failed = chains.into_iter().find_map(|chain| match chain.end {
             ChainEnd::Failed(error) => Some(error),
             ChainEnd::Full | ChainEnd::Short => None,
         });
-        Ok(Progress::of(decoded, failed))
+        Ok((Progress::of(decoded, failed), memory))
     }
 
     /// Decodes on a thread of its own: it would hold up everything else for the tenth of a
@@ -425,7 +436,7 @@ impl Reader {
         let ask = Ask { scans: vec![scan], catalogue: self.known().text.is_empty(), probes: false };
         let heard = self.source.read(lane, &ask, patience).await?;
         self.learn(heard.catalogue)?;
-        match self.decode(lane, heard.scans).await? {
+        match self.decode(lane, heard.scans).await?.0 {
             Progress::Pages(ranges) => {
                 let rows: Vec<Decoded> =
                     ranges.into_iter().flatten().flat_map(|page| page.rows).collect();
@@ -439,11 +450,8 @@ impl Reader {
     }
 
     /// Asks for the field descriptions because a row has a field that they lack.
-    /// Returns whether they had changed; if not, it does not ask again until they do.
+    /// Returns whether they had changed; if not, there is no use in asking again.
     async fn refresh_catalogue(&self, lane: Lane) -> Result<bool, SyncError> {
-        if self.known().lacks_fields_for_good {
-            return Ok(false);
-        }
         let ask = Ask { scans: Vec::new(), catalogue: true, probes: false };
         let asked = self.insist(lane, &ask, |heard| self.learn(heard.catalogue)).await;
         let changed = asked.map_err(|error| match error {

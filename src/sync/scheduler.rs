@@ -25,8 +25,8 @@ use crate::{
     store::{Request, RequestEnd, RequestKind, Store, StoreError, Verdict},
 };
 
-/// How often requests are looked for, progress is reported, and a taken lease is tried.
-const POLL: Duration = Duration::from_secs(1);
+/// How often requests and pauses are looked for, progress is reported, and a taken lease is tried.
+pub(super) const POLL: Duration = Duration::from_secs(1);
 
 /// Mirrors until `stop` is cancelled.
 ///

@@ -16,6 +16,7 @@ use super::{
     halt::Halt,
     mirror::{Ground, Mirror, Tally},
     patience::Patience,
+    pauses::Pauses,
     progress::ProgressBoard,
     room::Room,
     work::Work,
@@ -69,6 +70,8 @@ pub struct Session {
     board: ProgressBoard,
     stop: CancellationToken,
     keeper: JoinHandle<()>,
+    /// Looks at the pauses, once they have been read.
+    watcher: Option<JoinHandle<()>>,
 }
 
 /// What fulfilling a request needs of its session.
@@ -155,16 +158,27 @@ impl Session {
             checks: options.checks,
             halt: Halt::of_session(stop.clone()),
         };
+        let mut pauses = Pauses::new(store.clone());
+        let mut mirror = |entity| Mirror::new(entity, ground.clone(), pauses.show(entity));
         let mirrors = options
             .entities
             .iter()
-            .map(|(entity, interval)| (Arc::new(Mirror::new(entity, ground.clone())), *interval))
+            .map(|(entity, interval)| (Arc::new(mirror(*entity)), *interval))
             .collect();
         let generation = lease.generation;
         let (store, portal) = (store.clone(), portal.clone());
-        let session = Self { store, portal, generation, mirrors, board, stop, keeper };
-        match session.claim().await {
-            Ok(()) => Ok(Opened::Session(Box::new(session))),
+        let mut session =
+            Self { store, portal, generation, mirrors, board, stop, keeper, watcher: None };
+        let begun = async {
+            session.claim().await?;
+            pauses.look().await?;
+            Ok(())
+        };
+        match begun.await {
+            Ok(()) => {
+                session.watcher = Some(pauses.watch(session.stop.clone()));
+                Ok(Opened::Session(Box::new(session)))
+            }
             Err(error) => {
                 session.close().await;
                 Err(error)
@@ -272,8 +286,10 @@ impl Session {
         self.each(entities, |mirror| {
             let check = check.clone();
             async move {
-                let result = mirror.outlast(|| mirror.check(Lane::People, &check)).await;
-                let entity = mirror.entity();
+                let checking = async |mirror: Arc<Mirror>| {
+                    mirror.outlast(|| mirror.check(Lane::People, &check)).await
+                };
+                let (entity, result) = (mirror.entity(), mirror.unless_paused(checking).await);
                 let stopping = || Ending::failed(entity, &SyncError::Stopping);
                 Ending::of_check(entity, result).unwrap_or_else(stopping)
             }
@@ -284,17 +300,14 @@ impl Session {
     /// Reads each entity, and records whether that went well.
     async fn read<F, W>(&self, entities: &[&'static Entity], work: F) -> Vec<EntityOutcome>
     where
-        F: Fn(Arc<Mirror>) -> W,
+        F: FnOnce(Arc<Mirror>) -> W + Copy + Send + 'static,
         W: Future<Output = Result<Tally, SyncError>> + Send + 'static,
     {
         let mut outcomes = self
-            .each(entities, |mirror| {
-                let working = work(Arc::clone(&mirror));
-                async move {
-                    let result = working.await;
-                    mirror.report_health(result.as_ref().err()).await;
-                    EntityOutcome { entity: mirror.entity(), result }
-                }
+            .each(entities, |mirror| async move {
+                let result = mirror.unless_paused(work).await;
+                mirror.report_health(result.as_ref().err()).await;
+                EntityOutcome { entity: mirror.entity(), result }
             })
             .await;
         outcomes.sort_by_key(|outcome| place(outcome.entity));
@@ -317,6 +330,9 @@ impl Session {
     pub async fn close(self) {
         self.stop.cancel();
         self.keeper.abort();
+        if let Some(watcher) = self.watcher {
+            watcher.abort();
+        }
         let level = self.portal.limiter().level();
         let release = self.store.release(self.generation, level);
         match tokio::time::timeout(RELEASE_WITHIN, release).await {
@@ -351,7 +367,11 @@ impl Mirror {
     pub(super) async fn report_health(&self, failed: Option<&SyncError>) {
         let health = match failed.map(|error| (error, error.consequence())) {
             None | Some((SyncError::Unfilled { .. }, _)) => Health::Active,
-            Some((_, Consequence::Leave | Consequence::AwaitDatabase)) => return,
+            // A pause is told by itself, and ends without a cycle.
+            Some(
+                (SyncError::Paused { .. }, _)
+                | (_, Consequence::Leave | Consequence::AwaitDatabase),
+            ) => return,
             Some((error, Consequence::Stop)) => Health::Stopped { reason: error.reason() },
             Some((error, Consequence::TryLater)) => Health::Waiting { reason: error.reason() },
         };

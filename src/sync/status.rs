@@ -10,8 +10,8 @@ use super::progress::{seconds_left, share};
 use crate::{
     entity::Entity,
     store::{
-        Checkpoint, Generation, Health, HolderWait, QuarantineCount, Request, Segment, Store,
-        StoreError,
+        Checkpoint, Generation, Health, HolderWait, Pause, QuarantineCount, Request, Segment,
+        Store, StoreError,
     },
 };
 
@@ -50,6 +50,13 @@ pub enum State {
         /// Why, where it is known.
         #[serde(skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
+    },
+    /// A person has paused it: it is neither read nor written.
+    Paused {
+        /// Since when, by the database's clock.
+        since: DateTime<Utc>,
+        /// Who paused it: account and host.
+        by: String,
     },
     /// A person has to act.
     Stopped {
@@ -121,6 +128,7 @@ impl Status {
         let lease = store.lease_row().await?;
         let waits = if lease.held { lease.waits } else { Vec::new() };
         let held_by = lease.holder.filter(|_| lease.held);
+        let pauses = store.pauses().await?;
         let mut lines = Vec::with_capacity(entities.len());
         for (entity, interval) in entities {
             let checkpoint = store.checkpoint(entity).await?;
@@ -129,7 +137,8 @@ impl Status {
             let quarantine = store.open_quarantine(entity).await?;
             let last_complete = checkpoint.as_ref().and_then(|point| point.completed_at);
             let lag = last_complete.map(|at| (now - at).to_std().unwrap_or_default());
-            let state = judge(
+            let pause = pauses.iter().find(|pause| pause.entity == *entity);
+            let judged = judge(
                 checkpoint.as_ref(),
                 health,
                 &segments,
@@ -138,6 +147,10 @@ impl Status {
                 *interval * FRESH_INTERVALS,
                 held_by.is_some(),
             );
+            let state = match pause {
+                Some(Pause { since, by, .. }) => State::Paused { since: *since, by: by.clone() },
+                None => judged,
+            };
             lines.push(EntityStatus {
                 entity: entity.name,
                 state,

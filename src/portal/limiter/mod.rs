@@ -24,7 +24,7 @@ use std::{
 };
 
 use chrono::{DateTime, Datelike as _, NaiveDateTime, TimeDelta, Utc};
-use tokio::{sync::Notify, time::Instant};
+use tokio::{sync::Notify, task, time::Instant};
 
 pub(super) use self::operating::{BATCH, Figures};
 use self::{
@@ -121,6 +121,8 @@ impl LocalClock {
 type Ticket = (Lane, u64);
 
 struct Waiter {
+    /// Whose request it is; unknown outside of a task.
+    task: Option<task::Id>,
     demand: Demand,
     waiting: Option<Waiting>,
 }
@@ -230,6 +232,12 @@ impl Limiter {
         self.state().waiters.values().find_map(|waiter| waiter.waiting.clone())
     }
 
+    /// Whether a request that this task makes is waiting for its turn.
+    #[must_use]
+    pub fn holds_back(&self, task: task::Id) -> bool {
+        self.state().waiters.values().any(|waiter| waiter.task == Some(task))
+    }
+
     /// The long waits that requests are in, each reason once.
     #[must_use]
     pub fn waits(&self) -> Vec<Waiting> {
@@ -282,7 +290,7 @@ impl Limiter {
         let mut state = self.state();
         let ticket = (lane, state.next_ticket);
         state.next_ticket += 1;
-        let waiter = Waiter { demand: demand.clone(), waiting: None };
+        let waiter = Waiter { task: task::try_id(), demand: demand.clone(), waiting: None };
         state.waiters.insert(ticket, waiter);
         Place { limiter: self, ticket }
     }

@@ -126,15 +126,10 @@ impl Worker {
     /// Ends a scheduled check that somebody's would have to wait for.
     async fn make_way_for_people(&mut self) {
         let Some(first) = self.checks.asked.front() else { return };
-        let Some(UnderWay { check, on_behalf: OnBehalf::Duty(duty) }) = &self.checks.under_way
-        else {
-            return;
-        };
-        let (kind, duty) = (check.kind(), *duty);
         let why = format!("makes way for request {}", first.request);
-        self.checks.slot.give_up(&self.mirror, kind, &why).await;
-        self.checks.under_way = None;
-        self.checks.duties[duty].due_at = Some(Instant::now());
+        if let Some(UnderWay { on_behalf: OnBehalf::Duty(_), .. }) = self.checks.under_way {
+            self.end_check(&why).await;
+        }
     }
 
     async fn do_what_was_asked(&mut self) {
@@ -246,6 +241,19 @@ impl Worker {
         }
     }
 
+    /// Ends the check that is under way; gives back who waits for it.
+    pub(super) async fn end_check(&mut self, why: &str) -> Option<Task> {
+        let UnderWay { check, on_behalf } = self.checks.under_way.take()?;
+        self.checks.slot.give_up(&self.mirror, check.kind(), why).await;
+        match on_behalf {
+            OnBehalf::Person(task) => Some(task),
+            OnBehalf::Duty(place) => {
+                self.checks.duties[place].due_at = Some(Instant::now());
+                None
+            }
+        }
+    }
+
     /// Takes back what a request asked for; answers whoever waits.
     pub(super) async fn cancel_checks(&mut self, request: i64) {
         let entity = self.mirror.entity();
@@ -254,15 +262,11 @@ impl Worker {
             asked.into_iter().partition(|task| task.request == request);
         self.checks.asked = others;
         super::answer(theirs, Some(&Ending::cancelled(entity, "")));
-        match self.checks.under_way.take() {
-            Some(UnderWay { check, on_behalf: OnBehalf::Person(task) })
-                if task.request == request =>
-            {
-                let why = format!("cancelled by request {request}");
-                self.checks.slot.give_up(&self.mirror, check.kind(), &why).await;
-                task.end(Ending::cancelled(entity, ""));
-            }
-            other => self.checks.under_way = other,
+        if let Some(UnderWay { on_behalf: OnBehalf::Person(task), .. }) = &self.checks.under_way
+            && task.request == request
+        {
+            let theirs = self.end_check(&format!("cancelled by request {request}")).await;
+            super::answer(theirs, Some(&Ending::cancelled(entity, "")));
         }
     }
 }

@@ -45,6 +45,11 @@ impl Cycles {
             backoff: Backoff::new(retry.delays()),
         }
     }
+
+    /// Asks for one of the daemon's own without waiting for the schedule.
+    pub(super) const fn begin_at_once(&mut self) {
+        self.due = true;
+    }
 }
 
 impl Worker {
@@ -78,12 +83,13 @@ impl Worker {
 
     /// The schedule asks for a cycle.
     pub(super) async fn fall_due(&mut self) {
-        if !self.cycles.backoff.is_over() {
+        if self.is_paused || !self.cycles.backoff.is_over() {
             return;
         }
         self.cycles.due = true;
-        let held_back = self.mirror.portal().limiter().waiting().is_some();
-        if self.cycles.lane == Lane::People && !self.cycles.slot.is_empty() && held_back {
+        let limiter = self.mirror.portal().limiter();
+        let held_back = self.cycles.slot.task().is_some_and(|task| limiter.holds_back(task));
+        if self.cycles.lane == Lane::People && held_back {
             let why = "goes on in the daemon's own lane";
             self.cycles.slot.give_up(&self.mirror, RunKind::Incremental, why).await;
             self.cycles.asking.append(&mut self.cycles.served);

@@ -207,7 +207,7 @@ impl Worker {
 
     /// Stops the backfill where it stands. It goes on from there unless somebody takes
     /// its ID ranges away.
-    async fn give_up_fill(&mut self, why: &str) {
+    pub(super) async fn give_up_fill(&mut self, why: &str) {
         if self.fills.slot.is_empty() {
             return;
         }

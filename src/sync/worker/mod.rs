@@ -8,6 +8,7 @@
 mod checks;
 mod cycles;
 mod fills;
+mod pausing;
 mod slot;
 
 use std::{
@@ -47,6 +48,7 @@ pub(super) struct Worker {
     interval: Duration,
     orders: mpsc::Receiver<Order>,
     stage: Stage,
+    is_paused: bool,
     cycles: Cycles,
     fills: Fills,
     checks: Checks,
@@ -74,6 +76,7 @@ impl Worker {
             interval,
             orders,
             stage: Stage::New,
+            is_paused: false,
             cycles: Cycles::new(retry),
             fills: Fills::new(retry),
             checks: Checks::new(mirror.checks(), retry),
@@ -84,6 +87,8 @@ impl Worker {
     /// Runs until the work has to end; then returns when nothing is being written.
     pub(super) async fn run(mut self) {
         let stop = self.mirror.stop().clone();
+        let mut pausing = self.mirror.pausing().clone();
+        self.heed_pause().await;
         let mut ticks = tokio::time::interval_at(Instant::now() + self.jitter(), self.interval);
         // A cycle that took long is not made up for: the next one sees it all.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -95,6 +100,7 @@ impl Worker {
                 Some(done) = self.cycles.slot.ended() => self.stepped(done).await,
                 Some(filled) = self.fills.slot.ended() => self.backfilled(filled).await,
                 Some(found) = self.checks.slot.ended() => self.checked(found),
+                Ok(()) = pausing.changed() => self.heed_pause().await,
                 Some(order) = self.orders.recv() => self.obey(order).await,
                 _ = ticks.tick() => self.fall_due().await,
                 () = tokio::time::sleep_until(again.unwrap_or_else(Instant::now)),
@@ -115,6 +121,9 @@ impl Worker {
 
     /// When something that does not wait for the schedule of cycles can begin.
     fn tries_again_at(&self) -> Option<Instant> {
+        if self.is_paused {
+            return None;
+        }
         let somebody = !self.cycles.asking.is_empty()
             || self.stage == Stage::New
                 && (!self.fills.pending.is_empty() || !self.checks.asked.is_empty());
@@ -127,6 +136,9 @@ impl Worker {
 
     /// Begins whatever can begin now.
     async fn proceed(&mut self) {
+        if self.is_paused {
+            return;
+        }
         self.take_up_fills().await;
         self.proceed_with_cycles();
         self.proceed_with_fills();
@@ -136,6 +148,7 @@ impl Worker {
     async fn obey(&mut self, order: Order) {
         match order {
             Order::Work(task) => {
+                let Some(task) = self.turn_away(task) else { return };
                 self.cycles.backoff.reset();
                 self.fills.backoff.reset();
                 self.checks.backoff.reset();

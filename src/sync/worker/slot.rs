@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::{
-    task::{JoinError, JoinSet},
+    task::{self, JoinError, JoinSet},
     time::{Instant, timeout},
 };
 
@@ -19,12 +19,13 @@ const TO_ITS_END: Duration = Duration::from_secs(10);
 /// A place for one task.
 pub(super) struct Slot<T> {
     task: JoinSet<T>,
-    halt: Option<Halt>,
+    /// The one that has the place.
+    running: Option<(task::Id, Halt)>,
 }
 
 impl<T: Send + 'static> Slot<T> {
     pub(super) fn new() -> Self {
-        Self { task: JoinSet::new(), halt: None }
+        Self { task: JoinSet::new(), running: None }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -37,8 +38,14 @@ impl<T: Send + 'static> Slot<T> {
         W: Future<Output = T> + Send + 'static,
     {
         let halt = mirror.halt().child();
-        self.task.spawn(work(Arc::new(mirror.under(halt.clone()))));
-        self.halt = Some(halt);
+        let spawned = self.task.spawn(work(Arc::new(mirror.under(halt.clone()))));
+        self.running = Some((spawned.id(), halt));
+    }
+
+    /// The task that is running.
+    pub(super) fn task(&self) -> Option<task::Id> {
+        let (task, _) = self.running.as_ref().filter(|_| !self.is_empty())?;
+        Some(*task)
     }
 
     /// Waits until the task ends; `None` at once where there is none. May be given up.
@@ -52,7 +59,7 @@ impl<T: Send + 'static> Slot<T> {
         if self.task.is_empty() {
             return;
         }
-        if let Some(halt) = &self.halt {
+        if let Some((_, halt)) = &self.running {
             halt.halt(why);
         }
         if timeout(TO_ITS_END, self.ended()).await.is_err() {
