@@ -15,6 +15,7 @@ mod output;
 mod pause;
 mod plan;
 mod progress;
+mod purge;
 mod question;
 mod run;
 #[cfg(feature = "simulator")]
@@ -23,7 +24,7 @@ mod status;
 mod sync;
 mod wiring;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand};
 
@@ -100,6 +101,16 @@ enum Command {
         /// Print JSON
         #[arg(long)]
         json: bool,
+    },
+    /// Remove records that were deleted in the portal long ago, with everything that is kept
+    /// of them; nothing does that by itself
+    Purge {
+        /// Entities to purge (contacts, leads); all if none is named
+        #[arg(value_parser = entity)]
+        entities: Vec<&'static Entity>,
+        /// How long ago they must have been deleted, such as 90d; at least 1h
+        #[arg(long, value_name = "AGE", value_parser = purge::age, allow_hyphen_values = true)]
+        older_than: Duration,
     },
     /// Bring the database schema up to date
     Migrate,
@@ -198,6 +209,9 @@ fn execute(cli: Cli) -> anyhow::Result<Exit> {
             Command::Plan { entities, json } => {
                 lifecycle.run(Box::pin(plan::run(&settings, &entities, json))).await?
             }
+            Command::Purge { entities, older_than } => {
+                purge::run(&settings, &lifecycle, &entities, older_than).await
+            }
             Command::Migrate => {
                 lifecycle.run(Box::pin(migrate::run(&settings, &lifecycle))).await?
             }
@@ -205,7 +219,7 @@ fn execute(cli: Cli) -> anyhow::Result<Exit> {
             Command::Simulate(_) | Command::Demo(_) => Ok(Exit::Usage),
         }
     });
-    runtime.shutdown_timeout(std::time::Duration::from_millis(100));
+    runtime.shutdown_timeout(Duration::from_millis(100));
     exit
 }
 

@@ -7,7 +7,11 @@ use serde::{Deserialize, Serialize};
 use sqlx::{PgConnection, types::Json};
 use tokio::time::timeout;
 
-use super::{Store, StoreError, error::state_of};
+use super::{
+    Store, StoreError,
+    error::state_of,
+    run_log::{UNRECORDED, close_open_runs},
+};
 
 /// Counts the take-overs of the lease. What a stale generation writes is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -193,7 +197,8 @@ impl Store {
         if renewed.rows_affected() == 0 { Err(StoreError::LeaseLost) } else { Ok(()) }
     }
 
-    /// Gives the lease back, and records the bucket's level.
+    /// Gives the lease back, and records the bucket's level. All work has ended by then, so
+    /// runs that are still open are closed as incomplete.
     ///
     /// # Errors
     /// [`StoreError::LeaseLost`] when it has been taken over.
@@ -202,6 +207,7 @@ impl Store {
         generation: Generation,
         bucket_level: f64,
     ) -> Result<(), StoreError> {
+        let mut transaction = self.begin().await?;
         let released = sqlx::query(
             "update sync_lease set holder = null, expires_at = null, clean = true, \
                 renewed_at = clock_timestamp(), bucket_level = $2, waits = '[]' \
@@ -209,9 +215,13 @@ impl Store {
         )
         .bind(generation.0)
         .bind(bucket_level.max(0.0))
-        .execute(&self.pool)
+        .execute(&mut *transaction)
         .await?;
-        if released.rows_affected() == 0 { Err(StoreError::LeaseLost) } else { Ok(()) }
+        if released.rows_affected() == 0 {
+            return Err(StoreError::LeaseLost);
+        }
+        close_open_runs(&mut transaction, None, UNRECORDED).await?;
+        Ok(transaction.commit().await?)
     }
 
     /// Reads the lease.

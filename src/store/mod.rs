@@ -24,6 +24,7 @@ mod portal;
 mod quarantine;
 mod read;
 mod requests;
+mod retention;
 mod run_log;
 mod schema;
 mod segments;

@@ -12,6 +12,9 @@ use super::{
 };
 use crate::entity::Entity;
 
+/// Of a run whose end could not be recorded when it came.
+pub(super) const UNRECORDED: &str = "how it ended could not be recorded";
+
 /// What kind of pass a run is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RunKind {
@@ -108,7 +111,8 @@ pub struct RunRow {
 }
 
 impl Store {
-    /// Begins a run.
+    /// Begins a run. There is one of a kind at a time, so one that is still open has come to
+    /// an end that could not be recorded, and is closed as incomplete.
     ///
     /// # Errors
     /// [`StoreError::LeaseLost`] when the lease is another's.
@@ -119,6 +123,7 @@ impl Store {
         kind: RunKind,
     ) -> Result<Run, StoreError> {
         let mut transaction = self.begin_leased(generation).await?;
+        close_open_runs(&mut transaction, Some((entity, kind)), UNRECORDED).await?;
         let id = sqlx::query_scalar(
             "insert into sync_runs (entity, kind, generation) values ($1, $2, $3) returning id",
         )
@@ -172,16 +177,7 @@ impl Store {
         message: &str,
     ) -> Result<(), StoreError> {
         let mut transaction = self.begin_leased(generation).await?;
-        sqlx::query(
-            "update sync_runs \
-             set verdict = 'incomplete', message = $3, finished_at = clock_timestamp() \
-             where entity = $1 and kind = $2 and finished_at is null",
-        )
-        .bind(entity.name)
-        .bind(kind.as_str())
-        .bind(message)
-        .execute(&mut *transaction)
-        .await?;
+        close_open_runs(&mut transaction, Some((entity, kind)), message).await?;
         Ok(transaction.commit().await?)
     }
 
@@ -255,6 +251,26 @@ impl Store {
         .await?;
         rows.into_iter().map(TryInto::try_into).collect()
     }
+}
+
+/// Closes open runs as incomplete: those of a kind and entity, or all of them.
+pub(super) async fn close_open_runs(
+    connection: &mut PgConnection,
+    of: Option<(&'static Entity, RunKind)>,
+    message: &str,
+) -> Result<(), StoreError> {
+    let (entity, kind) = of.map(|(entity, kind)| (entity.name, kind.as_str())).unzip();
+    sqlx::query(
+        "update sync_runs \
+         set verdict = 'incomplete', message = $3, finished_at = clock_timestamp() \
+         where finished_at is null and ($1 is null or entity = $1) and ($2 is null or kind = $2)",
+    )
+    .bind(entity)
+    .bind(kind)
+    .bind(message)
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 /// Stores a run's counts, inside a batch's transaction or apart from one. Once the run

@@ -23,6 +23,8 @@ pub(super) struct Statements {
     upsert: String,
     read: String,
     count: String,
+    lock_deleted: String,
+    remove: String,
     children: Vec<ChildStatements>,
 }
 
@@ -60,6 +62,16 @@ impl Statements {
     /// → live, tombstones.
     pub(super) fn count(&'static self) -> Sql {
         sql(&self.count)
+    }
+
+    /// `$1` deleted before, `$2` above which ID, `$3` how many at most → locked IDs.
+    pub(super) fn lock_deleted(&'static self) -> Sql {
+        sql(&self.lock_deleted)
+    }
+
+    /// `$1` IDs.
+    pub(super) fn remove(&'static self) -> Sql {
+        sql(&self.remove)
     }
 
     /// The child tables, in the order of `Entity::multi_fields`.
@@ -115,6 +127,11 @@ impl Statements {
                 "select count(*) filter (where deleted_at is null), count(deleted_at) \
                  from \"{table}\""
             ),
+            lock_deleted: format!(
+                "select id from \"{table}\" where id > $2 and deleted_at < $1 \
+                 order by id limit $3 for update"
+            ),
+            remove: format!("delete from \"{table}\" where id = any($1)"),
             children: entity
                 .multi_fields
                 .iter()

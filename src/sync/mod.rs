@@ -53,6 +53,7 @@ mod checks;
 mod cycle;
 mod ending;
 mod halt;
+mod housekeeping;
 mod incremental;
 mod isolate;
 mod mirror;

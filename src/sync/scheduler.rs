@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     EntityProgress, SyncError, SyncOptions,
     ending::Ending,
+    housekeeping::keep_house,
     orders::{Order, Task},
     session::{Errand, Opened, Session},
     work::Work,
@@ -87,6 +88,7 @@ async fn work(session: Session, options: &SyncOptions) {
         workers.spawn(Worker::new(mirror.clone(), *interval, orders, options.retry).run());
     }
     let mut errands = JoinSet::new();
+    errands.spawn(keep_house(session.errand(), options.checks.keep_runs));
     let mut delays = options.retry.delays();
     let mut pause = Duration::ZERO;
     loop {

@@ -13,7 +13,12 @@ use crate::{
     portal::Lane,
     retry::RetryPolicy,
     store::RunKind,
-    sync::{SyncError, ending::Ending, mirror::Tally, orders::Task},
+    sync::{
+        SyncError,
+        ending::Ending,
+        mirror::Tally,
+        orders::{Task, taken_back},
+    },
 };
 
 /// The backfill and who waits for it.
@@ -179,10 +184,27 @@ impl Worker {
         }
     }
 
+    /// Takes back what a request asked for; answers whoever waits.
+    pub(super) async fn cancel_fills(&mut self, request: i64) {
+        let entity = self.mirror.entity();
+        let (theirs, begun): (Vec<Task>, Vec<Task>) = taken_back(&mut self.fills.pending, request)
+            .into_iter()
+            .partition(|task| !task.refilling);
+        answer(theirs, Some(&Ending::cancelled(entity, "")));
+        // What an earlier holder has begun for it is open, though nobody reads it here yet.
+        self.fills.refill |= !begun.is_empty();
+        let mut theirs = taken_back(&mut self.fills.waiting, request);
+        theirs.extend(begun);
+        if !theirs.is_empty() {
+            let and_now = self.let_go(request).await;
+            answer(theirs, Some(&Ending::cancelled(entity, and_now)));
+        }
+    }
+
     /// Does no more for a request than would be done without it. Says what becomes of
     /// the backfill.
-    pub(super) async fn let_go(&mut self, request: i64) -> &'static str {
-        if !self.fills.waiting.is_empty() {
+    async fn let_go(&mut self, request: i64) -> &'static str {
+        if !self.fills.waiting.is_empty() || !self.fills.pending.is_empty() {
             return "; the backfill goes on for another request";
         }
         if !self.fills.refill {

@@ -166,16 +166,12 @@ impl Worker {
 
     async fn cancel(&mut self, request: i64) {
         let entity = self.mirror.entity();
-        for tasks in [&mut self.cycles.asking, &mut self.cycles.served, &mut self.fills.pending] {
+        for tasks in [&mut self.cycles.asking, &mut self.cycles.served] {
             let theirs = taken_back(tasks, request);
             answer(theirs, Some(&Ending::cancelled(entity, "")));
         }
         self.cancel_checks(request).await;
-        let theirs = taken_back(&mut self.fills.waiting, request);
-        if !theirs.is_empty() {
-            let and_now = self.let_go(request).await;
-            answer(theirs, Some(&Ending::cancelled(entity, and_now)));
-        }
+        self.cancel_fills(request).await;
     }
 
     fn outcome(&self, result: Result<Tally, SyncError>) -> EntityOutcome {

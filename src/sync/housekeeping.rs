@@ -1,0 +1,29 @@
+//! Removing what is kept for some time only: runs, closed requests, resolved notes.
+
+use std::time::Duration;
+
+use super::session::Errand;
+
+/// How often the holder looks for what is outdated.
+const EVERY: Duration = Duration::from_hours(1);
+
+/// Between two batches, so that other work goes first.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Removes what is older than `keep`, again and again, until it is given up.
+pub(super) async fn keep_house(errand: Errand, keep: Duration) {
+    loop {
+        let pause = match errand.store.remove_outdated(errand.generation, keep).await {
+            Ok(true) => PAUSE,
+            Ok(false) => EVERY,
+            Err(error) => {
+                tracing::debug!(
+                    error = &error as &dyn std::error::Error,
+                    "what is outdated could not be removed; trying again later"
+                );
+                EVERY
+            }
+        };
+        tokio::time::sleep(pause).await;
+    }
+}
