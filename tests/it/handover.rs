@@ -86,6 +86,65 @@ async fn work_is_handed_to_the_holder_and_its_verdict_comes_back() {
     assert_equal(&portal, database.pool()).await;
 }
 
+/// How a request ended that was left by hand, as a command of another version leaves it.
+async fn ended(database: &Database, kind: &str, arguments: &str) -> (String, String) {
+    let request: i64 = sqlx::query_scalar(
+        "insert into bitrix24.sync_requests (kind, entities, arguments) \
+         values ($1, '{contacts}', $2::jsonb) returning id",
+    )
+    .bind(kind)
+    .bind(arguments)
+    .fetch_one(database.pool())
+    .await
+    .unwrap();
+    let closed = format!("from bitrix24.sync_requests where id = {request}");
+    eventually("the request is closed", || async {
+        value::<bool>(database.pool(), &format!("select verdict is not null {closed}")).await
+    })
+    .await;
+    let text = async |column| value(database.pool(), &format!("select {column} {closed}")).await;
+    (text("verdict").await, text("message").await)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_the_holder_cannot_read_ends_with_a_clear_line() {
+    let (portal, database) = (TestPortal::small(), database().await);
+    portal.backfilled(&database).await;
+    let (_daemon, settings) = lazy_daemon(&portal, &database).await;
+    for (kind, arguments) in [
+        ("backfill", r#"{"restart": "yes"}"#),
+        ("verify", r#"{"level": "deep", "repair": false}"#),
+        ("refresh", "[]"),
+    ] {
+        let (verdict, message) = ended(&database, kind, arguments).await;
+        assert_eq!(verdict, "incomplete", "{message}");
+        assert!(message.contains(kind) && message.contains("the same for both"), "{message}");
+    }
+    let after = Run::b24mirror(&["sync"]).config(&settings).finish().await;
+    assert_eq!(after.code, Some(0), "{after:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mirror_that_is_not_filled_yet_is_not_checked() {
+    let latency = Duration::from_millis(500);
+    let options = Options { contacts: 20_000, leads: 0, latency, ..unlimited() };
+    let (portal, database) = (TestPortal::with(options), database().await);
+    let _daemon = lazy_daemon(&portal, &database).await;
+    for (kind, arguments) in
+        [("sweep", r#"{"accept": null}"#), ("verify", r#"{"level": "ids", "repair": false}"#)]
+    {
+        let (verdict, message) = ended(&database, kind, arguments).await;
+        assert_eq!(verdict, "incomplete", "{message}");
+        assert!(message.contains("the backfill of contacts is not finished"), "{message}");
+    }
+    let open: bool = value(
+        database.pool(),
+        "select exists (select from bitrix24.backfill_segments where not done)",
+    )
+    .await;
+    assert!(open, "the backfill was over too soon for this test");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_entity_that_stopped_at_the_holder_is_told_and_makes_two() {
     let (portal, database) = (TestPortal::small(), database().await);

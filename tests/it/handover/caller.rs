@@ -8,7 +8,9 @@ use nix::sys::signal::Signal;
 use super::{lazy_daemon_with, work_has_begun};
 use crate::support::{
     Database, Process, Run, Terminal, TestPortal, assert_equal, database, eventually,
-    tables::value, terminal::CTRL_C, unlimited,
+    tables::{hold_a_commit, let_the_lease_run_out, value},
+    terminal::CTRL_C,
+    unlimited,
 };
 
 /// A portal of contacts only.
@@ -250,6 +252,63 @@ async fn a_restart_that_is_taken_over_does_not_begin_once_more() {
     assert_eq!(finished.code, Some(0), "{finished:#?}");
     assert_eq!(value::<Option<String>>(database.pool(), began).await, before);
     assert_eq!(verdict(&database, 1).await.as_deref(), Some("complete"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_that_is_cancelled_while_nobody_holds_it_is_dropped_by_the_next_holder() {
+    let (portal, database) = backfilled(10_000).await;
+    let (daemon, settings) = slow_daemon(&portal, &database).await;
+    let command = Run::b24mirror(&["backfill", "--restart", "contacts"]).config(&settings).spawn();
+    bar_is_reported(&database, 1).await;
+    command.kill().await;
+    daemon.kill().await;
+    assert!(left_to_read(&database).await.0 > 0, "the restart was under way");
+    cancel(&database, 1).await;
+    let_the_lease_run_out(database.pool()).await;
+
+    let _next = Run::b24mirror(&["run"]).config(&settings).spawn();
+    eventually("the request is closed", || async {
+        verdict(&database, 1).await.as_deref() == Some("incomplete")
+    })
+    .await;
+    let message = "select message from bitrix24.sync_requests where id = 1";
+    let message: String = value(database.pool(), message).await;
+    assert!(message.contains("what was left to read again is dropped"), "{message}");
+    assert_eq!(left_to_read(&database).await.0, 0);
+    assert_equal(&portal, database.pool()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backfill_that_is_cancelled_comes_to_the_end_of_its_transaction() {
+    let (portal, database) = backfilled(10_000).await;
+    let (_daemon, settings) = slow_daemon(&portal, &database).await;
+    let command = Run::b24mirror(&["backfill", "--restart", "contacts"]).config(&settings).spawn();
+    let lock = hold_a_commit(database.pool()).await;
+    let read = "select read from bitrix24.sync_runs where kind = 'backfill' \
+                order by id desc limit 1";
+    let before: i64 = value(database.pool(), read).await;
+    cancel(&database, 1).await;
+    // The holder looks every second; the answer cannot come before the transaction's end.
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    assert_eq!(verdict(&database, 1).await, None);
+    lock.rollback().await.unwrap();
+    let finished = command.finish().await;
+    assert_eq!(finished.code, Some(2), "{finished:#?}");
+    let line = "contacts: incomplete: cancelled; the mirror was complete before";
+    assert!(finished.stdout.contains(line), "{finished:#?}");
+    let after: i64 = value(database.pool(), read).await;
+    assert!(after > before, "what was in hand is kept: {before}, {after}");
+    let run = (0, Some("incomplete: cancelled by request 1".to_owned()));
+    assert_eq!(left_to_read(&database).await, run);
+}
+
+/// Takes a request back, as its command would.
+async fn cancel(database: &Database, request: i64) {
+    sqlx::query("update bitrix24.sync_requests set cancelled_at = now() where id = $1")
+        .bind(request)
+        .execute(database.pool())
+        .await
+        .unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

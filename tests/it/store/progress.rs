@@ -194,6 +194,95 @@ async fn a_run_counts_what_its_batches_did() {
 }
 
 #[tokio::test]
+async fn no_run_stays_open_when_its_end_could_not_be_recorded() {
+    let mirror = mirror().await;
+    let (store, generation) = (&mirror.store, mirror.generation);
+    let lost = store.begin_run(generation, &CONTACTS, RunKind::Sweep).await.unwrap();
+    let other = store.begin_run(generation, &CONTACTS, RunKind::Backfill).await.unwrap();
+    let next = store.begin_run(generation, &CONTACTS, RunKind::Sweep).await.unwrap();
+    let of = async |id| {
+        let runs = store.runs(&CONTACTS, 9).await.unwrap();
+        runs.into_iter().find(|run| run.id == id).map(|run| (run.verdict, run.message)).unwrap()
+    };
+    let unrecorded =
+        (Some(Verdict::Incomplete), Some("how it ended could not be recorded".to_owned()));
+    assert_eq!(of(lost.id()).await, unrecorded);
+    assert_eq!((of(other.id()).await.0, of(next.id()).await.0), (None, None));
+    let lost = lost.id();
+    store.finish_run(next, Verdict::Complete, None).await.unwrap();
+    store.release(generation, 0.0).await.unwrap();
+    assert_eq!((of(lost).await, of(other.id()).await), (unrecorded.clone(), unrecorded));
+}
+
+#[tokio::test]
+async fn the_schedule_goes_by_the_last_complete_check_or_the_first_fill() {
+    let mirror = mirror().await;
+    let (store, generation) = (&mirror.store, mirror.generation);
+    let since = async || store.since_last(&CONTACTS, RunKind::Sweep).await.unwrap();
+    assert_eq!(since().await, None);
+    let run = async |kind, verdict| {
+        let run = store.begin_run(generation, &CONTACTS, kind).await.unwrap();
+        store.finish_run(run, verdict, None).await.unwrap();
+    };
+    let ages = async |kind: &str, days: i32| {
+        sqlx::query(
+            "update bitrix24.sync_runs set started_at = now() - make_interval(days => $2), \
+                finished_at = now() - make_interval(days => $2) where kind = $1",
+        )
+        .bind(kind)
+        .bind(days)
+        .execute(mirror.database.pool())
+        .await
+        .unwrap();
+    };
+    let days = async || since().await.unwrap().as_secs() / 86_400;
+    run(RunKind::Backfill, Verdict::Complete).await;
+    ages("backfill", 9).await;
+    run(RunKind::Backfill, Verdict::Complete).await;
+    assert_eq!(days().await, 9, "a restart proves nothing about deletions");
+    run(RunKind::Sweep, Verdict::Complete).await;
+    ages("sweep", 3).await;
+    run(RunKind::Sweep, Verdict::Incomplete).await;
+    run(RunKind::RollingCheck, Verdict::Complete).await;
+    assert_eq!(days().await, 3);
+}
+
+#[tokio::test]
+async fn a_purge_leaves_a_record_alone_that_comes_back_while_it_waits() {
+    let mirror = mirror().await;
+    let contacts = (1..=3).map(|number| contact(number, "a", &[(number, "+7")])).collect();
+    mirror.write(minute(1), contacts).await;
+    mirror.execute("update contacts set deleted_at = synced_at where id <= 2").await;
+    let mut revival = mirror.database.pool().begin().await.unwrap();
+    sqlx::query("update bitrix24.contacts set deleted_at = null where id = 1")
+        .execute(&mut *revival)
+        .await
+        .unwrap();
+    let store = mirror.store.clone();
+    let purge =
+        tokio::spawn(async move { store.purge_some(&CONTACTS, minute(9), RecordId::ZERO).await });
+    crate::support::eventually("the purge waits", || async {
+        mirror
+            .number(
+                "select count(*) from pg_stat_activity where datname = current_database() \
+                 and wait_event_type = 'Lock' and query like '%for update'",
+            )
+            .await
+            == 1
+    })
+    .await;
+    revival.commit().await.unwrap();
+    let (removed, last) = purge.await.unwrap().unwrap().unwrap();
+    assert_eq!((removed, last), (1, RecordId::new(2).unwrap()));
+    assert_eq!(mirror.number("select sum(id)::bigint from contacts").await, 1 + 3);
+    assert_eq!(mirror.number("select sum(contact_id)::bigint from contact_phones").await, 1 + 3);
+    let more = mirror.store.purge_some(&CONTACTS, minute(9), last).await.unwrap();
+    assert_eq!(more, None);
+    let again = mirror.write(minute(2), vec![contact(2, "back", &[])]).await;
+    assert_eq!(again.inserted, 1, "what comes back is simply new");
+}
+
+#[tokio::test]
 async fn a_request_is_done_by_the_holder_and_by_its_successor() {
     let mirror = mirror().await;
     let (store, first) = (&mirror.store, mirror.generation);

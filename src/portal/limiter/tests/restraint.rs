@@ -97,6 +97,29 @@ async fn a_backfill_that_could_spend_everything_leaves_the_cycles_their_part() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn it_is_known_whose_request_is_held_back() {
+    let limiter = Arc::new(Limiter::new(&limits()));
+    limiter.restrain(&quiet(&["mon-fri 09:00-18:00"]));
+    limiter.learn_clock(Some(monday(17, 30)));
+    let start = |lane| {
+        let limiter = Arc::clone(&limiter);
+        tokio::spawn(async move {
+            limiter.acquire(lane, &demand(1)).await.void();
+            std::future::pending::<()>().await;
+        })
+    };
+    let (cycle, backfill) = (start(Lane::Incremental), start(Lane::Backfill));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(limiter.waiting().is_some(), "somebody waits");
+    assert!(!limiter.holds_back(cycle.id()), "who has been admitted does not");
+    assert!(limiter.holds_back(backfill.id()));
+    backfill.abort();
+    assert!(backfill.await.is_err());
+    assert!(limiter.waiting().is_none());
+    cycle.abort();
+}
+
+#[tokio::test(start_paused = true)]
 async fn only_cycles_work_in_quiet_hours_by_the_portals_clock() {
     let limiter = Limiter::new(&limits());
     limiter.restrain(&quiet(&["mon-fri 09:00-18:00"]));
