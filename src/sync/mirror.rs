@@ -4,7 +4,7 @@
 use std::{
     ops::AddAssign,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -18,6 +18,7 @@ use super::{
     SyncError,
     progress::ProgressBoard,
     reader::{Question, Reader, Reply},
+    recent::Recent,
     room::{Memory, Room},
 };
 use crate::{
@@ -102,6 +103,7 @@ pub struct Mirror {
     /// The first new cycle of a process is deep: what happened while it was away may
     /// have become visible late.
     first_cycle: AtomicBool,
+    recent: Mutex<Recent>,
     probed: Mutex<Option<Instant>>,
     stored_catalogue: Mutex<Option<Arc<Catalogue>>>,
 }
@@ -113,6 +115,7 @@ impl Mirror {
             reader: Reader::new(entity, ground.portal.clone(), ground.retry, ground.room.clone()),
             ground,
             first_cycle: AtomicBool::new(true),
+            recent: Mutex::default(),
             probed: Mutex::new(None),
             stored_catalogue: Mutex::new(None),
         }
@@ -198,6 +201,11 @@ impl Mirror {
 
     pub(super) fn take_first_cycle(&self) -> bool {
         self.first_cycle.swap(false, Ordering::Relaxed)
+    }
+
+    /// What the next deep cycle will meet again.
+    pub(super) fn recent(&self) -> MutexGuard<'_, Recent> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the filter has to be probed with the next cycle.

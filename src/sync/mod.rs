@@ -60,6 +60,7 @@ pub mod plan;
 mod prepare;
 mod progress;
 mod reader;
+mod recent;
 pub mod requests;
 mod room;
 mod scheduler;
