@@ -5,9 +5,9 @@ use std::{collections::BTreeSet, time::Duration};
 use b24mirror::simulator::{Action, Entity, Options};
 use tokio::time::{Instant, sleep};
 
-use crate::support::{Company, Run, TestPortal, cycled, database, equal_at, unlimited};
+use crate::support::{Company, TestPortal, cycled, database, equal_at, unlimited};
 
-const INTERVAL: Duration = Duration::from_secs(2);
+const INTERVAL: Duration = Duration::from_secs(1);
 const OVERLAP: Duration = Duration::from_secs(10);
 
 const CHANGES: u64 = 2_000;
@@ -56,8 +56,7 @@ async fn changes_arrive_within_two_intervals_and_late_ones_within_an_overlap_mor
     }
     portal.backfilled(&database).await;
     portal.reset_stats();
-    let settings = portal.settings(&database).replace("interval = \"1s\"", "interval = \"2s\"");
-    let _daemon = Run::b24mirror(&["run"]).config(&settings).spawn();
+    let _daemon = portal.daemon(&database);
     cycled(database.pool()).await;
 
     let mut dice = Dice(20_260_301);
