@@ -28,9 +28,9 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// How long the work may take to stop by itself. Half a second below the five that we
-/// promise, for what is left to do afterwards.
-pub const GRACE: Duration = Duration::from_millis(4_500);
+/// How long the work may take to stop by itself. A second below the five that we promise,
+/// for what is left to do afterwards.
+pub const GRACE: Duration = Duration::from_secs(4);
 
 /// The signal of a person at the terminal.
 const INTERRUPT: &str = "SIGINT";

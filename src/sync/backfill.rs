@@ -4,12 +4,17 @@
 //! Three stages work side by side: chains are read and decoded in tasks of their own,
 //! `segments.rs` says what comes next as soon as an answer is there, and one writer stores
 //! the answers in the order in which they came. Each answer commits with the progress of
-//! its segment, so a crash costs what is in flight and no more.
+//! its segment, and until then it counts as in flight: a crash costs one answer per chain
+//! and no more.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use tokio::{sync::mpsc, task::JoinSet, time::Instant};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    task::JoinSet,
+    time::Instant,
+};
 
 use super::{
     SyncError,
@@ -23,9 +28,6 @@ use crate::{
     store::{Progress, RunKind, Segment, SegmentKind, Store},
 };
 
-/// Answers that wait for the writer, beside the one that is being written.
-const WAITING: usize = 1;
-
 /// A complete backfill.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct BackfillOutcome {
@@ -33,8 +35,12 @@ pub struct BackfillOutcome {
     pub tally: Tally,
 }
 
+/// A chain's place among those in flight; free again when what it brought is committed.
+type Place = OwnedSemaphorePermit;
+
 /// An answer and what was asked.
 struct Fetched {
+    place: Place,
     stretch: Stretch,
     asked_at: DateTime<Utc>,
     /// The same moment by our own clock.
@@ -44,6 +50,7 @@ struct Fetched {
 
 /// An answer that is to be stored.
 struct Pending {
+    place: Place,
     rows: Brought,
     segments: Vec<Segment>,
     /// What the whole backfill is expected to bring, as it looks now.
@@ -87,7 +94,7 @@ impl Mirror {
         let segments = Segments::new(stored, self.max_in_flight());
         let (rows, expected) = segments.progress();
         self.board().start(self.entity().name, rows, expected);
-        let (answers, pending) = mpsc::channel(WAITING);
+        let (answers, pending) = mpsc::channel(self.max_in_flight());
         // Joined, not raced: a transaction is always finished.
         let (read, written) = tokio::join!(
             self.read_segments(lane, segments, answers),
@@ -104,15 +111,17 @@ impl Mirror {
         answers: mpsc::Sender<Pending>,
     ) -> Result<(), SyncError> {
         let entity = self.entity().name;
+        let places = Arc::new(Semaphore::new(self.max_in_flight()));
         // Dropping it abandons what is in flight.
         let mut flights = JoinSet::new();
         let mut worked_since = Instant::now();
         loop {
-            loop {
+            let full = loop {
+                let Ok(place) = Arc::clone(&places).try_acquire_owned() else { break true };
                 match segments.next(self.reader().longest_chain(lane)) {
                     Next::Read(stretch) => {
                         let (reader, store) = (self.reader().clone(), self.store().clone());
-                        let fetching = fetch(reader, store, lane, stretch);
+                        let fetching = fetch(reader, store, lane, stretch, place);
                         let stop = self.stop().clone();
                         flights
                             .spawn(async move { stop.run_until_cancelled_owned(fetching).await });
@@ -124,19 +133,25 @@ impl Mirror {
                         let upper = self.unless_stopped(async { Ok(cutting.await?) }).await?;
                         segments.was_cut(cut, &upper);
                     }
-                    Next::Nothing => break,
+                    Next::Nothing => break false,
                 }
-            }
-            let fetched = match flights.join_next().await {
-                None => return Ok(()),
-                Some(Ok(Some(fetched))) => fetched?,
-                Some(Ok(None)) => return Err(SyncError::Stopping),
-                Some(Err(failed)) => match failed.try_into_panic() {
+            };
+            let landed = tokio::select! {
+                biased;
+                Some(landed) = flights.join_next() => landed,
+                // The writer makes room.
+                _ = places.acquire(), if full => continue,
+                else => return Ok(()),
+            };
+            let fetched = match landed {
+                Ok(Some(fetched)) => fetched?,
+                Ok(None) => return Err(SyncError::Stopping),
+                Err(failed) => match failed.try_into_panic() {
                     Ok(panic) => std::panic::resume_unwind(panic),
                     Err(_) => return Err(SyncError::Stopping),
                 },
             };
-            let Fetched { stretch, asked_at, asked, reply } = fetched;
+            let Fetched { place, stretch, asked_at, asked, reply } = fetched;
             let worked = std::mem::replace(&mut worked_since, Instant::now()).elapsed();
             let mut taken = segments
                 .take(&stretch, &shown(&reply), asked_at, worked)
@@ -162,7 +177,7 @@ impl Mirror {
             let rows = ranges.into_iter().flatten().flat_map(|page| page.rows);
             let new = |row: &Decoded| taken.again.is_none() || row.id() != taken.again;
             let rows = Brought { asked_at, rows: rows.filter(new).collect(), memory };
-            let pending = Pending { rows, segments: taken.segments, expected, least };
+            let pending = Pending { place, rows, segments: taken.segments, expected, least };
             if answers.send(pending).await.is_err() {
                 // The writer has failed and says why.
                 return Ok(());
@@ -184,11 +199,12 @@ impl Mirror {
         entry: &mut Entry,
     ) -> Result<(), SyncError> {
         let entity = self.entity().name;
-        while let Some(Pending { rows, segments, expected, least }) = pending.recv().await {
+        while let Some(Pending { place, rows, segments, expected, least }) = pending.recv().await {
             let read = rows.rows.len() as u64;
             entry.count(tally, self.portal().meter());
             let progress = Progress::Segments(&segments);
             *tally += self.write(lane, rows, progress, Some(&entry.run)).await?;
+            drop(place);
             self.board().advance(entity, read);
             self.board().expect(entity, expected, least);
         }
@@ -202,6 +218,7 @@ async fn fetch(
     store: Store,
     lane: Lane,
     stretch: Stretch,
+    place: Place,
 ) -> Result<Fetched, SyncError> {
     let (asked_at, asked) = (store.clock().await?, Instant::now());
     let chain = Range {
@@ -216,7 +233,7 @@ async fn fetch(
     });
     let ranges = std::iter::once(chain).chain(tail).collect();
     let reply = reader.read(lane, &Question { ranges, ..Question::default() }).await?;
-    Ok(Fetched { stretch, asked_at, asked, reply })
+    Ok(Fetched { place, stretch, asked_at, asked, reply })
 }
 
 fn shown(reply: &Reply) -> Shown<'_> {

@@ -6,13 +6,13 @@ use chrono::{DateTime, Utc};
 
 use super::{
     SyncError,
-    cycle::{Clocks, Cycle},
+    cycle::{Clocks, Cycle, Depth},
     mirror::{Brought, Entry, Mirror, Tally},
     pass::Scan,
     reader::{Question, Range, Reply, bound},
 };
 use crate::{
-    entity::RecordId,
+    entity::{RecordId, decode::Decoded},
     portal::Lane,
     store::{Checkpoint, Progress, RunKind},
 };
@@ -100,6 +100,7 @@ impl Mirror {
             let rows = take(&mut cycle, asked_at, reply)
                 .map_err(|source| SyncError::Mismatch { entity: entity.name, source })?;
             checkpoint.asked_at = asked_at;
+            self.remember(&cycle, &rows);
             if cycle.ended() {
                 let now = self.now().await?;
                 cycle.complete(&mut checkpoint, self.overlap(), now);
@@ -127,6 +128,15 @@ impl Mirror {
         }
     }
 
+    /// Every deep cycle meets again what the shallow ones before it have read.
+    fn remember(&self, cycle: &Cycle, rows: &Brought) {
+        match cycle.depth {
+            Depth::Shallow => self.recent().note(rows.rows.iter().filter_map(Decoded::id)),
+            Depth::Deep if cycle.ended() => self.recent().forget(),
+            Depth::Deep => {}
+        }
+    }
+
     fn question(
         &self,
         cycle: &Cycle,
@@ -138,8 +148,14 @@ impl Mirror {
         // Commands for the catalogue and the probes travel in the same batch.
         let longest =
             self.reader().longest_chain(lane).saturating_sub(3) / open.clone().count().max(1);
-        let ranges =
-            open.map(|scan| range(scan, checkpoint.last.offset_seconds, longest)).collect();
+        let recent = self.recent();
+        let expected = |scan: &Scan| match cycle.depth {
+            Depth::Deep => recent.pages(scan),
+            Depth::Shallow => 0,
+        };
+        let offset_seconds = checkpoint.last.offset_seconds;
+        let pages = |scan: &Scan| scan.chain_length(expected(scan), longest);
+        let ranges = open.map(|scan| range(scan, offset_seconds, pages(scan))).collect();
         Question { ranges, catalogue: cycle.fresh(), probes }
     }
 
@@ -184,13 +200,13 @@ impl Mirror {
 }
 
 /// The next chain of a scan, as the reader takes it.
-fn range(scan: &Scan, offset_seconds: i32, longest: usize) -> Range {
+fn range(scan: &Scan, offset_seconds: i32, pages: usize) -> Range {
     Range {
         after: scan.cursor(),
         up_to: scan.bound(),
         floor: bound(scan.floor(), offset_seconds),
         ceiling: bound(scan.ceiling(), offset_seconds),
-        pages: scan.chain_length(longest),
+        pages,
         newest_first: false,
     }
 }

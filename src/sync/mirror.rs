@@ -4,7 +4,7 @@
 use std::{
     ops::AddAssign,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -21,6 +21,7 @@ use super::{
     pauses::Pausing,
     progress::ProgressBoard,
     reader::{Question, Reader, Reply},
+    recent::Recent,
     room::{Memory, Room},
 };
 use crate::{
@@ -116,6 +117,7 @@ struct Learnt {
     /// The first new cycle of a process is deep: what happened while it was away may
     /// have become visible late.
     first_cycle: AtomicBool,
+    recent: Mutex<Recent>,
     probed: Mutex<Option<Instant>>,
     stored_catalogue: Mutex<Option<Arc<Catalogue>>>,
 }
@@ -130,6 +132,7 @@ impl Mirror {
             learnt: Arc::new(Learnt {
                 turn: tokio::sync::Mutex::new(()),
                 first_cycle: AtomicBool::new(true),
+                recent: Mutex::default(),
                 probed: Mutex::new(None),
                 stored_catalogue: Mutex::new(None),
             }),
@@ -260,6 +263,11 @@ impl Mirror {
 
     pub(super) fn take_first_cycle(&self) -> bool {
         self.learnt.first_cycle.swap(false, Ordering::Relaxed)
+    }
+
+    /// What the next deep cycle will meet again.
+    pub(super) fn recent(&self) -> MutexGuard<'_, Recent> {
+        self.learnt.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the filter has to be probed with the next cycle.

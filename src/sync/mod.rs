@@ -65,6 +65,7 @@ pub mod plan;
 mod prepare;
 mod progress;
 mod reader;
+mod recent;
 pub mod requests;
 mod room;
 mod scheduler;

@@ -153,11 +153,15 @@ impl Scan {
         self.pages
     }
 
-    /// How many chained pages are worth asking for: never more than have come already,
-    /// since a command behind the last record costs the portal a query for nothing, nor
-    /// more than a bounded range should have left by the density of its latest page.
-    pub(super) fn chain_length(&self, at_most: usize) -> usize {
-        let come = usize::try_from(self.pages).unwrap_or(usize::MAX);
+    /// How many chained pages are worth asking for: never more than have come already or
+    /// are `expected` of a scan that begins, since a command behind the last record costs
+    /// the portal a query for nothing, nor more than a bounded range should have left by
+    /// the density of its latest page.
+    pub(super) fn chain_length(&self, expected: usize, at_most: usize) -> usize {
+        let come = match self.pages {
+            0 => expected,
+            come => usize::try_from(come).unwrap_or(usize::MAX),
+        };
         let left = match (self.up_to, self.span) {
             (Some(up_to), Some(span)) => {
                 let left = up_to.get().saturating_sub(self.cursor.get());
@@ -281,25 +285,27 @@ mod tests {
     fn a_chain_is_no_longer_than_what_has_come_or_what_is_left() {
         let full = |from: i64| page(&(from..from + 50).collect::<Vec<_>>());
         let mut open = Scan::above(id(10), EndRule::ShortPage);
+        assert_eq!(open.chain_length(7, 50), 7);
         let mut lengths = Vec::new();
         let mut next = 11;
         while lengths.last() != Some(&50) {
-            lengths.push(open.chain_length(50));
-            for _ in 0..open.chain_length(50) {
+            lengths.push(open.chain_length(0, 50));
+            for _ in 0..open.chain_length(0, 50) {
                 open.take(&full(next)).unwrap();
                 next += 50;
             }
         }
         assert_eq!(lengths, [1, 1, 2, 4, 8, 16, 32, 50]);
-        assert_eq!(open.chain_length(5), 5);
+        assert_eq!(open.chain_length(0, 5), 5);
+        assert_eq!(open.chain_length(900, 50), 50);
 
         let mut bounded = Scan::above(id(10), EndRule::ShortPage).up_to(id(240));
         bounded.take(&full(11)).unwrap();
         bounded.take(&full(61)).unwrap();
-        assert_eq!(bounded.chain_length(50), 2);
+        assert_eq!(bounded.chain_length(0, 50), 2);
         bounded.take(&full(111)).unwrap();
         bounded.take(&full(161)).unwrap();
-        assert_eq!(bounded.chain_length(50), 1);
+        assert_eq!(bounded.chain_length(0, 50), 1);
     }
 
     proptest! {
