@@ -252,6 +252,11 @@ impl Mirror {
         self.unless_stopped(async { Ok(self.learnt.turn.lock().await) }).await
     }
 
+    /// Whether nobody works on the checkpoint.
+    pub(super) fn turn_is_free(&self) -> bool {
+        self.learnt.turn.try_lock().is_ok()
+    }
+
     /// Performs one cycle in its turn. What is no part of the schedule may ask for one
     /// too, and does so in the lane of incremental cycles, so that the schedule's own
     /// never waits for a cycle in a lower lane.

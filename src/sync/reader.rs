@@ -555,3 +555,6 @@ pub(super) fn bound(
 ) -> Option<DateTime<FixedOffset>> {
     instant.map(|instant| super::cycle::in_offset(instant, offset_seconds))
 }
+
+#[cfg(all(test, feature = "simulator"))]
+mod tests;

@@ -3,7 +3,10 @@
 //! A backfill that a person asks for while the daemon works on it changes lanes, and
 //! changes back when the last who wanted it takes that back.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
+use tokio::time::Instant;
 
 use super::{
     Stage, Worker, answer, is_away,
@@ -20,6 +23,9 @@ use crate::{
         orders::{Task, taken_back},
     },
 };
+
+/// A cycle that a check asked for ends without a word to the worker.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// The backfill and who waits for it.
 pub(super) struct Fills {
@@ -66,13 +72,21 @@ impl Worker {
     pub(super) async fn take_up_fills(&mut self) {
         if self.stage >= Stage::Prepared {
             // The checkpoint is replaced by a restart, so no cycle may be working on it.
-            let idle = self.cycles.slot.is_empty();
+            let idle = self.cycles.slot.is_empty() && self.mirror.turn_is_free();
             let ready: Vec<Task> =
                 self.fills.pending.extract_if(.., |task| idle || !task.restarts()).collect();
             for task in ready {
                 self.begin_backfill(task).await;
             }
         }
+    }
+
+    /// When to look again whether a restart can begin that a check's cycle held up.
+    pub(super) fn next_restart_at(&self) -> Option<Instant> {
+        let held_up = self.stage >= Stage::Prepared
+            && !self.fills.pending.is_empty()
+            && self.cycles.slot.is_empty();
+        held_up.then(|| Instant::now() + LOOK_AGAIN)
     }
 
     /// Reads on where something is left to read.

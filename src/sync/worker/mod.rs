@@ -124,14 +124,16 @@ impl Worker {
         if self.is_paused {
             return None;
         }
+        let restart = self.next_restart_at();
         let somebody = !self.cycles.asking.is_empty()
             || self.stage == Stage::New
                 && (!self.fills.pending.is_empty() || !self.checks.asked.is_empty());
-        let cycle =
-            (self.cycles.slot.is_empty() && somebody).then(|| self.cycles.backoff.ends_at());
+        // A restart that waits goes first.
+        let cycle = (self.cycles.slot.is_empty() && somebody && restart.is_none())
+            .then(|| self.cycles.backoff.ends_at());
         let open = self.stage >= Stage::Prepared && self.fills.are_open();
         let fill = open.then(|| self.fills.backoff.ends_at());
-        [cycle, fill, self.next_check_at()].into_iter().flatten().min()
+        [cycle, fill, restart, self.next_check_at()].into_iter().flatten().min()
     }
 
     /// Begins whatever can begin now.
