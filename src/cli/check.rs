@@ -161,7 +161,7 @@ async fn check_user(portal: &Portal, report: &mut Report) -> bool {
 /// Whether the entity can be listed, and whether the portal understands our filter.
 async fn check_entity(entity: &'static Entity, portal: &Portal, report: &mut Report) {
     let scan = ScanAsk { newest_first: true, ..ScanAsk::keys_above(RecordId::ZERO) };
-    let ask = Ask { scans: vec![scan], catalogue: true, probes: true };
+    let ask = Ask { scans: vec![scan], catalogue: true, probes: true, ..Ask::default() };
     let source = ClassicSource::new(portal.clone(), entity);
     let heard = match source.read(Lane::People, &ask, Tries::Persist).await {
         Ok(heard) => heard,

@@ -2,6 +2,8 @@
 
 use std::{borrow::Cow, collections::HashMap, ops::Range};
 
+use chrono::{DateTime, Utc};
+
 use super::{
     Column, ColumnType, Entity, RecordId,
     catalogue::Catalogue,
@@ -379,6 +381,16 @@ fn record_id(raw: Raw<'_>) -> Option<RecordId> {
 #[must_use]
 pub fn key_of(raw: Raw<'_>) -> Option<RecordId> {
     field(raw, "ID").and_then(record_id)
+}
+
+/// The modification time of a keys-only row, as the decoder of full records reads it:
+/// `None` when it is unset or unreadable.
+#[must_use]
+pub fn date_of(raw: Raw<'_>) -> Option<DateTime<Utc>> {
+    match value::read(ColumnType::Timestamp, field(raw, "DATE_MODIFY")?).ok()?.value {
+        Value::Timestamp(instant) => Some(instant),
+        _ => None,
+    }
 }
 
 /// The reject for a row without a usable ID.

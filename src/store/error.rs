@@ -90,6 +90,12 @@ pub enum StoreError {
         /// The segment.
         id: i64,
     },
+    /// The sweep was begun anew meanwhile; nothing was written.
+    #[error("the sweep of {entity} is gone, because it was begun anew")]
+    SweepGone {
+        /// The entity.
+        entity: &'static str,
+    },
     /// A stored value cannot be read back: somebody else wrote it.
     #[error(
         "{table}.{column} holds a value that b24mirror never writes; correct or delete the row"

@@ -29,6 +29,7 @@ mod run_log;
 mod schema;
 mod segments;
 mod statements;
+mod sweep;
 mod upsert;
 mod words;
 mod write;
@@ -52,6 +53,7 @@ pub use self::{
     run_log::{Run, RunCounts, RunKind, RunRow},
     schema::{SchemaName, SchemaState},
     segments::{Fill, Segment, SegmentKind},
+    sweep::{Confirmed, MirrorKey, Refusal, SweepProgress, SweepStanding, SweepStep},
     write::{Batch, Progress, Written},
 };
 
@@ -107,7 +109,8 @@ impl Store {
         Ok(sqlx::query_scalar(
             "select greatest(clock_timestamp(), \
                 (select max(asked_at) from sync_checkpoints), \
-                (select max(asked_at) from backfill_segments))",
+                (select max(asked_at) from backfill_segments), \
+                (select max(asked_at) from sweeps))",
         )
         .fetch_one(&self.pool)
         .await?)

@@ -25,6 +25,10 @@ pub(super) struct Statements {
     count: String,
     lock_deleted: String,
     remove: String,
+    keys: String,
+    count_above: String,
+    count_confirmed: String,
+    tombstones: String,
     children: Vec<ChildStatements>,
 }
 
@@ -74,6 +78,27 @@ impl Statements {
         sql(&self.remove)
     }
 
+    /// `$1` and `$2` IDs that enclose a range, `$3` when the answer was asked for, `$4` a
+    /// limit → ID, modification time, tombstone, newer.
+    pub(super) fn keys(&'static self) -> Sql {
+        sql(&self.keys)
+    }
+
+    /// `$1` an ID, `$2` a limit → live records above it.
+    pub(super) fn count_above(&'static self) -> Sql {
+        sql(&self.count_above)
+    }
+
+    /// `$1` the entity → live records whose deletion a sweep has confirmed.
+    pub(super) fn count_confirmed(&'static self) -> Sql {
+        sql(&self.count_confirmed)
+    }
+
+    /// `$1` and `$2` IDs, and when each was confirmed to be gone.
+    pub(super) fn tombstones(&'static self) -> Sql {
+        sql(&self.tombstones)
+    }
+
     /// The child tables, in the order of `Entity::multi_fields`.
     pub(super) fn children(&'static self) -> &'static [ChildStatements] {
         &self.children
@@ -98,6 +123,11 @@ impl Statements {
                 let _ = write!(reads, "\"{name}\", ");
             }
         }
+        // Without such a column nothing is ever known to be of another time.
+        let modified = entity
+            .position("DATE_MODIFY")
+            .and_then(|at| entity.columns.get(at))
+            .map_or_else(|| "null::timestamptz".to_owned(), |column| format!("\"{}\"", column.name));
         let last = entity.columns.len() + 1;
         let (custom, hash, asked) = (last + 1, last + 2, last + 3);
         Self {
@@ -132,6 +162,31 @@ impl Statements {
                  order by id limit $3 for update"
             ),
             remove: format!("delete from \"{table}\" where id = any($1)"),
+            keys: format!(
+                "select id, {modified}, deleted_at is not null, \
+                    greatest(synced_at, deleted_at) > $3 \
+                 from \"{table}\" where id > $1 and id <= $2 order by id limit $4"
+            ),
+            count_above: format!(
+                "select count(*) from ( \
+                    select from \"{table}\" where id > $1 and deleted_at is null \
+                    order by id limit $2) as part"
+            ),
+            count_confirmed: format!(
+                "select count(*) from sweep_candidates c join \"{table}\" t using (id) \
+                 where c.entity = $1 and t.deleted_at is null and t.synced_at <= c.confirmed_at"
+            ),
+            // Locked in the order of IDs, as batches lock them, and looked at again
+            // afterwards: a later question may have brought the row meanwhile.
+            tombstones: format!(
+                "with gone as ( \
+                    select t.id, g.at \
+                    from \"{table}\" t \
+                    join unnest($1::bigint[], $2::timestamptz[]) as g (id, at) on g.id = t.id \
+                    where t.deleted_at is null and t.synced_at <= g.at \
+                    order by t.id for update of t) \
+                 update \"{table}\" as t set deleted_at = gone.at from gone where t.id = gone.id"
+            ),
             children: entity
                 .multi_fields
                 .iter()

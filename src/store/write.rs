@@ -18,11 +18,11 @@ use sqlx::{Connection as _, PgConnection};
 use tokio::time::{sleep, timeout};
 
 use super::{
-    Checkpoint, Generation, Run, Segment, Store, StoreError, checkpoint, children,
+    Checkpoint, Generation, Run, Segment, Store, StoreError, SweepStep, checkpoint, children,
     error::state_of,
     lease,
     quarantine::{self, Entry},
-    run_log, segments, upsert,
+    run_log, segments, sweep, upsert,
 };
 use crate::entity::{
     Entity, RecordId,
@@ -67,6 +67,8 @@ pub enum Progress<'a> {
     Checkpoint(&'a Checkpoint),
     /// How far segments have come: the one that was read, and one whose end it lowered.
     Segments(&'a [Segment]),
+    /// How far a sweep has come, and what it did not find.
+    Sweep(SweepStep<'a>),
 }
 
 /// What became of a batch.
@@ -198,6 +200,9 @@ impl Store {
                     (stored.asked_at, &stored.cycle) == (ours.asked_at, &ours.cycle)
                 })
             }
+            Progress::Sweep(SweepStep { progress: ours, .. }) => {
+                self.sweep_standing(batch.entity).await?.under_way.as_ref() == Some(ours)
+            }
             Progress::Segments(ours) => {
                 let stored = self.segments(batch.entity).await?;
                 let same = |ours: &Segment, stored: &Segment| {
@@ -254,6 +259,7 @@ async fn write_all(
         Progress::Checkpoint(progress) => {
             checkpoint::store_checkpoint(connection, entity, progress).await?;
         }
+        Progress::Sweep(step) => sweep::store_step(connection, entity, step).await?,
         Progress::Segments(progress) => {
             for segment in progress {
                 segments::store_segment(connection, segment).await?;

@@ -3,7 +3,7 @@
 
 use super::{
     SyncError,
-    pass::PageFacts,
+    pass::{PAGE_ROWS, PageFacts},
     reader::{Question, ReadPage, Reader, Remedy, Reply, listed, remedy},
     room::Memory,
 };
@@ -13,7 +13,7 @@ use crate::{
         decode::Decoded,
         record::{Note, Reason, Reject},
     },
-    portal::{Ask, Lane, Patience, ScanAsk},
+    portal::{Ask, Lane, MAX_COMMANDS, Patience, ScanAsk},
 };
 
 impl Reader {
@@ -37,7 +37,7 @@ impl Reader {
                 newest_first: range.newest_first,
                 ..ScanAsk::keys_above(range.after)
             };
-            let ask = Ask { scans: vec![scan], catalogue: false, probes: false };
+            let ask = Ask { scans: vec![scan], ..Ask::default() };
             let Ok(heard) = self.source.read(lane, &ask, Patience::Persist).await else {
                 return Err(failure);
             };
@@ -58,6 +58,50 @@ impl Reader {
         );
         let memory = Memory::default();
         Ok(Reply { ranges, probes: None, time, catalogue: None, memory })
+    }
+
+    /// Reads given records in as few requests as carry them. What the portal cannot
+    /// deliver is found and set aside; who does not come is not there.
+    ///
+    /// # Errors
+    /// What the portal answered when neither retrying nor isolating helped.
+    pub(super) async fn given(
+        &self,
+        lane: Lane,
+        ids: &[RecordId],
+    ) -> Result<Vec<Decoded>, SyncError> {
+        let mut rows = Vec::with_capacity(ids.len());
+        // One place is for the field descriptions.
+        let pages = self.longest_chain(lane).min(MAX_COMMANDS - 1);
+        for group in ids.chunks(PAGE_ROWS * pages) {
+            let parts: Vec<&[RecordId]> = group.chunks(PAGE_ROWS).collect();
+            for (part, read) in parts.iter().zip(self.chunks_whole(lane, &parts).await?) {
+                match read {
+                    Some(read) => rows.extend(read),
+                    None => rows.extend(self.piecewise(lane, part).await?),
+                }
+            }
+        }
+        Ok(rows)
+    }
+
+    /// Reads parts until none of them comes without its multi-fields.
+    async fn chunks_whole(
+        &self,
+        lane: Lane,
+        parts: &[&[RecordId]],
+    ) -> Result<Vec<Option<Vec<Decoded>>>, SyncError> {
+        let mut delays = self.retry.delays();
+        let mut attempts = 1;
+        loop {
+            match self.chunks(lane, parts).await {
+                Err(SyncError::Mutilated(_)) if attempts < self.retry.attempts() => {
+                    attempts += 1;
+                    tokio::time::sleep(delays.next_delay()).await;
+                }
+                read => return read,
+            }
+        }
     }
 
     /// Reads records in ever smaller parts, down to the ones that cannot be delivered.
@@ -96,7 +140,7 @@ impl Reader {
         error: SyncError,
     ) -> Result<Option<Decoded>, SyncError> {
         let scan = ScanAsk { ids: Some(vec![id]), ..ScanAsk::keys_above(RecordId::ZERO) };
-        let ask = Ask { scans: vec![scan], catalogue: false, probes: false };
+        let ask = Ask { scans: vec![scan], ..Ask::default() };
         let Ok(heard) = self.source.read(lane, &ask, Patience::Persist).await else {
             return Err(error);
         };

@@ -57,6 +57,17 @@ pub enum Mismatch {
         /// The ID that it had to exceed.
         after: RecordId,
     },
+    /// A row out of order where the newest were asked for first.
+    #[error(
+        "record {id} came after {after}, although the newest records were asked for first: the \
+         portal ignored the order"
+    )]
+    NotDescending {
+        /// The row's ID.
+        id: RecordId,
+        /// The ID before it.
+        after: RecordId,
+    },
     /// A row above the range.
     #[error(
         "record {id} came although only IDs up to {up_to} were asked for: the portal ignored the filter on ID"
@@ -80,8 +91,8 @@ pub enum Mismatch {
         /// The floor that was asked for.
         floor: DateTime<Utc>,
     },
-    /// A full page without a single usable ID: there is no way past it.
-    #[error("a full page has no record with a usable ID, so the scan cannot go past it")]
+    /// A page without a single usable ID: there is no way past it.
+    #[error("a page has no record with a usable ID, so the scan cannot go past it")]
     NoWayOn,
 }
 

@@ -88,7 +88,7 @@ pub(super) struct Reader {
     portal: Portal,
     pub(super) source: Arc<ClassicSource>,
     decoder: Arc<Decoder>,
-    retry: RetryPolicy,
+    pub(super) retry: RetryPolicy,
     room: Room,
     known: Arc<Mutex<Known>>,
 }
@@ -240,7 +240,7 @@ impl Reader {
         lane: Lane,
     ) -> Result<(Vec<RecordId>, Option<PortalTime>), SyncError> {
         let scan = ScanAsk { newest_first: true, ..ScanAsk::keys_above(RecordId::ZERO) };
-        let ask = Ask { scans: vec![scan], catalogue: true, probes: false };
+        let ask = Ask { scans: vec![scan], catalogue: true, ..Ask::default() };
         self.insist(lane, &ask, |heard| {
             self.learn(heard.catalogue)?;
             Ok((listed(heard.scans)?.ids, heard.time))
@@ -264,7 +264,7 @@ impl Reader {
             let scan = ScanAsk { up_to: RecordId::new(*up_to), ..ScanAsk::keys_above(after) };
             [scan.clone(), ScanAsk { newest_first: true, ..scan }]
         });
-        let ask = Ask { scans: scans.collect(), catalogue: false, probes: false };
+        let ask = Ask { scans: scans.collect(), ..Ask::default() };
         let heard = self.source.read(lane, &ask, Patience::FailFastWhenHeavy).await?;
         let mut ends = Vec::with_capacity(ranges.len());
         let mut chains = heard.scans.into_iter();
@@ -321,8 +321,8 @@ impl Reader {
             })
             .collect();
         // Before the first answer nothing can be decoded rightly without it.
-        let catalogue = question.catalogue || self.known().text.is_empty();
-        Ask { scans, catalogue, probes: question.probes }
+        let catalogue = question.catalogue || self.undescribed();
+        Ask { scans, catalogue, probes: question.probes, ..Ask::default() }
     }
 
     fn shorten(&self, ask: &mut Ask, error: &PortalError) {
@@ -433,9 +433,10 @@ impl Reader {
             detail: Detail::Full,
             ..ScanAsk::keys_above(RecordId::ZERO)
         };
-        let ask = Ask { scans: vec![scan], catalogue: self.known().text.is_empty(), probes: false };
+        let ask = Ask { scans: vec![scan], catalogue: self.undescribed(), ..Ask::default() };
         let heard = self.source.read(lane, &ask, patience).await?;
         self.learn(heard.catalogue)?;
+<<<<<<< HEAD
         match self.decode(lane, heard.scans).await?.0 {
             Progress::Pages(ranges) => {
                 let rows: Vec<Decoded> =
@@ -445,14 +446,72 @@ impl Reader {
                     None => Ok(rows),
                 }
             }
+=======
+        match self.decode(lane, heard.scans).await? {
+            Progress::Pages(ranges) => self.asked_for(ids, ranges.into_iter().flatten()),
+>>>>>>> 30314d5 (Compare the portal's list of IDs with the mirror, range by range)
             Progress::Failed(error) => Err(error.into()),
+        }
+    }
+
+    /// Reads the given records in one request, a page for each part. A part that did not
+    /// come is `None`, and the others stand.
+    pub(super) async fn chunks(
+        &self,
+        lane: Lane,
+        parts: &[&[RecordId]],
+    ) -> Result<Vec<Option<Vec<Decoded>>>, SyncError> {
+        let scan = |part: &&[RecordId]| ScanAsk {
+            ids: Some(part.to_vec()),
+            detail: Detail::Full,
+            ..ScanAsk::keys_above(RecordId::ZERO)
+        };
+        let scans = parts.iter().map(scan).collect();
+        let ask = Ask { scans, catalogue: self.undescribed(), ..Ask::default() };
+        let none = || Ok(parts.iter().map(|_| None).collect());
+        let heard = match self.source.read(lane, &ask, Patience::FailFastWhenHeavy).await {
+            Ok(heard) => heard,
+            Err(error) if error.is_heavy() => return none(),
+            Err(error) => return Err(error.into()),
+        };
+        self.learn(heard.catalogue)?;
+        match self.decode(lane, heard.scans).await? {
+            Progress::Pages(ranges) => parts
+                .iter()
+                .zip(ranges)
+                .map(|(part, pages)| {
+                    // A part of nothing but what has gone is an empty page, not none.
+                    if pages.is_empty() { Ok(None) } else { self.asked_for(part, pages).map(Some) }
+                })
+                .collect(),
+            Progress::Failed(_) => none(),
+        }
+    }
+
+    /// The rows of pages that were asked for by IDs.
+    fn asked_for(
+        &self,
+        ids: &[RecordId],
+        pages: impl IntoIterator<Item = ReadPage>,
+    ) -> Result<Vec<Decoded>, SyncError> {
+        let rows: Vec<Decoded> = pages.into_iter().flat_map(|page| page.rows).collect();
+        match rows.iter().filter_map(Decoded::id).find(|id| !ids.contains(id)) {
+            Some(id) => Err(SyncError::NotAskedFor { entity: self.entity.name, id }),
+            None => Ok(rows),
         }
     }
 
     /// Asks for the field descriptions because a row has a field that they lack.
     /// Returns whether they had changed; if not, there is no use in asking again.
     async fn refresh_catalogue(&self, lane: Lane) -> Result<bool, SyncError> {
+<<<<<<< HEAD
         let ask = Ask { scans: Vec::new(), catalogue: true, probes: false };
+=======
+        if self.known().lacks_fields_for_good {
+            return Ok(false);
+        }
+        let ask = Ask { catalogue: true, ..Ask::default() };
+>>>>>>> 30314d5 (Compare the portal's list of IDs with the mirror, range by range)
         let asked = self.insist(lane, &ask, |heard| self.learn(heard.catalogue)).await;
         let changed = asked.map_err(|error| match error {
             // No record is to blame, whatever the portal says.
@@ -476,6 +535,11 @@ impl Reader {
             known.lacks_fields_for_good = false;
         }
         Ok(new)
+    }
+
+    /// Whether nothing is known of the fields yet: no full record can be decoded rightly.
+    pub(super) fn undescribed(&self) -> bool {
+        self.known().text.is_empty()
     }
 
     fn known(&self) -> std::sync::MutexGuard<'_, Known> {

@@ -277,7 +277,7 @@ async fn portal_shown(webhook: &WebhookUrl, portal: &Portal) -> String {
     commands.push("rows", "crm.contact.list", &contacts).unwrap();
     let batch = portal.batch(Lane::Incremental, &commands, Patience::Persist).await.unwrap();
     let scan = ScanAsk { detail: Detail::Full, pages: 3, ..ScanAsk::keys_above(RecordId::ZERO) };
-    let ask = Ask { scans: vec![scan], catalogue: true, probes: true };
+    let ask = Ask { scans: vec![scan], catalogue: true, probes: true, ..Ask::default() };
     let source = ClassicSource::new(portal.clone(), &CONTACTS);
     let heard = source.read(Lane::Incremental, &ask, Patience::Persist).await.unwrap();
     let found = &heard.scans[0].pages[0];

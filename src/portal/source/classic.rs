@@ -24,6 +24,7 @@ use crate::{
 const CATALOGUE: &str = "fields";
 const PAST: &str = "past";
 const FUTURE: &str = "future";
+const COUNT: &str = "count";
 
 /// Before every record. Not the first second of 1970, whose number is zero and so
 /// "nothing" to a careless server.
@@ -106,6 +107,11 @@ impl ClassicSource {
                 commands.push_list(key, list, &params)?;
             }
         }
+        if ask.count {
+            // Without a condition, and with a `start` that counts.
+            let params = json!({ "select": ["ID"], "order": { "ID": "ASC" }, "start": 0 });
+            commands.push(COUNT, list, &params)?;
+        }
         Ok(commands)
     }
 
@@ -163,7 +169,11 @@ impl ClassicSource {
                 future_gave_none: answer.take_page(FUTURE)?.is_empty(),
             })
         });
-        Heard { scans, catalogue, probes, time: answer.time }
+        let count = ask.count.then(|| {
+            let uncounted = || PortalError::unusable(COUNT, "it does not say how many there are");
+            answer.take(COUNT)?.total.ok_or_else(uncounted)
+        });
+        Heard { scans, catalogue, probes, count, time: answer.time }
     }
 }
 
@@ -200,7 +210,8 @@ fn timestamp(date: DateTime<FixedOffset>) -> String {
 /// Cuts the chains to so many pages beyond the first of each, and to what one request
 /// can carry; always from the longest, and never to nothing.
 fn chain_lengths(ask: &Ask, extra: usize) -> Vec<usize> {
-    let others = usize::from(ask.catalogue) + if ask.probes { 2 } else { 0 };
+    let others =
+        usize::from(ask.catalogue) + usize::from(ask.count) + if ask.probes { 2 } else { 0 };
     let room = ask.scans.len().saturating_add(extra);
     let room = room.min(MAX_COMMANDS - others);
     let mut lengths: Vec<usize> =
@@ -314,7 +325,8 @@ mod tests {
         first.detail = Detail::Full;
         let mut second = scan(2);
         second.newest_first = true;
-        let question = Ask { scans: vec![first, second], catalogue: true, probes: true };
+        let scans = vec![first, second];
+        let question = Ask { scans, catalogue: true, probes: true, count: true };
         source.read(Lane::Incremental, &question, Patience::Persist).await.unwrap();
         let full = "select[0]=PHONE&select[1]=EMAIL&select[2]=WEB&select[3]=IM&select[4]=LINK&select[5]=*&select[6]=UF_*&start=-1";
         let keys = "select[0]=ID&select[1]=DATE_MODIFY&start=-1";
@@ -325,6 +337,7 @@ mod tests {
             format!("c1p00 crm.contact.list?filter[>ID]=0&order[ID]=DESC&{keys}"),
             format!("c1p01 crm.contact.list?filter[<ID]=$result[c1p00][49][ID]&filter[>ID]=0&order[ID]=DESC&{keys}"),
             "fields crm.contact.fields".to_owned(),
+            "count crm.contact.list?order[ID]=ASC&select[0]=ID&start=0".to_owned(),
             "past crm.contact.list?filter[>DATE_MODIFY]=1970-01-02T00:00:00+00:00&order[ID]=ASC&select[0]=ID&start=-1".to_owned(),
             "future crm.contact.list?filter[>DATE_MODIFY]=2999-01-01T00:00:00+00:00&order[ID]=ASC&select[0]=ID&start=-1".to_owned(),
         ];
@@ -414,6 +427,7 @@ mod tests {
                 scans: pages.iter().map(|pages| scan(*pages)).collect(),
                 catalogue: extras,
                 probes: extras,
+                ..Ask::default()
             };
             chain_lengths(&question, extra)
         };

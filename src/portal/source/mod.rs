@@ -30,6 +30,9 @@ pub struct Ask {
     pub catalogue: bool,
     /// Whether to try the date filter on questions whose answers are known.
     pub probes: bool,
+    /// Whether to count the records that the webhook's user may see. A COUNT over the
+    /// whole table is dear for the portal.
+    pub count: bool,
 }
 
 /// One scan by ID. All bounds hold together.
@@ -89,6 +92,8 @@ pub struct Heard {
     pub catalogue: Option<Result<Box<RawValue>, PortalError>>,
     /// What the probes showed, if asked for.
     pub probes: Option<Result<Probes, PortalError>>,
+    /// How many records there are, if asked for.
+    pub count: Option<Result<u64, PortalError>>,
     /// The portal's clock when it began to answer.
     pub time: Option<PortalTime>,
 }

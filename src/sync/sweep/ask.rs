@@ -1,0 +1,202 @@
+//! The questions of a sweep: pages of keys, given records by their IDs, and a count.
+
+use chrono::{DateTime, Utc};
+
+use super::{
+    proof::{CANDIDATES, NoProof, Proven, prove},
+    range::Wanted,
+};
+use crate::{
+    entity::{
+        RecordId,
+        decode::{date_of, key_of},
+    },
+    portal::{Ask, Chain, ChainEnd, Heard, Lane, MAX_COMMANDS, Page, Patience, PortalError, ScanAsk},
+    sync::{
+        SyncError,
+        mirror::Mirror,
+        pass::PageFacts,
+        reader::{Remedy, remedy},
+    },
+};
+
+/// Pages of a listing.
+pub(super) struct Keys {
+    /// At least one, in their order, up to the first short one.
+    pub(super) pages: Vec<PageFacts>,
+    pub(super) newest: Option<PageFacts>,
+}
+
+/// What one request has proven about candidates.
+pub(super) struct Round {
+    /// When it was asked, by the database's clock.
+    pub(super) asked_at: DateTime<Utc>,
+    pub(super) proven: Proven,
+    /// Why something of it proves nothing.
+    pub(super) doubt: Option<String>,
+}
+
+impl Mirror {
+    /// The longest chain of keys that is worth asking for.
+    pub(super) fn longest_key_chain(&self, lane: Lane) -> usize {
+        let in_time = self.portal().limiter().in_time(lane, self.entity().list_method);
+        in_time.clamp(1, MAX_COMMANDS)
+    }
+
+    /// Lists keys; asks until everything has come that was asked for, or at least the first
+    /// pages of the chain.
+    ///
+    /// # Errors
+    /// What the portal answered when neither retrying nor a shorter chain helped.
+    pub(super) async fn list_keys(&self, lane: Lane, wanted: Wanted) -> Result<Keys, SyncError> {
+        let chain = ScanAsk { pages: wanted.pages, ..ScanAsk::keys_above(wanted.after) };
+        let newest = ScanAsk { newest_first: true, ..ScanAsk::keys_above(RecordId::ZERO) };
+        let scans = [chain].into_iter().chain(wanted.newest.then_some(newest)).collect();
+        let mut ask = Ask { scans, ..Ask::default() };
+        let mut delays = self.retry().delays();
+        let mut attempts = 1;
+        loop {
+            let Some(heard) = self.hear(lane, &ask).await? else {
+                for scan in &mut ask.scans {
+                    scan.pages = scan.pages.div_ceil(2);
+                }
+                continue;
+            };
+            let mut chains = heard.scans.into_iter();
+            let chain = chains.next().map_or_else(|| Ok(Vec::new()), pages_of);
+            let newest = chains.next().map(pages_of).transpose();
+            let failure = match (chain, newest) {
+                (Ok(pages), Ok(newest)) if !pages.is_empty() => {
+                    let newest = newest.and_then(|pages| pages.into_iter().next());
+                    return Ok(Keys { pages, newest });
+                }
+                (Err(error), _) | (_, Err(error)) => SyncError::from(error),
+                (Ok(_), Ok(_)) => return Err(self.unproven("the portal answered no page")),
+            };
+            match remedy(&failure) {
+                Remedy::Again => {}
+                Remedy::Retry if attempts < self.retry().attempts() => {
+                    attempts += 1;
+                    self.pause(delays.next_delay()).await?;
+                }
+                Remedy::Retry | Remedy::GiveUp => return Err(failure),
+            }
+        }
+    }
+
+    /// Asks whether records are there, each command beside a witness that the portal has
+    /// just listed. Gives `None` when the portal lists no record at all.
+    ///
+    /// # Errors
+    /// What the portal answered when retrying did not help. A command that failed by itself
+    /// is a doubt and no error.
+    pub(super) async fn ask_for(
+        &self,
+        lane: Lane,
+        candidates: &[RecordId],
+    ) -> Result<Option<Round>, SyncError> {
+        let (newest, _) = self.newest(lane).await?;
+        if newest.is_empty() {
+            return Ok(None);
+        }
+        let witnesses: Vec<RecordId> =
+            newest.into_iter().filter(|id| !candidates.contains(id)).collect();
+        let asked_at = self.now().await?;
+        let mut round = Round { asked_at, proven: Proven::default(), doubt: None };
+        let mut parts: Vec<(&[RecordId], RecordId)> =
+            candidates.chunks(CANDIDATES).zip(witnesses.iter().copied().cycle()).collect();
+        if parts.is_empty() {
+            round.doubt = Some("every record that the portal lists is in question".to_owned());
+        }
+        while !parts.is_empty() {
+            let scan = |(ids, witness): &(&[RecordId], RecordId)| ScanAsk {
+                ids: Some(ids.iter().copied().chain([*witness]).collect()),
+                ..ScanAsk::keys_above(RecordId::ZERO)
+            };
+            let ask = Ask { scans: parts.iter().map(scan).collect(), ..Ask::default() };
+            let Some(heard) = self.hear(lane, &ask).await? else {
+                parts.truncate(parts.len().div_ceil(2));
+                continue;
+            };
+            for ((ids, witness), chain) in parts.drain(..).zip(heard.scans) {
+                match judge(ids, witness, chain)? {
+                    Ok(proven) => round.proven.add(proven),
+                    Err(doubt) => round.doubt = Some(doubt),
+                }
+            }
+        }
+        Ok(Some(round))
+    }
+
+    /// How many records the webhook's user may see, if the portal can tell.
+    pub(super) async fn count_records(&self, lane: Lane) -> Result<Option<u64>, SyncError> {
+        let ask = Ask { count: true, ..Ask::default() };
+        match self.hear(lane, &ask).await {
+            Ok(heard) => Ok(heard.and_then(|heard| heard.count?.ok())),
+            Err(SyncError::Stopping) => Err(SyncError::Stopping),
+            // A count over a whole table is more than some portals can do.
+            Err(error) => {
+                tracing::debug!(entity = self.entity().name, reason = error.reason(), "no count");
+                Ok(None)
+            }
+        }
+    }
+
+    /// Asks once; `None` when the answer was too heavy for the portal and less may do.
+    async fn hear(&self, lane: Lane, ask: &Ask) -> Result<Option<Heard>, SyncError> {
+        let commands: usize = ask.scans.iter().map(|scan| scan.pages).sum();
+        let patience =
+            if commands > 1 { Patience::FailFastWhenHeavy } else { Patience::Persist };
+        let asking = async {
+            match self.reader().source.read(lane, ask, patience).await {
+                Err(error) if error.is_heavy() && commands > 1 => Ok(None),
+                heard => Ok(Some(heard?)),
+            }
+        };
+        self.unless_stopped(asking).await
+    }
+
+    pub(super) async fn pause(&self, delay: std::time::Duration) -> Result<(), SyncError> {
+        self.unless_stopped(async {
+            tokio::time::sleep(delay).await;
+            Ok(())
+        })
+        .await
+    }
+
+    pub(super) fn unproven(&self, why: impl Into<String>) -> SyncError {
+        SyncError::Unproven { entity: self.entity().name, why: why.into() }
+    }
+}
+
+/// What a command proves; a doubt if it failed in a way that may pass.
+fn judge(
+    candidates: &[RecordId],
+    witness: RecordId,
+    chain: Chain,
+) -> Result<Result<Proven, String>, SyncError> {
+    let failure = match pages_of(chain) {
+        Ok(pages) => {
+            let page = pages.into_iter().next().unwrap_or(PageFacts { rows: 0, keys: Vec::new() });
+            return Ok(prove(candidates, witness, &page).map_err(|doubt: NoProof| doubt.to_string()));
+        }
+        Err(error) => SyncError::from(error),
+    };
+    match remedy(&failure) {
+        Remedy::GiveUp => Err(failure),
+        Remedy::Again | Remedy::Retry => Ok(Err(failure.reason())),
+    }
+}
+
+/// The pages of a chain; its failure counts only if nothing came before it.
+fn pages_of(chain: Chain) -> Result<Vec<PageFacts>, PortalError> {
+    match chain.end {
+        ChainEnd::Failed(error) if chain.pages.is_empty() => Err(error),
+        _ => Ok(chain.pages.iter().map(facts).collect()),
+    }
+}
+
+fn facts(page: &Page) -> PageFacts {
+    let keys = page.rows().filter_map(|row| Some((key_of(row)?, date_of(row)))).collect();
+    PageFacts { rows: page.len(), keys }
+}
