@@ -9,6 +9,8 @@ create table sweeps (
     listed        boolean not null default false,
     rows_listed   bigint not null default 0,
     asked_at      timestamptz,
+    -- Due at once, whatever the schedule says.
+    wanted        boolean not null default false,
     -- The last complete one.
     swept_from    timestamptz,
     swept_at      timestamptz,
@@ -30,6 +32,7 @@ comment on column sweeps.cursor_id is 'Everything up to this ID has been listed 
 comment on column sweeps.listed is 'Whether the listing has come to its end; what is left is to confirm and to delete.';
 comment on column sweeps.rows_listed is 'Records that the portal has listed so far.';
 comment on column sweeps.asked_at is 'When the last stored answer was asked for, by the database''s clock.';
+comment on column sweeps.wanted is 'Whether the next sweep is due at once, because another user''s webhook may see other records.';
 comment on column sweeps.swept_from is 'When the last complete sweep began: what was deleted before is a tombstone.';
 comment on column sweeps.swept_at is 'When the last complete sweep ended.';
 comment on column sweeps.refused_run is 'The run that refused to delete so many records, until it is accepted or a later sweep is complete.';

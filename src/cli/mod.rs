@@ -21,6 +21,7 @@ mod run;
 #[cfg(feature = "simulator")]
 mod simulate;
 mod status;
+mod sweep;
 mod sync;
 mod wiring;
 
@@ -80,6 +81,16 @@ enum Command {
         /// Entities to resume (contacts, leads)
         #[arg(value_parser = entity, required = true)]
         entities: Vec<&'static Entity>,
+    },
+    /// Find what was deleted in the portal and what changed unnoticed; stops without deleting
+    /// where too much seems to be gone
+    Sweep {
+        /// Entities to sweep (contacts, leads); all enabled ones if none is named
+        #[arg(value_parser = entity)]
+        entities: Vec<&'static Entity>,
+        /// Delete exactly what the run of this number refused to delete, where it is still gone
+        #[arg(long, value_name = "RUN")]
+        accept: Option<i64>,
     },
     /// Say whether the mirror is healthy and how far behind it is: fresh (exit code 0) is
     /// what completed a cycle within the last three intervals
@@ -201,6 +212,10 @@ fn execute(cli: Cli) -> anyhow::Result<Exit> {
             }
             Command::Resume { entities } => {
                 lifecycle.run(Box::pin(pause::resume(&settings, &lifecycle, &entities))).await?
+            }
+            Command::Sweep { entities, accept } => {
+                let work = sweep::run(&settings, &lifecycle, &entities, accept);
+                lifecycle.run(Box::pin(work)).await?
             }
             Command::Status { json, watch } => {
                 lifecycle.run(Box::pin(status::run(&settings, &lifecycle, json, watch))).await?

@@ -12,7 +12,7 @@ use crate::{
     lifecycle::Lifecycle,
     settings::Settings,
     store::{SchemaState, Store, StoreError},
-    sync::status::{EntityStatus, State, Status},
+    sync::status::{EntityStatus, RefusedSweep, State, Status},
 };
 
 const WATCH_EVERY: Duration = Duration::from_secs(2);
@@ -66,6 +66,13 @@ fn print(status: &Status) {
     }
     for entity in &status.entities {
         say!("{:<9} {}", entity.entity, describe(entity, status.held_by.is_some()));
+        if let Some(refused) = &entity.refused_sweep {
+            let RefusedSweep { run, at, records, reason, .. } = refused;
+            say!(
+                "          sweep stopped at {} (run {run}, {records} records): {reason}",
+                at.format("%Y-%m-%d %H:%M UTC")
+            );
+        }
     }
     for open in &status.requests {
         let entities =
@@ -106,7 +113,10 @@ fn describe(entity: &EntityStatus, running: bool) -> String {
     let records = (entity.records > 0).then(|| format!("{} records", entity.records));
     let notes =
         (entity.quarantined > 0).then(|| format!("{} notes in the quarantine", entity.quarantined));
-    for more in [lag, records, notes].into_iter().flatten() {
+    let swept = entity
+        .swept_at
+        .map(|at| format!("complete as of the sweep of {}", at.format("%Y-%m-%d %H:%M UTC")));
+    for more in [lag, records, notes, swept].into_iter().flatten() {
         line.push_str("; ");
         line.push_str(&more);
     }

@@ -41,6 +41,8 @@ pub struct Refusal {
 pub struct SweepStanding {
     /// The one under way.
     pub under_way: Option<SweepProgress>,
+    /// Whether one is due at once, whatever the schedule says.
+    pub wanted: bool,
     /// When the last complete one began: the mirror has no record that was deleted before.
     pub swept_from: Option<DateTime<Utc>>,
     /// When the last complete one ended.
@@ -90,8 +92,8 @@ impl Store {
         entity: &'static Entity,
     ) -> Result<SweepStanding, StoreError> {
         let row: Option<SweepRow> = sqlx::query_as(
-            "select started_at, cursor_id, listed, rows_listed, asked_at, swept_from, swept_at, \
-                refused_run, refused_at, refused_why, \
+            "select started_at, cursor_id, listed, rows_listed, asked_at, wanted, swept_from, \
+                swept_at, refused_run, refused_at, refused_why, \
                 (select count(*) from sweep_refusals r \
                  where r.entity = s.entity and r.run = s.refused_run) as refused_records \
              from sweeps s where entity = $1",
@@ -303,7 +305,7 @@ impl Store {
         drop_refusals(&mut transaction, entity).await?;
         sqlx::query(
             "update sweeps set swept_from = started_at, swept_at = clock_timestamp(), \
-                started_at = null, refused_run = null, refused_from = null, \
+                started_at = null, wanted = false, refused_run = null, refused_from = null, \
                 refused_at = null, refused_why = null \
              where entity = $1 and started_at is not null",
         )
@@ -344,6 +346,36 @@ impl Store {
         .bind(entity.name)
         .bind(run.id())
         .bind(why)
+        .execute(&mut *transaction)
+        .await?;
+        Ok(transaction.commit().await?)
+    }
+
+    /// The entity of which that run has refused to delete records, if it waits for a decision.
+    pub async fn refused_entity(&self, run: i64) -> Result<Option<String>, StoreError> {
+        Ok(sqlx::query_scalar("select entity from sweeps where refused_run = $1")
+            .bind(run)
+            .fetch_optional(&self.pool)
+            .await?)
+    }
+
+    /// Has an entity swept at once and from the beginning: what a sweep under way has found
+    /// was seen with other rights.
+    ///
+    /// # Errors
+    /// [`StoreError::LeaseLost`] when the lease is another's.
+    pub async fn want_sweep(
+        &self,
+        generation: Generation,
+        entity: &'static Entity,
+    ) -> Result<(), StoreError> {
+        let mut transaction = self.begin_leased(generation).await?;
+        drop_candidates(&mut transaction, entity).await?;
+        sqlx::query(
+            "insert into sweeps (entity, wanted) values ($1, true) \
+             on conflict (entity) do update set wanted = true, started_at = null",
+        )
+        .bind(entity.name)
         .execute(&mut *transaction)
         .await?;
         Ok(transaction.commit().await?)
@@ -544,6 +576,7 @@ struct SweepRow {
     listed: bool,
     rows_listed: i64,
     asked_at: Option<DateTime<Utc>>,
+    wanted: bool,
     swept_from: Option<DateTime<Utc>>,
     swept_at: Option<DateTime<Utc>>,
     refused_run: Option<i64>,
@@ -571,7 +604,12 @@ impl TryFrom<SweepRow> for SweepStanding {
             }
             _ => None,
         };
-        let (swept_from, swept_at) = (row.swept_from, row.swept_at);
-        Ok(Self { under_way: under_way.transpose()?, swept_from, swept_at, refused })
+        Ok(Self {
+            under_way: under_way.transpose()?,
+            wanted: row.wanted,
+            swept_from: row.swept_from,
+            swept_at: row.swept_at,
+            refused,
+        })
     }
 }

@@ -91,7 +91,8 @@ impl Mirror {
         let (entity, kind) = (self.entity().name, check.kind().as_str());
         tracing::debug!(entity, kind, ?lane, "a check begins");
         match check {
-            Check::Sweep { .. } | Check::Verify { .. } | Check::Refresh(_) | Check::Rolling => {
+            Check::Sweep { accept } => self.sweep(lane, *accept).await,
+            Check::Verify { .. } | Check::Refresh(_) | Check::Rolling => {
                 Err(SyncError::NotBuilt { kind })
             }
         }

@@ -72,6 +72,7 @@ mod scheduler;
 mod segments;
 pub mod session;
 pub mod status;
+mod sweep;
 mod work;
 mod worker;
 
@@ -223,6 +224,24 @@ pub enum SyncError {
         /// The kind of check.
         kind: &'static str,
     },
+    /// What a sweep has to know could not be proven; nothing was deleted.
+    #[error("the sweep of {entity} proves nothing: {why}")]
+    Unproven {
+        /// The entity.
+        entity: &'static str,
+        /// What the portal did instead.
+        why: String,
+    },
+    /// A person accepts what no sweep has refused.
+    #[error("run {run} is not a sweep that refused to delete {entity}{}", latest_refusal(*latest))]
+    NothingRefused {
+        /// The entity.
+        entity: &'static str,
+        /// The run that was named.
+        run: i64,
+        /// The run that did refuse last, if one waits for a decision.
+        latest: Option<i64>,
+    },
     /// The work was told to end; what is stored is complete up to its checkpoint.
     #[error("the work was told to end; it goes on from its checkpoint next time")]
     Stopping,
@@ -234,6 +253,13 @@ pub enum SyncError {
         /// The entity.
         entity: &'static str,
     },
+}
+
+fn latest_refusal(latest: Option<i64>) -> String {
+    latest.map_or_else(
+        || "; no refused sweep waits for a decision".to_owned(),
+        |run| format!("; run {run} is, see `b24mirror status`"),
+    )
 }
 
 /// What a failure means for the work on an entity.

@@ -436,20 +436,8 @@ impl Reader {
         let ask = Ask { scans: vec![scan], catalogue: self.undescribed(), ..Ask::default() };
         let heard = self.source.read(lane, &ask, patience).await?;
         self.learn(heard.catalogue)?;
-<<<<<<< HEAD
         match self.decode(lane, heard.scans).await?.0 {
-            Progress::Pages(ranges) => {
-                let rows: Vec<Decoded> =
-                    ranges.into_iter().flatten().flat_map(|page| page.rows).collect();
-                match rows.iter().filter_map(Decoded::id).find(|id| !ids.contains(id)) {
-                    Some(id) => Err(SyncError::NotAskedFor { entity: self.entity.name, id }),
-                    None => Ok(rows),
-                }
-            }
-=======
-        match self.decode(lane, heard.scans).await? {
             Progress::Pages(ranges) => self.asked_for(ids, ranges.into_iter().flatten()),
->>>>>>> 30314d5 (Compare the portal's list of IDs with the mirror, range by range)
             Progress::Failed(error) => Err(error.into()),
         }
     }
@@ -475,7 +463,7 @@ impl Reader {
             Err(error) => return Err(error.into()),
         };
         self.learn(heard.catalogue)?;
-        match self.decode(lane, heard.scans).await? {
+        match self.decode(lane, heard.scans).await?.0 {
             Progress::Pages(ranges) => parts
                 .iter()
                 .zip(ranges)
@@ -504,14 +492,7 @@ impl Reader {
     /// Asks for the field descriptions because a row has a field that they lack.
     /// Returns whether they had changed; if not, there is no use in asking again.
     async fn refresh_catalogue(&self, lane: Lane) -> Result<bool, SyncError> {
-<<<<<<< HEAD
-        let ask = Ask { scans: Vec::new(), catalogue: true, probes: false };
-=======
-        if self.known().lacks_fields_for_good {
-            return Ok(false);
-        }
         let ask = Ask { catalogue: true, ..Ask::default() };
->>>>>>> 30314d5 (Compare the portal's list of IDs with the mirror, range by range)
         let asked = self.insist(lane, &ask, |heard| self.learn(heard.catalogue)).await;
         let changed = asked.map_err(|error| match error {
             // No record is to blame, whatever the portal says.

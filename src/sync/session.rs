@@ -206,6 +206,7 @@ impl Session {
                 let expected = Some(self.store.counts(entity).await?.live);
                 let fill = Fill { kind, up_to, expected };
                 self.store.start_backfill(self.generation, entity, &checkpoint, fill).await?;
+                self.store.want_sweep(self.generation, entity).await?;
             }
         }
         Ok(self.store.accept_user(user).await?)

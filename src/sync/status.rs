@@ -10,7 +10,7 @@ use super::progress::{seconds_left, share};
 use crate::{
     entity::Entity,
     store::{
-        Checkpoint, Generation, Health, HolderWait, Pause, QuarantineCount, Request, Segment,
+        Checkpoint, Generation, Health, HolderWait, Pause, QuarantineCount, Refusal, Request, Segment,
         Store, StoreError,
     },
 };
@@ -81,6 +81,37 @@ pub struct EntityStatus {
     pub records: i64,
     /// Open quarantine entries.
     pub quarantined: i64,
+    /// When the last complete sweep began, by the database's clock: what was deleted in the
+    /// portal before is a tombstone here.
+    pub swept_from: Option<DateTime<Utc>>,
+    /// When it ended.
+    pub swept_at: Option<DateTime<Utc>>,
+    /// The sweep that waits for a person's decision.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused_sweep: Option<RefusedSweep>,
+}
+
+/// A sweep that would have deleted more than it may unasked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RefusedSweep {
+    /// The run that refused.
+    pub run: i64,
+    /// When it did, by the database's clock.
+    pub at: DateTime<Utc>,
+    /// How many records it would have deleted.
+    pub records: i64,
+    /// Why it did not.
+    pub reason: String,
+    /// The command that deletes them.
+    pub command: String,
+}
+
+impl RefusedSweep {
+    fn of(entity: &'static Entity, refusal: Refusal) -> Self {
+        let Refusal { run, at, why, records } = refusal;
+        let command = format!("b24mirror sweep {} --accept {run}", entity.name);
+        Self { run, at, records, reason: why, command }
+    }
 }
 
 /// Something that people asked for and that is not done yet.
@@ -135,6 +166,7 @@ impl Status {
             let health = store.health(entity).await?.map(|since| since.health);
             let segments = store.segments(entity).await?;
             let quarantine = store.open_quarantine(entity).await?;
+            let sweeps = store.sweep_standing(entity).await?;
             let last_complete = checkpoint.as_ref().and_then(|point| point.completed_at);
             let lag = last_complete.map(|at| (now - at).to_std().unwrap_or_default());
             let pause = pauses.iter().find(|pause| pause.entity == *entity);
@@ -158,6 +190,9 @@ impl Status {
                 lag_seconds: lag.map(|lag| lag.as_secs_f64()),
                 records: store.counts(entity).await?.live,
                 quarantined: quarantine.iter().map(|QuarantineCount { entries, .. }| entries).sum(),
+                swept_from: sweeps.swept_from,
+                swept_at: sweeps.swept_at,
+                refused_sweep: sweeps.refused.map(|refusal| RefusedSweep::of(entity, refusal)),
             });
         }
         let holder = held_by.is_some().then_some(lease.generation);
@@ -181,15 +216,20 @@ impl Status {
             lag_seconds: None,
             records: 0,
             quarantined: 0,
+            swept_from: None,
+            swept_at: None,
+            refused_sweep: None,
         };
         let entities = entities.iter().map(|(entity, _)| line(entity)).collect();
         Self { portal: None, held_by: None, waits: Vec::new(), entities, requests: Vec::new() }
     }
 
-    /// Whether every entity is fresh.
+    /// Whether every entity is fresh, and no sweep waits for a person's decision.
     #[must_use]
     pub fn is_fresh(&self) -> bool {
-        self.entities.iter().all(|entity| entity.state == State::Fresh)
+        self.entities
+            .iter()
+            .all(|entity| entity.state == State::Fresh && entity.refused_sweep.is_none())
     }
 }
 

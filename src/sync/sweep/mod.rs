@@ -95,16 +95,16 @@ impl Mirror {
             Some(run) => sweeper.accept(run).await,
         };
         let Sweeper { tally, entry, .. } = sweeper;
-        let (verdict, line) = match ended {
-            Ok(End::Complete(line)) => (Verdict::Complete, line),
+        let (verdict, told) = match ended {
+            Ok(End::Complete(told)) => (Verdict::Complete, told),
             Ok(End::Refused(why)) => (Verdict::Stopped, why),
             Err(error) => {
                 self.finish_run(entry, tally, Some(&error)).await;
                 return Err(error);
             }
         };
-        self.close_run(entry, tally, verdict, Some(&line)).await;
-        Ok(Findings { verdict, differs: false, line, result: None })
+        self.finish_run_as(entry, tally, verdict, Some(&told)).await;
+        Ok(Findings { verdict, differs: false, line: told, result: None })
     }
 }
 
@@ -293,7 +293,7 @@ impl Sweeper<'_> {
             return Ok(None);
         }
         let live = self.store().counts(entity).await?.live;
-        let allowed = allowance(live, self.mirror.max_delete_share());
+        let allowed = allowance(live, self.mirror.checks().max_delete_share);
         if gone <= allowed {
             return Ok(None);
         }
@@ -342,6 +342,10 @@ impl Sweeper<'_> {
         let standing = self.store().sweep_standing(entity).await?;
         let latest = standing.refused.map(|refusal| refusal.run);
         if latest != Some(refused) {
+            // A run number is given once, so it can be meant for another entity.
+            if self.store().refused_entity(refused).await?.is_some() {
+                return Ok(End::Complete(format!("nothing to accept from run {refused}")));
+            }
             return Err(SyncError::NothingRefused { entity: entity.name, run: refused, latest });
         }
         let mut trust = Trust::new(self.mirror);

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     portal::Lane,
     retry::{Delays, RetryPolicy},
-    store::Verdict,
+    store::{RunKind, Verdict},
     sync::{
         SyncError,
         checks::{Check, CheckOptions, ROLLING_EVERY},
@@ -273,6 +273,11 @@ impl Worker {
 
 /// When a duty is due, by the run log.
 async fn due_at(mirror: &Mirror, duty: &Duty) -> Instant {
+    if duty.check.kind() == RunKind::Sweep
+        && mirror.store().sweep_standing(mirror.entity()).await.is_ok_and(|sweeps| sweeps.wanted)
+    {
+        return Instant::now();
+    }
     match mirror.store().since_last(mirror.entity(), duty.check.kind()).await {
         Ok(Some(ago)) => Instant::now() + duty.every.saturating_sub(ago),
         Ok(None) => Instant::now(),
