@@ -62,6 +62,11 @@ pub enum FaultKind {
     IgnoreFilter,
     /// Lists read every date as none: the condition becomes IS NULL.
     MisreadDate,
+    /// Lists leave out every so-manieth record by its ID, as if it were not there.
+    HideRows {
+        /// Every how-manieth; 1 for all.
+        every: u64,
+    },
     /// Lists leave multi-fields out of their rows although they were named.
     DropMultiFields,
     /// The command fails, inside a batch in `result_error`.
@@ -92,6 +97,7 @@ impl FaultKind {
             self,
             Self::IgnoreFilter
                 | Self::MisreadDate
+                | Self::HideRows { .. }
                 | Self::DropMultiFields
                 | Self::CommandError { .. }
         )
@@ -111,6 +117,7 @@ impl FaultKind {
             Self::Crowd { .. } => "crowd",
             Self::IgnoreFilter => "ignore_filter",
             Self::MisreadDate => "misread_date",
+            Self::HideRows { .. } => "hide_rows",
             Self::DropMultiFields => "drop_multi_fields",
             Self::CommandError { .. } => "command_error",
         }

@@ -100,6 +100,10 @@ impl Portal {
         let blindness = Blindness {
             ignores_filter: faults.contains(&FaultKind::IgnoreFilter),
             misreads_dates: faults.contains(&FaultKind::MisreadDate),
+            hides: faults.iter().find_map(|fault| match fault {
+                FaultKind::HideRows { every } => Some((*every).max(1)),
+                _ => None,
+            }),
         };
         let filter = Filter::read(self.schema(entity), filter, blindness);
         let order = Order::read(self.schema(entity), order);

@@ -110,6 +110,8 @@ pub(super) struct Filter {
     /// Whether `DATE_MODIFY` has a lower bound; and the upper one, if any.
     pub(super) by_date: bool,
     pub(super) upper_bound: Option<i64>,
+    /// Records whose ID is a multiple of it do not match.
+    hides: Option<u64>,
     rest: Vec<Condition>,
     pub(super) misread: Misread,
 }
@@ -119,6 +121,7 @@ pub(super) struct Filter {
 pub(super) struct Blindness {
     pub(super) ignores_filter: bool,
     pub(super) misreads_dates: bool,
+    pub(super) hides: Option<u64>,
 }
 
 impl Filter {
@@ -128,6 +131,7 @@ impl Filter {
             modified: (i64::MIN, i64::MAX),
             only: None,
             nothing: false,
+            hides: blindness.hides,
             by_date: false,
             upper_bound: None,
             rest: Vec::new(),
@@ -207,6 +211,7 @@ impl Filter {
     pub(super) fn admits_head(&self, record: &Record) -> bool {
         (self.ids.0..=self.ids.1).contains(&record.id)
             && (self.modified.0..=self.modified.1).contains(&record.modified)
+            && self.hides.is_none_or(|every| !record.id.unsigned_abs().is_multiple_of(every))
     }
 
     /// Whether a record's facts pass.

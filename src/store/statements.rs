@@ -124,10 +124,11 @@ impl Statements {
             }
         }
         // Without such a column nothing is ever known to be of another time.
-        let modified = entity
-            .position("DATE_MODIFY")
-            .and_then(|at| entity.columns.get(at))
-            .map_or_else(|| "null::timestamptz".to_owned(), |column| format!("\"{}\"", column.name));
+        let modified =
+            entity.position("DATE_MODIFY").and_then(|at| entity.columns.get(at)).map_or_else(
+                || "null::timestamptz".to_owned(),
+                |column| format!("\"{}\"", column.name),
+            );
         let last = entity.columns.len() + 1;
         let (custom, hash, asked) = (last + 1, last + 2, last + 3);
         Self {

@@ -24,4 +24,5 @@ mod sharing;
 mod status;
 mod store;
 mod support;
+mod sweep;
 mod traps;

@@ -11,7 +11,9 @@ use crate::{
         RecordId,
         decode::{date_of, key_of},
     },
-    portal::{Ask, Chain, ChainEnd, Heard, Lane, MAX_COMMANDS, Page, Patience, PortalError, ScanAsk},
+    portal::{
+        Ask, Chain, ChainEnd, Heard, Lane, MAX_COMMANDS, Page, Patience, PortalError, ScanAsk,
+    },
     sync::{
         SyncError,
         mirror::Mirror,
@@ -34,6 +36,14 @@ pub(super) struct Round {
     pub(super) proven: Proven,
     /// Why something of it proves nothing.
     pub(super) doubt: Option<String>,
+}
+
+impl Round {
+    /// A round in which the portal listed no record that could have been a witness.
+    pub(super) fn without_witness(asked_at: DateTime<Utc>) -> Self {
+        let doubt = "the portal lists no record, but does not count zero either".to_owned();
+        Self { asked_at, proven: Proven::default(), doubt: Some(doubt) }
+    }
 }
 
 impl Mirror {
@@ -142,11 +152,15 @@ impl Mirror {
         }
     }
 
+    /// Whether the portal counts no record either.
+    pub(super) async fn counts_none(&self, lane: Lane) -> Result<bool, SyncError> {
+        Ok(self.count_records(lane).await? == Some(0))
+    }
+
     /// Asks once; `None` when the answer was too heavy for the portal and less may do.
     async fn hear(&self, lane: Lane, ask: &Ask) -> Result<Option<Heard>, SyncError> {
         let commands: usize = ask.scans.iter().map(|scan| scan.pages).sum();
-        let patience =
-            if commands > 1 { Patience::FailFastWhenHeavy } else { Patience::Persist };
+        let patience = if commands > 1 { Patience::FailFastWhenHeavy } else { Patience::Persist };
         let asking = async {
             match self.reader().source.read(lane, ask, patience).await {
                 Err(error) if error.is_heavy() && commands > 1 => Ok(None),
@@ -178,7 +192,9 @@ fn judge(
     let failure = match pages_of(chain) {
         Ok(pages) => {
             let page = pages.into_iter().next().unwrap_or(PageFacts { rows: 0, keys: Vec::new() });
-            return Ok(prove(candidates, witness, &page).map_err(|doubt: NoProof| doubt.to_string()));
+            return Ok(
+                prove(candidates, witness, &page).map_err(|doubt: NoProof| doubt.to_string())
+            );
         }
         Err(error) => SyncError::from(error),
     };

@@ -88,8 +88,7 @@ impl Mirror {
         accept: Option<i64>,
     ) -> Result<Findings, SyncError> {
         let entry = self.begin_run(RunKind::Sweep, self.portal().meter()).await?;
-        let mut sweeper =
-            Sweeper { mirror: self, lane, tally: Tally::default(), entry, listed: 0 };
+        let mut sweeper = Sweeper { mirror: self, lane, tally: Tally::default(), entry, listed: 0 };
         let ended = match accept {
             None => sweeper.sweep().await,
             Some(run) => sweeper.accept(run).await,
@@ -153,9 +152,8 @@ impl Sweeper<'_> {
         let mut contradicted = 0;
         while !progress.listed {
             let asked_at = mirror.now().await?;
-            let counting = async {
-                Ok(self.store().records_above(entity, listing.cursor(), LONGEST).await?)
-            };
+            let counting =
+                async { Ok(self.store().records_above(entity, listing.cursor(), LONGEST).await?) };
             let own_above = mirror.unless_stopped(counting).await?;
             let wanted = listing.wanted(own_above, mirror.longest_key_chain(self.lane));
             let keys = mirror.list_keys(self.lane, wanted).await?;
@@ -273,8 +271,12 @@ impl Sweeper<'_> {
             if candidates.is_empty() {
                 break;
             }
-            let Some(round) = self.mirror.ask_for(self.lane, &candidates).await? else {
-                return self.refuse("the portal lists no record any more").await.map(Some);
+            let round = match self.mirror.ask_for(self.lane, &candidates).await? {
+                Some(round) => round,
+                None if self.mirror.counts_none(self.lane).await? => {
+                    return self.refuse("the portal lists no record any more").await.map(Some);
+                }
+                None => Round::without_witness(self.mirror.now().await?),
             };
             if !round.proven.there.is_empty() {
                 let left_out = round.proven.there.len();
@@ -352,9 +354,8 @@ impl Sweeper<'_> {
         let mut dropped = 0;
         loop {
             let store = self.store();
-            let reading = async {
-                Ok(store.refused_records(entity, refused, ASKED_AT_ONCE).await?)
-            };
+            let reading =
+                async { Ok(store.refused_records(entity, refused, ASKED_AT_ONCE).await?) };
             let accepted = self.mirror.unless_stopped(reading).await?;
             if accepted.is_empty() {
                 break;
@@ -391,17 +392,11 @@ impl Sweeper<'_> {
     /// Nothing can stand witness in a portal without records. A person has accepted that
     /// all are gone; the portal has to say so in a second way.
     async fn empty_portal(&self, accepted: Vec<RecordId>) -> Result<Round, SyncError> {
-        let asked_at = self.mirror.now().await?;
-        match self.mirror.count_records(self.lane).await? {
-            Some(0) => {
-                let proven = proof::Proven { gone: accepted, there: Vec::new() };
-                Ok(Round { asked_at, proven, doubt: None })
-            }
-            _ => Err(self.mirror.unproven(
-                "the portal lists no record, but does not count zero either; nothing more was \
-                 deleted",
-            )),
+        let mut round = Round::without_witness(self.mirror.now().await?);
+        if self.mirror.counts_none(self.lane).await? {
+            round.proven.gone = accepted;
         }
+        Ok(round)
     }
 
     /// Reads records that are there after all, and so brings tombstones back to life.

@@ -170,7 +170,8 @@ fn serve(table: &Table, wanted: Wanted, event: &Event) -> (Vec<PageFacts>, Optio
     let mut pages = Vec::new();
     let mut after = wanted.after.get();
     for at in 0..wanted.pages {
-        let from = if matches!(event, Event::FilterIgnored(page) if *page == at) { 0 } else { after };
+        let from =
+            if matches!(event, Event::FilterIgnored(page) if *page == at) { 0 } else { after };
         let mut rows: Vec<(i64, i64)> =
             table.range(from + 1..).take(50).map(|(id, second)| (*id, *second)).collect();
         match event {
