@@ -44,6 +44,11 @@ impl Round {
         let doubt = "the portal lists no record, but does not count zero either".to_owned();
         Self { asked_at, proven: Proven::default(), doubt: Some(doubt) }
     }
+
+    /// Why it proves nothing at all, if it does not.
+    pub(super) fn doubt(&self) -> Option<String> {
+        self.doubt.clone().filter(|_| self.proven.is_empty())
+    }
 }
 
 impl Mirror {

@@ -194,7 +194,8 @@ impl Sweeper<'_> {
         progress: &SweepProgress,
     ) -> Result<(), SyncError> {
         let Difference { fetch, stale, mut gone } = self.compare(asked_at, listed).await?;
-        let (asked_at, rows) = self.fetch(asked_at, &fetch).await?;
+        let (asked_at, rows) =
+            if fetch.is_empty() { (asked_at, Vec::new()) } else { self.fetch(&fetch).await? };
         let came: BTreeSet<RecordId> = rows.iter().filter_map(Decoded::id).collect();
         // Listed a moment ago, and not there any more.
         gone.extend(stale.into_iter().filter(|id| !came.contains(id)));
@@ -228,18 +229,35 @@ impl Sweeper<'_> {
         }
     }
 
-    /// Reads records in full; gives when they were asked for.
-    async fn fetch(
-        &self,
-        asked_at: DateTime<Utc>,
-        ids: &[RecordId],
-    ) -> Result<(DateTime<Utc>, Vec<Decoded>), SyncError> {
-        if ids.is_empty() {
-            return Ok((asked_at, Vec::new()));
+    /// Reads records in full that the portal has just listed. Those that do not come have
+    /// to be proven to be gone: a page that comes empty by a fault would lose them.
+    async fn fetch(&self, ids: &[RecordId]) -> Result<(DateTime<Utc>, Vec<Decoded>), SyncError> {
+        let mirror = self.mirror;
+        let asked_at = mirror.now().await?;
+        let mut trust = Trust::new(mirror);
+        let (mut rows, mut left) = (Vec::new(), ids.to_vec());
+        while !left.is_empty() {
+            let read = mirror.unless_stopped(mirror.reader().given(self.lane, &left)).await?;
+            let came: BTreeSet<RecordId> = read.iter().filter_map(Decoded::id).collect();
+            rows.extend(read);
+            left.retain(|id| !came.contains(id));
+            let part = &left[..left.len().min(ASKED_AT_ONCE as usize)];
+            if part.is_empty() {
+                break;
+            }
+            let round = match mirror.ask_for(self.lane, part).await? {
+                Some(round) => round,
+                None => Round::without_witness(mirror.now().await?),
+            };
+            left.retain(|id| !round.proven.gone.contains(id));
+            let doubt = round.doubt.or_else(|| {
+                let there = round.proven.there.first()?;
+                Some(format!("the portal lists record {there} and does not deliver it"))
+            });
+            let progressed = !came.is_empty() || !round.proven.gone.is_empty();
+            trust.weigh(doubt.filter(|_| !progressed)).await?;
         }
-        let asked_at = self.mirror.now().await?;
-        let reading = self.mirror.reader().given(self.lane, ids);
-        Ok((asked_at, self.mirror.unless_stopped(reading).await?))
+        Ok((asked_at, rows))
     }
 
     async fn write(
@@ -288,7 +306,7 @@ impl Sweeper<'_> {
                 )));
             }
             self.store().settle_candidates(generation, entity, settled(&round)).await?;
-            trust.weigh(&round).await?;
+            trust.weigh(round.doubt()).await?;
         }
         let gone = self.store().confirmed_gone(entity).await?;
         if gone <= allowance(0, 0.0) {
@@ -376,7 +394,7 @@ impl Sweeper<'_> {
             self.tally.deleted += deleted;
             dropped += round.proven.there.len();
             self.revive(&round.proven.there).await?;
-            trust.weigh(&round).await?;
+            trust.weigh(round.doubt()).await?;
         }
         self.store().settle_refusal(generation, entity, refused).await?;
         let back = match dropped {
@@ -404,8 +422,7 @@ impl Sweeper<'_> {
         if there.is_empty() {
             return Ok(());
         }
-        let asked_at = self.mirror.now().await?;
-        let (asked_at, rows) = self.fetch(asked_at, there).await?;
+        let (asked_at, rows) = self.fetch(there).await?;
         self.write(asked_at, rows, Progress::Nothing).await
     }
 }
@@ -422,12 +439,12 @@ impl<'a> Trust<'a> {
         Self { mirror, delays: mirror.retry().delays(), doubts: 0 }
     }
 
-    /// Waits before the next round when this one proved nothing.
+    /// Waits before the next round when there is doubt about this one.
     ///
     /// # Errors
-    /// [`SyncError::Unproven`] after too many of them.
-    async fn weigh(&mut self, round: &Round) -> Result<(), SyncError> {
-        let Some(doubt) = round.doubt.as_ref().filter(|_| round.proven.is_empty()) else {
+    /// [`SyncError::Unproven`] after too many in a row.
+    async fn weigh(&mut self, doubt: Option<String>) -> Result<(), SyncError> {
+        let Some(doubt) = doubt else {
             self.doubts = 0;
             self.delays.reset();
             return Ok(());
