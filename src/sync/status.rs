@@ -10,8 +10,8 @@ use super::progress::{seconds_left, share};
 use crate::{
     entity::Entity,
     store::{
-        Checkpoint, Generation, Health, HolderWait, Pause, QuarantineCount, Refusal, Request, Segment,
-        Store, StoreError,
+        Checkpoint, Generation, Health, HolderWait, Pause, QuarantineCount, Refusal, Request,
+        Segment, Store, StoreError,
     },
 };
 

@@ -372,6 +372,19 @@ fn faults_blind_a_filter() {
 }
 
 #[test]
+fn a_fault_hides_rows_and_the_page_is_filled_with_others() {
+    let mut desk = small(200);
+    let honest = desk.ids(BY_ID);
+    let hide = |every| Fault::once("crm.contact.list", FaultKind::HideRows { every });
+    desk.portal.faults.queue.push(hide(3));
+    let hidden = desk.ids(BY_ID);
+    assert!(hidden.len() == 50 && hidden.iter().all(|id| id % 3 != 0), "{hidden:?}");
+    desk.portal.faults.queue.push(hide(1));
+    assert!(desk.ids(BY_ID).is_empty());
+    assert_eq!(desk.ids(BY_ID), honest);
+}
+
+#[test]
 fn user_fields_come_change_and_go() {
     let mut desk = small(5);
     let fields = |desk: &mut Desk| desk.call("crm.contact.fields", "").unwrap()["result"].clone();

@@ -1,5 +1,7 @@
 //! The questions of a sweep: pages of keys, given records by their IDs, and a count.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 
 use super::{
@@ -92,7 +94,7 @@ impl Mirror {
                 Remedy::Again => {}
                 Remedy::Retry if attempts < self.retry().attempts() => {
                     attempts += 1;
-                    self.pause(delays.next_delay()).await?;
+                    self.rest(delays.next_delay()).await?;
                 }
                 Remedy::Retry | Remedy::GiveUp => return Err(failure),
             }
@@ -175,7 +177,7 @@ impl Mirror {
         self.unless_stopped(asking).await
     }
 
-    pub(super) async fn pause(&self, delay: std::time::Duration) -> Result<(), SyncError> {
+    pub(super) async fn rest(&self, delay: Duration) -> Result<(), SyncError> {
         self.unless_stopped(async {
             tokio::time::sleep(delay).await;
             Ok(())

@@ -116,8 +116,8 @@ impl Sweeper<'_> {
         let (entity, generation) = (self.mirror.entity(), self.mirror.generation());
         let mut progress = self.store().open_sweep(generation, entity, RESUMABLE).await?;
         if let Err(error) = self.list(&mut progress).await {
-            if matches!(error, SyncError::Unproven { .. } | SyncError::Mismatch { .. }) {
-                // Where it stands it may not get any further.
+            if matches!(error, SyncError::Unproven { .. }) {
+                // From where it stands it may never get any further.
                 self.store().drop_sweep(generation, entity).await?;
             }
             return Err(error);
@@ -169,7 +169,7 @@ impl Sweeper<'_> {
                              lists records there",
                         ));
                     }
-                    mirror.pause(delays.next_delay()).await?;
+                    mirror.rest(delays.next_delay()).await?;
                 }
                 continue;
             };
@@ -347,12 +347,11 @@ impl Sweeper<'_> {
             )
         });
         let why = format!(
-            "{what}; nothing was deleted.{seen} If they were not deleted in the portal, give the \
-             webhook's user the right to read them back, and sweep again; if they were, run \
+            "{what}; nothing was deleted.{seen} If they still are in the portal, give the webhook's \
+             user back the right to read them, and sweep again; if they were deleted there, run \
              `b24mirror sweep {name} --accept {run}`"
         );
         self.store().refuse_sweep(generation, entity, &self.entry.run, &why).await?;
-        tracing::error!(entity = name, run, reason = why, "a sweep refused to delete");
         Ok(End::Refused(why))
     }
 
@@ -456,7 +455,7 @@ impl<'a> Trust<'a> {
                  {doubt}"
             )));
         }
-        self.mirror.pause(self.delays.next_delay()).await
+        self.mirror.rest(self.delays.next_delay()).await
     }
 }
 

@@ -7,6 +7,7 @@ mod progress;
 mod quarantine;
 mod round_trip;
 mod schema;
+mod sweep;
 
 use std::{collections::BTreeMap, time::Duration};
 

@@ -76,9 +76,12 @@ fn only_an_empty_page_that_the_newest_page_agrees_with_ends_the_listing() {
 
     // Alone, against a newer record, and against a table that is said to be empty.
     let empty = page(&[]);
-    assert_eq!(listing.take(&[empty.clone()], None), Ok(None));
-    assert_eq!(listing.take(&[empty.clone()], Some(&page(&[(21, 0), (20, 0)]))), Ok(None));
-    assert_eq!(listing.take(&[empty.clone()], Some(&empty)), Ok(None));
+    assert_eq!(listing.take(std::slice::from_ref(&empty), None), Ok(None));
+    assert_eq!(
+        listing.take(std::slice::from_ref(&empty), Some(&page(&[(21, 0), (20, 0)]))),
+        Ok(None)
+    );
+    assert_eq!(listing.take(std::slice::from_ref(&empty), Some(&empty)), Ok(None));
     assert!(!listing.ended());
 
     let closed = listing.take(&[empty], Some(&page(&[(20, 0), (4, 0)]))).unwrap().unwrap();
