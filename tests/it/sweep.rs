@@ -256,6 +256,20 @@ async fn a_killed_sweep_goes_on_where_it_was_and_deletes_what_it_had_found() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_sweep_costs_a_request_for_2500_records_and_counts_nothing() {
+    let portal = TestPortal::with(Options { contacts: 20_000, leads: 0, ..unlimited() });
+    let database = mirrored(&portal).await;
+    portal.reset_stats();
+    let finished = portal.command(&database, &["sweep", "contacts"]).await;
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+    let stats = portal.stats();
+    // Eight full chains; one page that finds out what a page costs; the end.
+    assert!(stats.requests <= 10, "{}", stats.requests);
+    assert_eq!((stats.counts, stats.rows_full, stats.rows_restarted), (0, 0, 0));
+    assert!(stats.rows_narrow <= 20_050, "{}", stats.rows_narrow);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_portal_without_records_is_swept_like_any_other() {
     let portal = TestPortal::with(Options { contacts: 0, leads: 0, ..unlimited() });
     let database = mirrored(&portal).await;

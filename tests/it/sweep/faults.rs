@@ -71,6 +71,14 @@ async fn a_listing_that_leaves_records_out_deletes_nothing_but_what_is_gone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn lists_that_agree_on_a_lie_are_found_out_by_the_count() {
+    let portal = portal();
+    let database = mirrored(&portal).await;
+    let lies = Fault::once(LIST, FaultKind::HideRows { every: 3 }).forever();
+    nothing_is_deleted_under(lies, "incomplete", &portal, &database).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_page_that_comes_empty_is_asked_for_again() {
     let portal = portal();
     let database = mirrored(&portal).await;
