@@ -17,12 +17,14 @@ mod plan;
 mod progress;
 mod purge;
 mod question;
+mod refresh;
 mod run;
 #[cfg(feature = "simulator")]
 mod simulate;
 mod status;
 mod sweep;
 mod sync;
+mod verify;
 mod wiring;
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
@@ -35,7 +37,7 @@ use crate::{
     portal::{InvalidWebhook, PortalError},
     settings::{Settings, SettingsError},
     store::StoreError,
-    sync::SyncError,
+    sync::{Level, SyncError},
     telemetry::{self, LogFormat, LogLevel},
 };
 
@@ -91,6 +93,40 @@ enum Command {
         /// Delete exactly what the run of this number refused to delete, where it is still gone
         #[arg(long, value_name = "RUN")]
         accept: Option<i64>,
+    },
+    /// Compare the mirror with the portal and say what differs
+    ///
+    /// What is on its way does not count as different: a record differs only if the portal shows
+    /// the same twice, with an incremental cycle in between where a daemon runs, and its row was
+    /// not written meanwhile. Records that the next cycle reads by itself are behind.
+    Verify {
+        /// Entities to compare (contacts, leads); all enabled ones if none is named
+        #[arg(value_parser = entity)]
+        entities: Vec<&'static Entity>,
+        /// How closely: `counts` per range of IDs; `ids`, which records exist and when they were
+        /// modified; `full`, the content of every record and every phone, e-mail, website,
+        /// messenger and link
+        #[arg(long, default_value = "ids", value_parser = verify::level)]
+        level: Level,
+        /// Put right what differs, and nothing else
+        #[arg(long)]
+        repair: bool,
+        /// Print JSON, with every difference
+        #[arg(long)]
+        json: bool,
+    },
+    /// Read records again now, whatever their rows say: what has gone in the portal becomes a
+    /// tombstone
+    Refresh {
+        /// An entity and the IDs of its records; with --quarantined entities only
+        #[arg(value_name = "ENTITY ID", allow_negative_numbers = true)]
+        words: Vec<String>,
+        /// Try everything once more that the quarantine holds of these entities, or of all
+        #[arg(long)]
+        quarantined: bool,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
     },
     /// Say whether the mirror is healthy and how far behind it is: fresh (exit code 0) is
     /// what completed a cycle within the last three intervals
@@ -217,6 +253,15 @@ fn execute(cli: Cli) -> anyhow::Result<Exit> {
                 let work = sweep::run(&settings, &lifecycle, &entities, accept);
                 lifecycle.run(Box::pin(work)).await?
             }
+            Command::Verify { entities, level, repair, json } => {
+                let how = (level, repair);
+                let work = verify::run(&settings, &lifecycle, &entities, how, json);
+                lifecycle.run(Box::pin(work)).await?
+            }
+            Command::Refresh { words, quarantined, json } => {
+                let what = (words.as_slice(), quarantined);
+                lifecycle.run(Box::pin(refresh::run(&settings, &lifecycle, what, json))).await?
+            }
             Command::Status { json, watch } => {
                 lifecycle.run(Box::pin(status::run(&settings, &lifecycle, json, watch))).await?
             }
@@ -244,6 +289,7 @@ fn classify(error: &anyhow::Error) -> Exit {
         cause.is::<SettingsError>()
             || cause.is::<InvalidWebhook>()
             || cause.is::<wiring::Disabled>()
+            || cause.is::<refresh::WrongWords>()
             || matches!(
                 cause.downcast_ref(),
                 Some(PortalError::CaFile { .. } | PortalError::CaCertificate { .. })

@@ -23,14 +23,17 @@ mod pauses;
 mod portal;
 mod quarantine;
 mod read;
+mod repair;
 mod requests;
 mod retention;
+mod rolling;
 mod run_log;
 mod schema;
 mod segments;
 mod statements;
 mod sweep;
 mod upsert;
+mod verify_statements;
 mod words;
 mod write;
 
@@ -48,8 +51,10 @@ pub use self::{
     pauses::Pause,
     portal::PortalClaim,
     quarantine::QuarantineCount,
-    read::{RecordCounts, Stored},
+    read::{LiveRange, RecordCounts, Stored, StoredKey},
+    repair::Seen,
     requests::{Request, RequestEnd, RequestKind, Verdict},
+    rolling::RollingRound,
     run_log::{Run, RunCounts, RunKind, RunRow},
     schema::{SchemaName, SchemaState},
     segments::{Fill, Segment, SegmentKind},

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::PgConnection;
 
-use super::{Store, StoreError};
+use super::{Generation, Store, StoreError};
 use crate::entity::{
     Entity, RecordId,
     record::{ChildList, CustomFields, Note, Reason, Record, Reject, Value},
@@ -289,6 +289,66 @@ impl Store {
         rows.into_iter()
             .map(|(reason, entries)| Ok(QuarantineCount { reason: read_reason(&reason)?, entries }))
             .collect()
+    }
+}
+
+impl Store {
+    /// The records with open entries, in the order of their IDs.
+    pub async fn quarantined(&self, entity: &'static Entity) -> Result<Vec<RecordId>, StoreError> {
+        let ids: Vec<i64> = sqlx::query_scalar(
+            "select distinct record_id from sync_quarantine \
+             where entity = $1 and resolved_at is null and record_id > 0 order by record_id",
+        )
+        .bind(entity.name)
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(ids.into_iter().filter_map(RecordId::new).collect())
+    }
+
+    /// Dates the entries that are still open of records that were asked for once more, and
+    /// resolves those of records that were never stored and have gone in the portal.
+    /// What is open of a tombstone stays: it is part of its content.
+    ///
+    /// # Errors
+    /// [`StoreError::LeaseLost`] when the lease is another's; nothing is written then.
+    pub async fn date_quarantine(
+        &self,
+        generation: Generation,
+        entity: &'static Entity,
+        asked: &[RecordId],
+        gone: &[RecordId],
+        asked_at: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        let numbers = |ids: &[RecordId]| ids.iter().map(|id| id.get()).collect::<Vec<i64>>();
+        let rejects: Vec<&str> = Reason::ALL
+            .into_iter()
+            .filter(|reason| is_reject(*reason))
+            .map(Reason::as_str)
+            .collect();
+        let mut transaction = self.begin_leased(generation).await?;
+        sqlx::query(
+            "update sync_quarantine set resolved_at = clock_timestamp() \
+             where entity = $1 and record_id = any($2) and resolved_at is null \
+                and reason = any($3) and last_seen <= $4",
+        )
+        .bind(entity.name)
+        .bind(numbers(gone))
+        .bind(rejects)
+        .bind(asked_at)
+        .execute(&mut *transaction)
+        .await?;
+        sqlx::query(
+            "update sync_quarantine set last_seen = $3 \
+             where entity = $1 and record_id = any($2) and resolved_at is null \
+                and last_seen < $3 and not (record_id = any($4))",
+        )
+        .bind(entity.name)
+        .bind(numbers(asked))
+        .bind(asked_at)
+        .bind(numbers(gone))
+        .execute(&mut *transaction)
+        .await?;
+        Ok(transaction.commit().await?)
     }
 }
 

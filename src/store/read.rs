@@ -39,7 +39,85 @@ pub struct RecordCounts {
     pub deleted: i64,
 }
 
+/// What the database has of a record beside its content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoredKey {
+    /// The record.
+    pub id: RecordId,
+    /// The portal's time of its last modification, as it was stored.
+    pub date_modify: Option<DateTime<Utc>>,
+    /// When this version was asked for, by the database's clock.
+    pub synced_at: DateTime<Utc>,
+    /// When its deletion was confirmed, by the database's clock.
+    pub deleted_at: Option<DateTime<Utc>>,
+}
+
+/// Consecutive IDs, and how many live records the mirror has in them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LiveRange {
+    /// Below the first of them.
+    pub after: RecordId,
+    /// The last of them.
+    pub up_to: RecordId,
+    /// How many live records there are.
+    pub live: i64,
+}
+
 impl Store {
+    /// The keys of the records in `(after, up_to]`, tombstones included, in the order of
+    /// their IDs; at most `limit` of them.
+    pub async fn stored_keys(
+        &self,
+        entity: &'static Entity,
+        after: RecordId,
+        up_to: Option<RecordId>,
+        limit: u32,
+    ) -> Result<Vec<StoredKey>, StoreError> {
+        type Row = (i64, Option<DateTime<Utc>>, DateTime<Utc>, Option<DateTime<Utc>>);
+        let rows: Vec<Row> = sqlx::query_as(Statements::of(entity).verify().rows())
+            .bind(after.get())
+            .bind(up_to.map(RecordId::get))
+            .bind(i64::from(limit))
+            .fetch_all(&self.pool)
+            .await?;
+        rows.into_iter()
+            .map(|(id, date_modify, synced_at, deleted_at)| {
+                let id = RecordId::new(id)
+                    .ok_or(StoreError::Inconsistent { table: entity.name, column: "id" })?;
+                Ok(StoredKey { id, date_modify, synced_at, deleted_at })
+            })
+            .collect()
+    }
+
+    /// The highest ID of a live record.
+    pub async fn highest(&self, entity: &'static Entity) -> Result<Option<RecordId>, StoreError> {
+        let highest: Option<i64> = sqlx::query_scalar(Statements::of(entity).verify().highest())
+            .fetch_optional(&self.pool)
+            .await?;
+        Ok(highest.and_then(RecordId::new))
+    }
+
+    /// Cuts the IDs into ranges of so many live records each; the last one ends at the
+    /// highest live record. Reads the whole index.
+    pub async fn live_ranges(
+        &self,
+        entity: &'static Entity,
+        size: u32,
+    ) -> Result<Vec<LiveRange>, StoreError> {
+        let rows: Vec<(i64, i64)> = sqlx::query_as(Statements::of(entity).verify().ranges())
+            .bind(i64::from(size.max(1)))
+            .fetch_all(&self.pool)
+            .await?;
+        let mut after = RecordId::ZERO;
+        rows.into_iter()
+            .map(|(up_to, live)| {
+                let up_to = RecordId::new(up_to)
+                    .ok_or(StoreError::Inconsistent { table: entity.name, column: "id" })?;
+                Ok(LiveRange { after: std::mem::replace(&mut after, up_to), up_to, live })
+            })
+            .collect()
+    }
+
     /// Reads records, tombstones included, in the order of their IDs, all as of one moment.
     pub async fn read_records(
         &self,

@@ -12,6 +12,7 @@ use std::{
 
 use sqlx::AssertSqlSafe;
 
+use super::verify_statements::VerifyStatements;
 use crate::entity::{ColumnType, Entity, MultiField};
 
 /// A statement made at run time, and audited above.
@@ -25,6 +26,7 @@ pub(super) struct Statements {
     count: String,
     lock_deleted: String,
     remove: String,
+    verify: VerifyStatements,
     keys: String,
     count_above: String,
     count_confirmed: String,
@@ -76,6 +78,11 @@ impl Statements {
     /// `$1` IDs.
     pub(super) fn remove(&'static self) -> Sql {
         sql(&self.remove)
+    }
+
+    /// What comparing and repairing needs.
+    pub(super) fn verify(&'static self) -> &'static VerifyStatements {
+        &self.verify
     }
 
     /// `$1` and `$2` IDs that enclose a range, `$3` when the answer was asked for, `$4` a
@@ -163,6 +170,7 @@ impl Statements {
                  order by id limit $3 for update"
             ),
             remove: format!("delete from \"{table}\" where id = any($1)"),
+            verify: VerifyStatements::make(entity),
             keys: format!(
                 "select id, {modified}, deleted_at is not null, \
                     greatest(synced_at, deleted_at) > $3 \
@@ -245,6 +253,6 @@ const fn array_type(kind: ColumnType) -> &'static str {
     }
 }
 
-const fn sql(text: &'static str) -> Sql {
+pub(super) const fn sql(text: &'static str) -> Sql {
     AssertSqlSafe(Cow::Borrowed(text))
 }

@@ -1,6 +1,6 @@
 //! The record table: which records differ, and writing those.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 use sqlx::{
@@ -8,7 +8,7 @@ use sqlx::{
     postgres::{PgArguments, PgBindIterExt as _},
 };
 
-use super::{StoreError, statements::Statements};
+use super::{Seen, StoreError, repair::Versions, statements::Statements};
 use crate::entity::{
     ColumnType, Entity, RecordId,
     record::{ContentHash, Record, Value},
@@ -41,6 +41,28 @@ pub(super) async fn known(
             (id, Known { hash: ContentHash::from_stored(hash), newer, deleted })
         })
         .collect())
+}
+
+/// Locks the rows that are as they were seen to be wrong, and takes from them what would
+/// keep the upsert from writing them: times later than the answer's. Returns their IDs.
+pub(super) async fn distrust(
+    connection: &mut PgConnection,
+    entity: &'static Entity,
+    seen: &[Seen],
+    asked_at: DateTime<Utc>,
+) -> Result<HashSet<RecordId>, sqlx::Error> {
+    let Versions { ids, synced, deleted } = Versions::of(seen);
+    if ids.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let locked: Vec<i64> = sqlx::query_scalar(Statements::of(entity).verify().distrust())
+        .bind(ids)
+        .bind(synced)
+        .bind(deleted)
+        .bind(asked_at)
+        .fetch_all(connection)
+        .await?;
+    Ok(locked.into_iter().filter_map(RecordId::new).collect())
 }
 
 /// Writes records, sorted by ID, and says of each that was written whether it is new.

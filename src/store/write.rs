@@ -18,7 +18,7 @@ use sqlx::{Connection as _, PgConnection};
 use tokio::time::{sleep, timeout};
 
 use super::{
-    Checkpoint, Generation, Run, Segment, Store, StoreError, SweepStep, checkpoint, children,
+    Checkpoint, Generation, Run, Seen, Segment, Store, StoreError, SweepStep, checkpoint, children,
     error::state_of,
     lease,
     quarantine::{self, Entry},
@@ -112,11 +112,21 @@ impl Store {
     /// [is unavailability](StoreError::is_unavailable) the batch may have been committed,
     /// so read the progress again before going on.
     pub async fn write(&self, batch: Batch<'_>) -> Result<Written, StoreError> {
+        self.rewrite(batch, &[]).await
+    }
+
+    /// Writes a batch, and those of its records that were `seen` to be wrong whatever
+    /// their rows say: a hash that claims to be equal, or a time that is later than any
+    /// answer's. Rows that were written since they were seen follow the ordinary rules.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub async fn rewrite(&self, batch: Batch<'_>, seen: &[Seen]) -> Result<Written, StoreError> {
         // Sorted, so that concurrent batches lock rows in the same order.
         let mut records: Vec<&Record> = batch.records.iter().rev().collect();
         records.sort_by_key(|record| record.id());
         records.dedup_by_key(|record| record.id());
-        timeout(PATIENCE, self.write_patiently(&batch, &records))
+        timeout(PATIENCE, self.write_patiently(&batch, &records, seen))
             .await
             .unwrap_or_else(|_| Err(sqlx::Error::Io(io::ErrorKind::TimedOut.into()).into()))
     }
@@ -125,10 +135,11 @@ impl Store {
         &self,
         batch: &Batch<'_>,
         records: &[&Record],
+        seen: &[Seen],
     ) -> Result<Written, StoreError> {
         let mut attempt = 1;
         loop {
-            let error = match self.attempt(batch, records).await {
+            let error = match self.attempt(batch, records, seen).await {
                 Ok(written) => return Ok(written),
                 Err(Failure::Clean(error)) if error.is_conflict() => error,
                 Err(Failure::Clean(error)) => return Err(error),
@@ -148,10 +159,15 @@ impl Store {
         }
     }
 
-    async fn attempt(&self, batch: &Batch<'_>, records: &[&Record]) -> Result<Written, Failure> {
+    async fn attempt(
+        &self,
+        batch: &Batch<'_>,
+        records: &[&Record],
+        seen: &[Seen],
+    ) -> Result<Written, Failure> {
         let mut transaction = self.begin().await?;
         let transaction_id = lease::hold(&mut transaction, batch.generation).await?;
-        let written = write_all(&mut transaction, batch, records).await?;
+        let written = write_all(&mut transaction, batch, records, seen).await?;
         // Else every connection of the pool would come to hold the largest batch's memory.
         transaction.shrink_buffers();
         match transaction.commit().await.map_err(StoreError::from) {
@@ -219,15 +235,18 @@ async fn write_all(
     connection: &mut PgConnection,
     batch: &Batch<'_>,
     records: &[&Record],
+    seen: &[Seen],
 ) -> Result<Written, StoreError> {
     let Batch { entity, asked_at, .. } = *batch;
     let mut written = Written::default();
 
+    let distrusted = upsert::distrust(connection, entity, seen, asked_at).await?;
     let ids: Vec<i64> = records.iter().map(|record| record.id().get()).collect();
     let known = upsert::known(connection, entity, &ids, asked_at).await?;
     let (mut candidates, mut unchanged) = (Vec::new(), Vec::new());
     for record in records {
         match known.get(&record.id().get()) {
+            Some(_) if distrusted.contains(&record.id()) => candidates.push(*record),
             Some(row) if row.hash == record.hash() && !row.deleted => unchanged.push(*record),
             Some(row) if row.newer => written.left_alone.push(record.id()),
             _ => candidates.push(*record),

@@ -90,11 +90,12 @@ impl Mirror {
         self.refuse_unready(check).await?;
         let (entity, kind) = (self.entity().name, check.kind().as_str());
         tracing::debug!(entity, kind, ?lane, "a check begins");
+        // Boxed: whoever waits for a check need not have room for the largest of them.
         match check {
-            Check::Sweep { accept } => self.sweep(lane, *accept).await,
-            Check::Verify { .. } | Check::Refresh(_) | Check::Rolling => {
-                Err(SyncError::NotBuilt { kind })
-            }
+            Check::Sweep { accept } => Box::pin(self.sweep(lane, *accept)).await,
+            Check::Verify { level, repair } => Box::pin(self.verify(lane, *level, *repair)).await,
+            Check::Refresh(selection) => Box::pin(self.refresh(lane, selection)).await,
+            Check::Rolling => Box::pin(self.rolling_check(lane)).await,
         }
     }
 

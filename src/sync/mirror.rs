@@ -114,6 +114,8 @@ pub struct Mirror {
 struct Learnt {
     /// Held by whoever performs a cycle: cycles share a checkpoint.
     turn: tokio::sync::Mutex<()>,
+    /// A daemon's cycles keep the mirror fresh while other work goes on.
+    on_schedule: AtomicBool,
     /// The first new cycle of a process is deep: what happened while it was away may
     /// have become visible late.
     first_cycle: AtomicBool,
@@ -131,6 +133,7 @@ impl Mirror {
             pausing,
             learnt: Arc::new(Learnt {
                 turn: tokio::sync::Mutex::new(()),
+                on_schedule: AtomicBool::new(false),
                 first_cycle: AtomicBool::new(true),
                 recent: Mutex::default(),
                 probed: Mutex::new(None),
@@ -264,6 +267,16 @@ impl Mirror {
         let _turn = self.turn().await?;
         let probe = self.probe_is_due();
         Ok(self.cycle(lane, probe).await?.tally)
+    }
+
+    /// Says that cycles are performed on a schedule from now on.
+    pub(super) fn put_on_schedule(&self) {
+        self.learnt.on_schedule.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether cycles are performed on a schedule beside whatever else is done.
+    pub(super) fn is_on_schedule(&self) -> bool {
+        self.learnt.on_schedule.load(Ordering::Relaxed)
     }
 
     pub(super) fn take_first_cycle(&self) -> bool {

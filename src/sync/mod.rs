@@ -66,6 +66,7 @@ mod prepare;
 mod progress;
 mod reader;
 mod recent;
+mod refresh;
 pub mod requests;
 mod room;
 mod scheduler;
@@ -73,6 +74,7 @@ mod segments;
 pub mod session;
 pub mod status;
 mod sweep;
+mod verify;
 mod work;
 mod worker;
 
@@ -92,6 +94,7 @@ pub use self::{
     progress::{EntityProgress, ProgressBoard},
     scheduler::run,
     session::{EntityOutcome, LEASE_TTL, Opened, Session},
+    verify::{Difference, Kind, RangeCount, Repaired, Verification},
     work::{Level, Selection, UnreadableWork, Work},
 };
 use crate::{
@@ -218,14 +221,8 @@ pub enum SyncError {
         /// Who paused it.
         by: String,
     },
-    /// A check that is still to be written.
-    #[error("this version cannot perform `{kind}`")]
-    NotBuilt {
-        /// The kind of check.
-        kind: &'static str,
-    },
-    /// What a sweep has to know could not be proven; nothing was deleted.
-    #[error("the sweep of {entity} proves nothing: {why}")]
+    /// What a check has to know could not be proven; nothing was concluded from it.
+    #[error("the check of {entity} proves nothing: {why}")]
     Unproven {
         /// The entity.
         entity: &'static str,

@@ -107,10 +107,18 @@ impl ClassicSource {
                 commands.push_list(key, list, &params)?;
             }
         }
+        // Without a condition, and with a `start` that counts.
+        let counted = json!({ "select": ["ID"], "order": { "ID": "ASC" }, "start": 0 });
         if ask.count {
-            // Without a condition, and with a `start` that counts.
-            let params = json!({ "select": ["ID"], "order": { "ID": "ASC" }, "start": 0 });
-            commands.push(COUNT, list, &params)?;
+            commands.push(COUNT, list, &counted)?;
+        }
+        for (place, (after, up_to)) in ask.counts.iter().enumerate() {
+            let mut params = counted.clone();
+            params["filter"] = json!({ ">ID": after.get() });
+            if let Some(up_to) = up_to {
+                params["filter"]["<=ID"] = json!(up_to.get());
+            }
+            commands.push(&count_key(place), list, &params)?;
         }
         Ok(commands)
     }
@@ -169,11 +177,13 @@ impl ClassicSource {
                 future_gave_none: answer.take_page(FUTURE)?.is_empty(),
             })
         });
-        let count = ask.count.then(|| {
+        let mut total = |key: &str| {
             let uncounted = || PortalError::unusable(COUNT, "it does not say how many there are");
-            answer.take(COUNT)?.total.ok_or_else(uncounted)
-        });
-        Heard { scans, catalogue, probes, count, time: answer.time }
+            answer.take(key)?.total.ok_or_else(uncounted)
+        };
+        let count = ask.count.then(|| total(COUNT));
+        let counts = (0..ask.counts.len()).map(|place| total(&count_key(place))).collect();
+        Heard { scans, catalogue, probes, count, counts, time: answer.time }
     }
 }
 
@@ -202,6 +212,11 @@ fn key(chain: usize, page: usize) -> String {
     format!("c{chain}p{page:02}")
 }
 
+/// The key of a range's count: text, so that the answer keeps it.
+fn count_key(place: usize) -> String {
+    format!("{COUNT}{place:02}")
+}
+
 /// A date as the portal documents it; its offset makes it an instant.
 fn timestamp(date: DateTime<FixedOffset>) -> String {
     date.format("%Y-%m-%dT%H:%M:%S%:z").to_string()
@@ -212,8 +227,9 @@ fn timestamp(date: DateTime<FixedOffset>) -> String {
 fn chain_lengths(ask: &Ask, extra: usize) -> Vec<usize> {
     let others =
         usize::from(ask.catalogue) + usize::from(ask.count) + if ask.probes { 2 } else { 0 };
+    let others = others + ask.counts.len();
     let room = ask.scans.len().saturating_add(extra);
-    let room = room.min(MAX_COMMANDS - others);
+    let room = room.min(MAX_COMMANDS.saturating_sub(others));
     let mut lengths: Vec<usize> =
         ask.scans.iter().map(|scan| scan.pages.clamp(1, MAX_COMMANDS)).collect();
     while lengths.iter().sum::<usize>() > room {
@@ -326,7 +342,8 @@ mod tests {
         let mut second = scan(2);
         second.newest_first = true;
         let scans = vec![first, second];
-        let question = Ask { scans, catalogue: true, probes: true, count: true };
+        let counts = vec![(RecordId::ZERO, RecordId::new(7)), (RecordId::new(7).unwrap(), None)];
+        let question = Ask { scans, catalogue: true, probes: true, count: true, counts };
         source.read(Lane::Incremental, &question, Patience::Persist).await.unwrap();
         let full = "select[0]=PHONE&select[1]=EMAIL&select[2]=WEB&select[3]=IM&select[4]=LINK&select[5]=*&select[6]=UF_*&start=-1";
         let keys = "select[0]=ID&select[1]=DATE_MODIFY&start=-1";
@@ -338,6 +355,8 @@ mod tests {
             format!("c1p01 crm.contact.list?filter[<ID]=$result[c1p00][49][ID]&filter[>ID]=0&order[ID]=DESC&{keys}"),
             "fields crm.contact.fields".to_owned(),
             "count crm.contact.list?order[ID]=ASC&select[0]=ID&start=0".to_owned(),
+            "count00 crm.contact.list?filter[<=ID]=7&filter[>ID]=0&order[ID]=ASC&select[0]=ID&start=0".to_owned(),
+            "count01 crm.contact.list?filter[>ID]=7&order[ID]=ASC&select[0]=ID&start=0".to_owned(),
             "past crm.contact.list?filter[>DATE_MODIFY]=1970-01-02T00:00:00+00:00&order[ID]=ASC&select[0]=ID&start=-1".to_owned(),
             "future crm.contact.list?filter[>DATE_MODIFY]=2999-01-01T00:00:00+00:00&order[ID]=ASC&select[0]=ID&start=-1".to_owned(),
         ];

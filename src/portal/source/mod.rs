@@ -33,6 +33,8 @@ pub struct Ask {
     /// Whether to count the records that the webhook's user may see. A COUNT over the
     /// whole table is dear for the portal.
     pub count: bool,
+    /// Ranges of IDs to count records in: above the first, up to the second if there is one.
+    pub counts: Vec<(RecordId, Option<RecordId>)>,
 }
 
 /// One scan by ID. All bounds hold together.
@@ -94,6 +96,8 @@ pub struct Heard {
     pub probes: Option<Result<Probes, PortalError>>,
     /// How many records there are, if asked for.
     pub count: Option<Result<u64, PortalError>>,
+    /// How many records each range has that was to be counted.
+    pub counts: Vec<Result<u64, PortalError>>,
     /// The portal's clock when it began to answer.
     pub time: Option<PortalTime>,
 }

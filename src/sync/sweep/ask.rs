@@ -25,37 +25,37 @@ use crate::{
 };
 
 /// Pages of a listing.
-pub(super) struct Keys {
+pub(in crate::sync) struct Keys {
     /// At least one, in their order, up to the first short one.
-    pub(super) pages: Vec<PageFacts>,
-    pub(super) newest: Option<PageFacts>,
+    pub(in crate::sync) pages: Vec<PageFacts>,
+    pub(in crate::sync) newest: Option<PageFacts>,
 }
 
 /// What one request has proven about candidates.
-pub(super) struct Round {
+pub(in crate::sync) struct Round {
     /// When it was asked, by the database's clock.
-    pub(super) asked_at: DateTime<Utc>,
-    pub(super) proven: Proven,
+    pub(in crate::sync) asked_at: DateTime<Utc>,
+    pub(in crate::sync) proven: Proven,
     /// Why something of it proves nothing.
-    pub(super) doubt: Option<String>,
+    pub(in crate::sync) doubt: Option<String>,
 }
 
 impl Round {
     /// A round in which the portal listed no record that could have been a witness.
-    pub(super) fn without_witness(asked_at: DateTime<Utc>) -> Self {
+    pub(in crate::sync) fn without_witness(asked_at: DateTime<Utc>) -> Self {
         let doubt = "the portal lists no record, but does not count zero either".to_owned();
         Self { asked_at, proven: Proven::default(), doubt: Some(doubt) }
     }
 
     /// Why it proves nothing at all, if it does not.
-    pub(super) fn doubt(&self) -> Option<String> {
+    pub(in crate::sync) fn doubt(&self) -> Option<String> {
         self.doubt.clone().filter(|_| self.proven.is_empty())
     }
 }
 
 impl Mirror {
     /// The longest chain of keys that is worth asking for.
-    pub(super) fn longest_key_chain(&self, lane: Lane) -> usize {
+    pub(in crate::sync) fn longest_key_chain(&self, lane: Lane) -> usize {
         let in_time = self.portal().limiter().in_time(lane, self.entity().list_method);
         in_time.clamp(1, MAX_COMMANDS)
     }
@@ -65,7 +65,11 @@ impl Mirror {
     ///
     /// # Errors
     /// What the portal answered when neither retrying nor a shorter chain helped.
-    pub(super) async fn list_keys(&self, lane: Lane, wanted: Wanted) -> Result<Keys, SyncError> {
+    pub(in crate::sync) async fn list_keys(
+        &self,
+        lane: Lane,
+        wanted: Wanted,
+    ) -> Result<Keys, SyncError> {
         let chain = ScanAsk { pages: wanted.pages, ..ScanAsk::keys_above(wanted.after) };
         let newest = ScanAsk { newest_first: true, ..ScanAsk::keys_above(RecordId::ZERO) };
         let scans = [chain].into_iter().chain(wanted.newest.then_some(newest)).collect();
@@ -107,7 +111,7 @@ impl Mirror {
     /// # Errors
     /// What the portal answered when retrying did not help. A command that failed by itself
     /// is a doubt and no error.
-    pub(super) async fn ask_for(
+    pub(in crate::sync) async fn ask_for(
         &self,
         lane: Lane,
         candidates: &[RecordId],
@@ -146,7 +150,10 @@ impl Mirror {
     }
 
     /// How many records the webhook's user may see, if the portal can tell.
-    pub(super) async fn count_records(&self, lane: Lane) -> Result<Option<u64>, SyncError> {
+    pub(in crate::sync) async fn count_records(
+        &self,
+        lane: Lane,
+    ) -> Result<Option<u64>, SyncError> {
         let ask = Ask { count: true, ..Ask::default() };
         match self.hear(lane, &ask).await {
             Ok(heard) => Ok(heard.and_then(|heard| heard.count?.ok())),
@@ -160,7 +167,7 @@ impl Mirror {
     }
 
     /// Whether the portal counts no record either.
-    pub(super) async fn counts_none(&self, lane: Lane) -> Result<bool, SyncError> {
+    pub(in crate::sync) async fn counts_none(&self, lane: Lane) -> Result<bool, SyncError> {
         Ok(self.count_records(lane).await? == Some(0))
     }
 
@@ -177,7 +184,7 @@ impl Mirror {
         self.unless_stopped(asking).await
     }
 
-    pub(super) async fn rest(&self, delay: Duration) -> Result<(), SyncError> {
+    pub(in crate::sync) async fn rest(&self, delay: Duration) -> Result<(), SyncError> {
         self.unless_stopped(async {
             tokio::time::sleep(delay).await;
             Ok(())
@@ -185,7 +192,7 @@ impl Mirror {
         .await
     }
 
-    pub(super) fn unproven(&self, why: impl Into<String>) -> SyncError {
+    pub(in crate::sync) fn unproven(&self, why: impl Into<String>) -> SyncError {
         SyncError::Unproven { entity: self.entity().name, why: why.into() }
     }
 }

@@ -22,14 +22,19 @@ mod ask;
 mod proof;
 mod range;
 
+pub(super) use self::{
+    proof::allowance,
+    range::{Key, Listed, Listing, Wanted},
+};
+
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
 use self::{
     ask::Round,
-    proof::{CANDIDATES, allowance},
-    range::{Difference, Key, Listed, Listing, Own},
+    proof::CANDIDATES,
+    range::{Difference, Own},
 };
 use super::{
     SyncError,

@@ -12,23 +12,23 @@ use crate::{
 };
 
 /// Candidates that one command can ask for beside its witness.
-pub(super) const CANDIDATES: usize = PAGE_ROWS - 1;
+pub(in crate::sync) const CANDIDATES: usize = PAGE_ROWS - 1;
 
 /// What has been proven about the candidates of one command.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Proven {
+pub(in crate::sync) struct Proven {
     /// The portal has them no more.
-    pub(super) gone: Vec<RecordId>,
+    pub(in crate::sync) gone: Vec<RecordId>,
     /// They are there, although the listing did not show them.
-    pub(super) there: Vec<RecordId>,
+    pub(in crate::sync) there: Vec<RecordId>,
 }
 
 impl Proven {
-    pub(super) const fn is_empty(&self) -> bool {
+    pub(in crate::sync) const fn is_empty(&self) -> bool {
         self.gone.is_empty() && self.there.is_empty()
     }
 
-    pub(super) fn add(&mut self, other: Self) {
+    pub(in crate::sync) fn add(&mut self, other: Self) {
         self.gone.extend(other.gone);
         self.there.extend(other.there);
     }
@@ -36,7 +36,7 @@ impl Proven {
 
 /// Why an answer proves nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum NoProof {
+pub(in crate::sync) enum NoProof {
     #[error("the portal did not return record {0}, which it had just listed")]
     WitnessMissing(RecordId),
     #[error("the portal returned record {0}, which was not asked for")]
@@ -46,7 +46,7 @@ pub(super) enum NoProof {
 }
 
 /// Holds an answer against its question.
-pub(super) fn prove(
+pub(in crate::sync) fn prove(
     candidates: &[RecordId],
     witness: RecordId,
     answer: &PageFacts,
@@ -73,7 +73,7 @@ pub(super) fn prove(
     clippy::cast_possible_truncation,
     reason = "a share of a number of records, cut to whole ones"
 )]
-pub(super) fn allowance(live: i64, max_delete_share: f64) -> i64 {
+pub(in crate::sync) fn allowance(live: i64, max_delete_share: f64) -> i64 {
     const ALWAYS: i64 = 25;
     ALWAYS.max((live as f64 * max_delete_share) as i64)
 }

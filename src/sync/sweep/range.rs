@@ -15,32 +15,32 @@ use crate::{
 };
 
 /// A listed record and its modification time, if it has a readable one.
-pub(super) type Key = (RecordId, Option<DateTime<Utc>>);
+pub(in crate::sync) type Key = (RecordId, Option<DateTime<Utc>>);
 
 /// What to ask for next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Wanted {
+pub(in crate::sync) struct Wanted {
     /// Only IDs above this one.
-    pub(super) after: RecordId,
+    pub(in crate::sync) after: RecordId,
     /// Chained pages, at least one.
-    pub(super) pages: usize,
+    pub(in crate::sync) pages: usize,
     /// Whether to ask for the newest page as well.
-    pub(super) newest: bool,
+    pub(in crate::sync) newest: bool,
 }
 
 /// What an answer says about the range `(after, up_to]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Listed {
-    pub(super) after: RecordId,
+pub(in crate::sync) struct Listed {
+    pub(in crate::sync) after: RecordId,
     /// The last ID of which something is known; `None` beyond the last of all.
-    pub(super) up_to: Option<RecordId>,
+    pub(in crate::sync) up_to: Option<RecordId>,
     /// Every record that the portal has there.
-    pub(super) keys: Vec<Key>,
+    pub(in crate::sync) keys: Vec<Key>,
 }
 
 /// A listing of every ID, from wherever it has come to.
 #[derive(Debug, Clone)]
-pub(super) struct Listing {
+pub(in crate::sync) struct Listing {
     scan: Scan,
     /// The last page was not full, so the next one is expected to be empty.
     at_end: bool,
@@ -52,23 +52,23 @@ pub(super) struct Listing {
 }
 
 impl Listing {
-    pub(super) fn above(cursor: RecordId) -> Self {
+    pub(in crate::sync) fn above(cursor: RecordId) -> Self {
         let scan = Scan::above(cursor, EndRule::EmptyPage);
         Self { scan, at_end: false, ended: false, surplus: 0, beyond: false }
     }
 
     /// Everything up to here has been compared.
-    pub(super) const fn cursor(&self) -> RecordId {
+    pub(in crate::sync) const fn cursor(&self) -> RecordId {
         self.scan.cursor()
     }
 
-    pub(super) const fn ended(&self) -> bool {
+    pub(in crate::sync) const fn ended(&self) -> bool {
         self.ended
     }
 
     /// What to ask for, given how many records the mirror has above the cursor: a command
     /// behind the last page costs the portal a query for nothing.
-    pub(super) fn wanted(&mut self, own_above: usize, at_most: usize) -> Wanted {
+    pub(in crate::sync) fn wanted(&mut self, own_above: usize, at_most: usize) -> Wanted {
         self.beyond = own_above == 0;
         let newest = self.at_end || self.beyond;
         let pages = match (self.at_end, self.beyond) {
@@ -84,7 +84,7 @@ impl Listing {
     ///
     /// # Errors
     /// [`Mismatch`] when it answers another question than was asked; nothing is taken.
-    pub(super) fn take(
+    pub(in crate::sync) fn take(
         &mut self,
         pages: &[PageFacts],
         newest: Option<&PageFacts>,
@@ -140,35 +140,35 @@ fn top(newest: &PageFacts) -> Result<Option<RecordId>, Mismatch> {
 
 /// A record as the mirror has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Own {
-    pub(super) id: RecordId,
-    pub(super) modified: Option<DateTime<Utc>>,
+pub(in crate::sync) struct Own {
+    pub(in crate::sync) id: RecordId,
+    pub(in crate::sync) modified: Option<DateTime<Utc>>,
     /// It is a tombstone.
-    pub(super) deleted: bool,
+    pub(in crate::sync) deleted: bool,
     /// Written, or confirmed as deleted, by a question asked after the listing's.
-    pub(super) newer: bool,
+    pub(in crate::sync) newer: bool,
 }
 
 /// Where a range of the mirror differs from what the portal listed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Difference {
+pub(in crate::sync) struct Difference {
     /// Listed, and missing here, deleted here, or of another modification time.
-    pub(super) fetch: Vec<RecordId>,
+    pub(in crate::sync) fetch: Vec<RecordId>,
     /// Those of them that are live here.
-    pub(super) stale: Vec<RecordId>,
+    pub(in crate::sync) stale: Vec<RecordId>,
     /// Here, and not listed.
-    pub(super) gone: Vec<RecordId>,
+    pub(in crate::sync) gone: Vec<RecordId>,
 }
 
 impl Difference {
-    pub(super) fn add(&mut self, other: Self) {
+    pub(in crate::sync) fn add(&mut self, other: Self) {
         self.fetch.extend(other.fetch);
         self.stale.extend(other.stale);
         self.gone.extend(other.gone);
     }
 
     /// Compares two lists of the same range, both in the order of IDs.
-    pub(super) fn between(listed: &[Key], own: &[Own]) -> Self {
+    pub(in crate::sync) fn between(listed: &[Key], own: &[Own]) -> Self {
         let mut difference = Self::default();
         let (mut listed, mut own) = (listed.iter().peekable(), own.iter().peekable());
         loop {

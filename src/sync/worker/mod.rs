@@ -86,6 +86,7 @@ impl Worker {
 
     /// Runs until the work has to end; then returns when nothing is being written.
     pub(super) async fn run(mut self) {
+        self.mirror.put_on_schedule();
         let stop = self.mirror.stop().clone();
         let mut pausing = self.mirror.pausing().clone();
         self.heed_pause().await;

@@ -1,0 +1,83 @@
+//! The SQL of comparing and repairing, made once from an entity's declaration.
+
+use super::statements::{Sql, sql};
+use crate::entity::Entity;
+
+/// The statements of one entity.
+pub(super) struct VerifyStatements {
+    rows: String,
+    highest: String,
+    ranges: String,
+    distrust: String,
+    bury: String,
+}
+
+impl VerifyStatements {
+    /// `$1` below the first ID, `$2` the last one or null, `$3` how many at most → ID,
+    /// modified, synced, deleted.
+    pub(super) fn rows(&'static self) -> Sql {
+        sql(&self.rows)
+    }
+
+    /// → the highest live ID.
+    pub(super) fn highest(&'static self) -> Sql {
+        sql(&self.highest)
+    }
+
+    /// `$1` live records of a range → its last ID, its live records.
+    pub(super) fn ranges(&'static self) -> Sql {
+        sql(&self.ranges)
+    }
+
+    /// `$1` to `$3` IDs and the times that their rows had, `$4` when the answer was asked
+    /// for → the IDs of the rows that still have them.
+    pub(super) fn distrust(&'static self) -> Sql {
+        sql(&self.distrust)
+    }
+
+    /// `$1` to `$3` IDs and the times that their rows had, `$4` when the answer was asked
+    /// for that proved them gone.
+    pub(super) fn bury(&'static self) -> Sql {
+        sql(&self.bury)
+    }
+
+    pub(super) fn make(entity: &'static Entity) -> Self {
+        let table = entity.name;
+        // An update locks in no order of its own, so rows that still have the times that
+        // they had when they were read are locked before it.
+        let unwritten = format!(
+            "select t.id from \"{table}\" as t \
+             join unnest($1::bigint[], $2::timestamptz[], $3::timestamptz[]) \
+                as s (id, synced_at, deleted_at) on s.id = t.id \
+                and s.synced_at = t.synced_at and s.deleted_at is not distinct from t.deleted_at \
+             where t.id = any($1) order by t.id for update of t"
+        );
+        Self {
+            rows: format!(
+                "select id, date_modify, synced_at, deleted_at from \"{table}\" \
+                 where id > $1 and ($2::bigint is null or id <= $2) order by id limit $3"
+            ),
+            highest: format!(
+                "select id from \"{table}\" where deleted_at is null order by id desc limit 1"
+            ),
+            ranges: format!(
+                "select max(id), count(*) from ( \
+                    select id, (row_number() over (order by id) - 1) / $1 as part \
+                    from \"{table}\" where deleted_at is null) as live \
+                 group by part order by part"
+            ),
+            distrust: format!(
+                "with seen as materialized ({unwritten}) \
+                 update \"{table}\" as t set synced_at = least(t.synced_at, $4), \
+                    deleted_at = case when t.deleted_at > $4 then $4 else t.deleted_at end \
+                 from seen where t.id = seen.id returning t.id"
+            ),
+            bury: format!(
+                "with seen as materialized ({unwritten}) \
+                 update \"{table}\" as t set deleted_at = $4, \
+                    synced_at = least(t.synced_at, $4) \
+                 from seen where t.id = seen.id and t.deleted_at is null"
+            ),
+        }
+    }
+}
