@@ -5,6 +5,7 @@ mod batch;
 mod concurrency;
 mod progress;
 mod quarantine;
+mod repair;
 mod round_trip;
 mod schema;
 mod sweep;
