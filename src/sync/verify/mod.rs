@@ -125,8 +125,11 @@ impl Comparison<'_> {
             let ranges = self.count().await?;
             if !ranges.is_empty() {
                 let end = self.end().await?;
+                // An answer may reach into the next range.
+                let mut reached = RecordId::ZERO;
                 for range in ranges {
-                    self.through(range.after, range.up_to.or(end)).await?;
+                    let after = range.after.max(reached);
+                    reached = self.through(after, range.up_to.or(end)).await?;
                 }
             }
         } else {
@@ -147,8 +150,12 @@ impl Comparison<'_> {
         Ok(newest.first().copied().max(highest))
     }
 
-    /// Compares every ID above one, or at least up to another.
-    async fn through(&mut self, after: RecordId, up_to: Option<RecordId>) -> Result<(), SyncError> {
+    /// Compares every ID above one, or at least up to another. Returns how far it came.
+    async fn through(
+        &mut self,
+        after: RecordId,
+        up_to: Option<RecordId>,
+    ) -> Result<RecordId, SyncError> {
         let mut listing = Listing::above(after);
         while !listing.ended() && up_to.is_none_or(|up_to| listing.cursor() < up_to) {
             let longest = match self.level {
@@ -160,6 +167,6 @@ impl Comparison<'_> {
                 self.confirm().await?;
             }
         }
-        Ok(())
+        Ok(listing.cursor())
     }
 }
