@@ -260,6 +260,10 @@ fn nonsense_is_refused_with_the_right_form() {
         ("[sync]\ninterval = 15", "sync.interval", "such as \"15s\", from 100ms to 1day"),
         ("[sync]\ninterval = \"-3s\"", "sync.interval", time),
         ("[sync]\noverlap = \"soon\"", "sync.overlap", time),
+        ("[sync]\nsweep_interval = \"0s\"", "sync.sweep_interval", time),
+        ("[sync]\nmax_delete_share = 2", "sync.max_delete_share", "a number from 0 to 1"),
+        ("[sync]\nrolling_check_days = 400", "sync.rolling_check_days", "from 0 to 366"),
+        ("[sync]\nkeep_runs = \"1h\"", "sync.keep_runs", "such as \"90d\", from 1day to 36600d"),
         ("[portal]\ntimeout = \"2 years\"", "portal.timeout", time),
         ("[portal]\nmax_body = 32", "portal.max_body", "such as \"32.0 MiB\""),
         ("[portal]\nmax_body = \"0B\"", "portal.max_body", "must be a size"),
@@ -320,6 +324,14 @@ fn nonsense_is_refused_with_the_right_form() {
             .refused()
             .starts_with("`log.level` in the environment (B24MIRROR__LOG__LEVEL) must be one of")
     );
+}
+
+#[test]
+fn nought_days_switch_the_rolling_check_off() {
+    let rolling = |toml: &str| Layers::file(toml).load().unwrap().sync.rolling_check;
+    assert_eq!(rolling(""), Some(Duration::from_hours(24 * 7)));
+    assert_eq!(rolling("[sync]\nrolling_check_days = 1"), Some(Duration::from_hours(24)));
+    assert_eq!(rolling("[sync]\nrolling_check_days = 0"), None);
 }
 
 #[test]

@@ -244,9 +244,9 @@ impl Values {
     ) -> Result<Duration, SettingsError> {
         let form = format!(
             "must be a time with its unit, such as \"{}\", from {} to {}",
-            humantime::format_duration(default),
-            humantime::format_duration(*range.start()),
-            humantime::format_duration(*range.end()),
+            in_units(default),
+            in_units(*range.start()),
+            in_units(*range.end()),
         );
         let duration = match self.get(key).map(|value| value.kind) {
             None => return Ok(default),
@@ -292,6 +292,16 @@ impl Values {
             let names: Vec<_> = choices.iter().map(|(name, _)| format!("\"{name}\"")).collect();
             self.invalid(key, format!("must be one of {}", names.join(", ")))
         })
+    }
+}
+
+/// A time as it may be written; several days stay days, where months would be of no
+/// certain length.
+fn in_units(duration: Duration) -> String {
+    const DAY: u64 = 24 * 60 * 60;
+    match duration.as_secs() {
+        days if days >= 2 * DAY && days.is_multiple_of(DAY) => format!("{}d", days / DAY),
+        _ => humantime::format_duration(duration).to_string(),
     }
 }
 
