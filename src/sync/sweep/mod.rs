@@ -247,7 +247,7 @@ impl Sweeper<'_> {
             }
             let round = match mirror.ask_for(self.lane, part).await? {
                 Some(round) => round,
-                None => Round::without_witness(mirror.now().await?),
+                None => self.empty_portal(part.to_vec()).await?,
             };
             left.retain(|id| !round.proven.gone.contains(id));
             let doubt = round.doubt.or_else(|| {
@@ -406,12 +406,12 @@ impl Sweeper<'_> {
         )))
     }
 
-    /// Nothing can stand witness in a portal without records. A person has accepted that
-    /// all are gone; the portal has to say so in a second way.
-    async fn empty_portal(&self, accepted: Vec<RecordId>) -> Result<Round, SyncError> {
+    /// Nothing can stand witness in a portal without records. Either a person has accepted
+    /// that all are gone, or nothing is deleted by it; the portal has to say so in a second way.
+    async fn empty_portal(&self, asked: Vec<RecordId>) -> Result<Round, SyncError> {
         let mut round = Round::without_witness(self.mirror.now().await?);
         if self.mirror.counts_none(self.lane).await? {
-            round.proven.gone = accepted;
+            round.proven.gone = asked;
         }
         Ok(round)
     }
