@@ -160,6 +160,16 @@ impl Sweeper<'_> {
             let listed = listing
                 .take(&keys.pages, keys.newest.as_ref())
                 .map_err(|source| SyncError::Mismatch { entity: entity.name, source })?;
+            let mut shown = keys.pages.iter().chain(&keys.newest);
+            let listed = match listed {
+                None if wanted.newest
+                    && shown.all(|page| page.rows == 0)
+                    && mirror.counts_none(self.lane).await? =>
+                {
+                    Some(listing.end_empty())
+                }
+                listed => listed,
+            };
             let Some(listed) = listed else {
                 if wanted.newest {
                     contradicted += 1;
