@@ -221,6 +221,19 @@ pub enum Action {
         /// Seconds ahead.
         seconds: f64,
     },
+    /// Lets time pass at once: late writes come due, and the clock has moved on.
+    Pass {
+        /// How much.
+        seconds: f64,
+    },
+    /// Lets something happen between two commands of a batch; what is impossible then
+    /// is left undone.
+    After {
+        /// Commands of record lists that are answered before it.
+        commands: u64,
+        /// What happens.
+        then: Box<Action>,
+    },
     /// Switches the zone; stored times stay the wall-clock times that they are.
     SetZone {
         /// An IANA name.
@@ -253,7 +266,7 @@ pub enum Action {
         /// The fault.
         fault: Fault,
     },
-    /// Forgets all queued faults and poison.
+    /// Forgets all queued faults, poison, and what was to happen between commands.
     ClearFaults,
     /// A record that breaks every full page it is on.
     Poison {
@@ -358,6 +371,10 @@ impl Portal {
                 #[expect(clippy::cast_possible_truncation, reason = "a shift in microseconds")]
                 self.clock.shift((seconds * 1e6) as i64);
             }
+            Action::Pass { seconds } => {
+                self.clock.pass(Duration::try_from_secs_f64(seconds).unwrap_or_default());
+            }
+            Action::After { commands, then } => self.awaited.push((commands, *then)),
             Action::SetZone { zone } => {
                 self.clock.zone = zone.parse::<Tz>().map_err(|_| ActionError::NoZone(zone))?;
                 self.rewrite();
@@ -378,6 +395,7 @@ impl Portal {
             Action::ClearFaults => {
                 self.faults.queue.clear();
                 self.faults.poison.clear();
+                self.awaited.clear();
             }
             Action::Poison { poison } => self.faults.poison.push(poison),
             Action::Writing { plain_utf8 } if self.options.plain_utf8 != plain_utf8 => {
@@ -401,6 +419,18 @@ impl Portal {
         // An offset that jumps shows in the very next answer.
         self.settle();
         Ok(())
+    }
+
+    /// A list has been answered: what waited for that happens now.
+    pub(super) fn list_answered(&mut self) {
+        for (commands, _) in &mut self.awaited {
+            *commands = commands.saturating_sub(1);
+        }
+        let due = self.awaited.extract_if(.., |(commands, _)| *commands == 0);
+        for (_, action) in due.collect::<Vec<_>>() {
+            // Impossible by now, such as the second deletion of one record.
+            let _ = self.apply(action);
+        }
     }
 
     fn time(&self, text: &str) -> Result<i64, ActionError> {

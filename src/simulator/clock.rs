@@ -19,14 +19,18 @@ const DAY: i64 = 86_400;
 pub(super) enum Ticks {
     /// The machine's monotonic clock.
     Real(Instant),
-    /// Microseconds set by a test.
-    #[cfg_attr(not(test), expect(dead_code, reason = "tests drive time by hand"))]
+    /// Microseconds set by hand.
     Manual(Arc<AtomicU64>),
 }
 
 impl Ticks {
     pub(super) fn real() -> Self {
         Self::Real(Instant::now())
+    }
+
+    /// Time that stands still.
+    pub(super) fn still() -> Self {
+        Self::Manual(Arc::default())
     }
 
     /// Time since the portal started.
@@ -42,6 +46,8 @@ impl Ticks {
 #[derive(Clone, Debug)]
 pub(super) struct Clock {
     ticks: Ticks,
+    /// Time that was let pass at once.
+    passed: Duration,
     /// Real Unix time at the origin of the ticks, in microseconds.
     real: i64,
     /// The portal's Unix time at the origin of the ticks, in microseconds.
@@ -52,17 +58,27 @@ pub(super) struct Clock {
 impl Clock {
     pub(super) fn new(ticks: Ticks, real: DateTime<Utc>, zone: Tz) -> Self {
         let real = real.timestamp_micros() - micros(ticks.elapsed());
-        Self { ticks, real, base: real, zone }
+        Self { ticks, passed: Duration::ZERO, real, base: real, zone }
     }
 
-    /// Seconds since the portal started; never jumps.
+    /// Time since the portal started.
+    fn elapsed(&self) -> Duration {
+        self.ticks.elapsed() + self.passed
+    }
+
+    /// Lets time pass at once.
+    pub(super) fn pass(&mut self, time: Duration) {
+        self.passed += time;
+    }
+
+    /// Seconds since the portal started; never falls back.
     pub(super) fn mono(&self) -> f64 {
-        self.ticks.elapsed().as_secs_f64()
+        self.elapsed().as_secs_f64()
     }
 
     /// The portal's Unix time in microseconds.
     pub(super) fn now_micros(&self) -> i64 {
-        self.base + micros(self.ticks.elapsed())
+        self.base + micros(self.elapsed())
     }
 
     /// The portal's Unix time in whole seconds.
@@ -93,7 +109,7 @@ impl Clock {
 
     /// Makes it `unix_micros` now; the clock runs on from there.
     pub(super) fn set(&mut self, unix_micros: i64) {
-        self.base = unix_micros - micros(self.ticks.elapsed());
+        self.base = unix_micros - micros(self.elapsed());
     }
 }
 
@@ -438,5 +454,7 @@ mod tests {
         clock.shift(600_000_000);
         assert_eq!(clock.now(), 1_603);
         assert_eq!(clock.ahead(), 600);
+        clock.pass(Duration::from_secs(7));
+        assert_eq!((clock.now(), clock.ahead()), (1_610, 600));
     }
 }

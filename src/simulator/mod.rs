@@ -104,7 +104,8 @@ impl Simulator {
         listener.set_nonblocking(true).map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
         let webhook_path = format!("/rest/{}/{}", options.user, options.secret);
-        let mut portal = Portal::new(options, Ticks::real());
+        let ticks = if options.still { Ticks::still() } else { Ticks::real() };
+        let mut portal = Portal::new(options, ticks);
         portal.download = format!("http://{address}{webhook_path}");
         let shared = Shared::new(portal);
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -172,6 +173,12 @@ impl Simulator {
     #[must_use]
     pub fn truth(&self, entity: Entity) -> Vec<TrueRecord> {
         self.shared.lock().truth(entity)
+    }
+
+    /// The ids of all records of an entity that lists show at this moment, ascending.
+    #[must_use]
+    pub fn ids(&self, entity: Entity) -> Vec<i64> {
+        self.shared.lock().ids(entity)
     }
 
     /// How many writes are committed but not yet visible.

@@ -33,6 +33,8 @@ pub struct Options {
     pub zone: Tz,
     /// The portal's time at the start; real time if absent.
     pub clock: Option<DateTime<Utc>>,
+    /// Time stands still but for [`Action::Pass`](super::Action::Pass).
+    pub still: bool,
     /// The webhook's user.
     pub user: i64,
     /// The webhook's secret.
@@ -74,6 +76,7 @@ impl Default for Options {
             malformed: 150,
             zone: Tz::Europe__Moscow,
             clock: None,
+            still: false,
             user: 1,
             secret: "s1mul4tedsecret0".to_owned(),
             scopes: scopes.map(str::to_owned).to_vec(),

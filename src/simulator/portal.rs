@@ -8,6 +8,7 @@ use std::time::Duration;
 use chrono::DateTime;
 use serde::{Deserialize, Serialize};
 
+use super::actions::Action;
 use super::clock::{Clock, Ticks, instant_text};
 use super::dataset::{Generator, Rng, mix};
 use super::faults::{FaultKind, Faults};
@@ -136,6 +137,8 @@ pub(super) struct Portal {
     pub(super) faults: Faults,
     pub(super) stats: Stats,
     pub(super) pending: Vec<Pending>,
+    /// What happens after so many more lists.
+    pub(super) awaited: Vec<(u64, Action)>,
     pub(super) rng: Rng,
     pub(super) shuffle: u64,
     /// The download address, with the webhook's secret.
@@ -192,6 +195,7 @@ impl Portal {
             faults: Faults::default(),
             stats: Stats::default(),
             pending: Vec::new(),
+            awaited: Vec::new(),
             shuffle: 0,
             download: String::new(),
             epoch: 1,
@@ -272,6 +276,13 @@ impl Portal {
             self.stats.spring(12);
             self.stats.spring(19);
         }
+    }
+
+    /// The ids of [`Self::truth`].
+    pub(super) fn ids(&mut self, entity: Entity) -> Vec<i64> {
+        self.settle();
+        let rows = self.tables[entity.index()].iter();
+        rows.filter(|record| record.category == 0).map(|record| record.id).collect()
     }
 
     /// Every live record that a webhook with full rights would list.
@@ -382,9 +393,23 @@ impl Portal {
                 return Err(Failure::new(*status, code, description));
             }
         }
+        let entity = match method {
+            "crm.contact.list" => Entity::Contacts,
+            "crm.lead.list" => Entity::Leads,
+            other => return self.run_other(request, other, params),
+        };
+        let listed = self.list(request, entity, params, &faults);
+        self.list_answered();
+        listed
+    }
+
+    fn run_other(
+        &mut self,
+        request: &mut RequestState,
+        method: &str,
+        params: &Array,
+    ) -> Result<Answer, Failure> {
         match method {
-            "crm.contact.list" => self.list(request, Entity::Contacts, params, &faults),
-            "crm.lead.list" => self.list(request, Entity::Leads, params, &faults),
             "crm.contact.get" => self.get(request, Entity::Contacts, params),
             "crm.lead.get" => self.get(request, Entity::Leads, params),
             other => self.directory(other, params),

@@ -66,14 +66,22 @@ impl Store {
         let stored: HashMap<&str, &FieldRow> =
             stored.iter().map(|row| (row.field.as_str(), row)).collect();
 
-        for (name, field) in catalogue.fields() {
-            if stored.get(name).is_some_and(|row| row.describes(field)) {
-                continue;
-            }
+        let differing: Vec<(&str, &Field)> = catalogue
+            .fields()
+            .filter(|(name, field)| !stored.get(name).is_some_and(|row| row.describes(field)))
+            .collect();
+        if !differing.is_empty() {
+            let texts = |of: fn(&Field) -> Option<&str>| -> Vec<Option<&str>> {
+                differing.iter().map(|(_, field)| of(field)).collect()
+            };
+            let flags = |of: fn(&Field) -> bool| -> Vec<bool> {
+                differing.iter().map(|(_, field)| of(field)).collect()
+            };
             sqlx::query(
                 "insert into fields (entity, field, type, label, multiple, custom, read_only, \
                     status_type, items) \
-                 values ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
+                 select $1, * from unnest($2::text[], $3::text[], $4::text[], $5::bool[], \
+                    $6::bool[], $7::bool[], $8::text[], $9::jsonb[]) \
                  on conflict (entity, field) do update set \
                     type = excluded.type, label = excluded.label, \
                     multiple = excluded.multiple, custom = excluded.custom, \
@@ -81,14 +89,14 @@ impl Store {
                     items = excluded.items, gone_since = null",
             )
             .bind(entity.name)
-            .bind(name)
-            .bind(&field.kind)
-            .bind(&field.label)
-            .bind(field.multiple)
-            .bind(field.custom)
-            .bind(field.read_only)
-            .bind(&field.status_type)
-            .bind(items(field))
+            .bind(differing.iter().map(|(name, _)| *name).collect::<Vec<_>>())
+            .bind(texts(|field| Some(&field.kind)))
+            .bind(texts(|field| field.label.as_deref()))
+            .bind(flags(|field| field.multiple))
+            .bind(flags(|field| field.custom))
+            .bind(flags(|field| field.read_only))
+            .bind(texts(|field| field.status_type.as_deref()))
+            .bind(differing.iter().map(|(_, field)| items(field)).collect::<Vec<_>>())
             .execute(&mut *transaction)
             .await?;
         }

@@ -11,6 +11,7 @@ mod estimates;
 mod governor;
 mod handover;
 mod harness;
+mod histories;
 mod idle;
 mod isolation;
 mod limits;

@@ -165,6 +165,16 @@ impl Sweeper<'_> {
             let listed = listing
                 .take(&keys.pages, keys.newest.as_ref())
                 .map_err(|source| SyncError::Mismatch { entity: entity.name, source })?;
+            let mut shown = keys.pages.iter().chain(&keys.newest);
+            let listed = match listed {
+                None if wanted.newest
+                    && shown.all(|page| page.rows == 0)
+                    && mirror.counts_none(self.lane).await? =>
+                {
+                    Some(listing.end_empty())
+                }
+                listed => listed,
+            };
             let Some(listed) = listed else {
                 if wanted.newest {
                     contradicted += 1;
@@ -252,7 +262,7 @@ impl Sweeper<'_> {
             }
             let round = match mirror.ask_for(self.lane, part).await? {
                 Some(round) => round,
-                None => Round::without_witness(mirror.now().await?),
+                None => self.empty_portal(part.to_vec()).await?,
             };
             left.retain(|id| !round.proven.gone.contains(id));
             let doubt = round.doubt.or_else(|| {
@@ -411,12 +421,12 @@ impl Sweeper<'_> {
         )))
     }
 
-    /// Nothing can stand witness in a portal without records. A person has accepted that
-    /// all are gone; the portal has to say so in a second way.
-    async fn empty_portal(&self, accepted: Vec<RecordId>) -> Result<Round, SyncError> {
+    /// Nothing can stand witness in a portal without records. Either a person has accepted
+    /// that all are gone, or nothing is deleted by it; the portal has to say so in a second way.
+    async fn empty_portal(&self, asked: Vec<RecordId>) -> Result<Round, SyncError> {
         let mut round = Round::without_witness(self.mirror.now().await?);
         if self.mirror.counts_none(self.lane).await? {
-            round.proven.gone = accepted;
+            round.proven.gone = asked;
         }
         Ok(round)
     }

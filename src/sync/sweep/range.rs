@@ -120,6 +120,12 @@ impl Listing {
         self.ended = short && nothing_above;
         Ok(self.ended.then_some(Listed { after, up_to: None, keys }))
     }
+
+    /// Ends because the table is empty now, which the portal has said in two ways.
+    pub(super) fn end_empty(&mut self) -> Listed {
+        self.ended = true;
+        Listed { after: self.cursor(), up_to: None, keys: Vec::new() }
+    }
 }
 
 /// The highest ID of the newest page; `None` if the page is empty.

@@ -139,6 +139,22 @@ pub(crate) async fn differences(
     in_words(entity, &differing_records(&truth(portal, entity), &mirror, entity))
 }
 
+/// The first differences in words in all but some records; records that are gone from the
+/// portal may still be in the mirror.
+pub(crate) async fn differences_but_for(
+    left_out: &BTreeSet<i64>,
+    portal: &TestPortal,
+    pool: &PgPool,
+    entity: &'static Entity,
+) -> String {
+    let mut look = Look::prepare(pool).await;
+    let mut mirror = mirrored(&mut look.0, entity, None).await;
+    let mut truth = truth(portal, entity);
+    truth.retain(|id, _| !left_out.contains(id));
+    mirror.retain(|id, _| truth.contains_key(id));
+    in_words(entity, &differing_records(&truth, &mirror, entity))
+}
+
 /// The same where comparing everything takes too long: which records exist, and the
 /// content of one in `every`.
 pub(crate) async fn sampled_differences(

@@ -1,0 +1,39 @@
+//! Histories that once broke the law, as small as they can be.
+
+use super::{
+    history::{Disturbance, Event, History, Setup, Step, What, Who, Zone},
+    world::World,
+};
+
+fn holds(steps: Vec<Step>) {
+    let zone = Zone::Moscow;
+    let setup = Setup { leads: false, records: 0, seed: 0, gaps: 0, zone, overlap: 10, chains: 1 };
+    let history = History { setup, steps };
+    if let Err(why) = World::new().live(&history) {
+        panic!("{why}\n{history:?}");
+    }
+}
+
+/// The sweep did not believe that a portal is empty which had just listed a record, and said
+/// that it listed others.
+#[test]
+fn the_only_record_may_go_when_it_has_been_listed() {
+    let goes = What::Between(Event::Delete { who: Who::Newest(1) });
+    holds(vec![
+        Step::Happen(Event::Import { count: 1, days: 1, late: 0 }),
+        Step::Backfill { restart: false, meanwhile: Vec::new() },
+        Step::Sweep(vec![Disturbance { after: 0, what: goes }]),
+    ]);
+}
+
+/// The sweep asked again and again for the record that it had just listed, and then claimed
+/// that the portal did not count zero.
+#[test]
+fn the_only_record_may_go_between_being_listed_and_being_read() {
+    let goes = What::Between(Event::Delete { who: Who::Newest(1) });
+    holds(vec![
+        Step::Backfill { restart: false, meanwhile: Vec::new() },
+        Step::Happen(Event::Import { count: 1, days: 1, late: 0 }),
+        Step::Sweep(vec![Disturbance { after: 0, what: goes }]),
+    ]);
+}

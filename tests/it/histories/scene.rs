@@ -1,0 +1,276 @@
+//! A portal whose time stands still until it is told to pass, and the clock of the
+//! mirror's database beside it.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex, MutexGuard},
+    time::Duration,
+};
+
+use b24mirror::{
+    entity::{CONTACTS, Entity, LEADS},
+    simulator::{self, Action, Fault, FaultKind, Options, UserFieldType},
+};
+use chrono::{DateTime, TimeDelta, Utc};
+use serde_json::Value;
+use sqlx::PgPool;
+
+use super::history::{Event, Failure, Setup, Who, Zone};
+use crate::support::{TestPortal, equal::family, unlimited};
+
+/// Sets the database's clock, which never falls back.
+const SET_CLOCK: &str = "select setval('passage.clock', greatest(last_value, $1)) \
+                         from passage.clock";
+
+/// The portal of one history and what has happened to it.
+pub(super) struct Scene {
+    pub(super) portal: TestPortal,
+    pub(super) entity: &'static Entity,
+    pool: PgPool,
+    overlap: u16,
+    told: Mutex<Told>,
+}
+
+/// What a history has to remember.
+#[derive(Default)]
+struct Told {
+    passed: Duration,
+    /// Records that were made, in that order.
+    made: Vec<i64>,
+    /// Records of which something became visible late.
+    late: BTreeSet<i64>,
+    jumped: Option<Duration>,
+    /// Cycles that were completed since then.
+    looks: u32,
+    wild: bool,
+    fields: usize,
+}
+
+impl Scene {
+    pub(super) fn new(setup: &Setup, pool: &PgPool) -> Self {
+        let moment = |text: &str| text.parse::<DateTime<Utc>>().unwrap();
+        let before =
+            |switch: &str, seconds: u16| moment(switch) - TimeDelta::seconds(seconds.into());
+        let (zone, clock) = match setup.zone {
+            Zone::Moscow => ("Europe/Moscow", moment("2026-03-10T09:00:00Z")),
+            Zone::BeforeAutumn(seconds) => {
+                ("Europe/Berlin", before("2026-10-25T01:00:00Z", seconds))
+            }
+            Zone::BeforeSpring(seconds) => {
+                ("Europe/Berlin", before("2026-03-29T01:00:00Z", seconds))
+            }
+        };
+        let entity = if setup.leads { &LEADS } else { &CONTACTS };
+        let count = |wanted| if setup.leads == wanted { setup.records } else { 0 };
+        let options = Options {
+            contacts: count(false),
+            leads: count(true),
+            seed: setup.seed,
+            gaps: setup.gaps,
+            malformed: 20,
+            zone: zone.parse().unwrap(),
+            clock: Some(clock),
+            still: true,
+            ..unlimited()
+        };
+        Self {
+            portal: TestPortal::with(options),
+            entity,
+            pool: pool.clone(),
+            overlap: setup.overlap,
+            told: Mutex::default(),
+        }
+    }
+
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap()
+    }
+
+    /// The overlap.
+    pub(super) fn overlap(&self) -> Duration {
+        Duration::from_secs(self.overlap.into())
+    }
+
+    /// Records of which something became visible late.
+    pub(super) fn late(&self) -> BTreeSet<i64> {
+        self.told().late.clone()
+    }
+
+    /// Whether cycles may have missed changes, because the clock jumped at any time.
+    pub(super) fn is_wild(&self) -> bool {
+        self.told().wild
+    }
+
+    /// Lets time pass for the portal and for the database.
+    pub(super) async fn pass(&self, millis: u32) {
+        let time = Duration::from_millis(millis.into());
+        let passed = {
+            let mut told = self.told();
+            told.passed += time;
+            told.passed
+        };
+        self.portal.happens(Action::Pass { seconds: time.as_secs_f64() });
+        let micros = i64::try_from(passed.as_micros()).unwrap();
+        sqlx::query(SET_CLOCK).bind(micros).execute(&self.pool).await.unwrap();
+    }
+
+    /// Lets something happen now.
+    pub(super) fn happen(&self, event: &Event) {
+        for action in self.actions(event) {
+            let late = matches!(
+                action,
+                Action::Create { visible_after, .. }
+                    | Action::Change { visible_after, .. }
+                    | Action::Restore { visible_after, .. }
+                    | Action::Import { visible_after, .. } if visible_after > 0.0
+            );
+            let makes = matches!(
+                action,
+                Action::Create { .. } | Action::Restore { .. } | Action::Import { .. }
+            );
+            // Impossible, such as an edit of a record that is gone.
+            let Ok(outcome) = self.portal.apply(action) else { continue };
+            let mut told = self.told();
+            if late {
+                told.late.extend(&outcome.ids);
+            }
+            if makes {
+                told.made.extend(&outcome.ids);
+            }
+        }
+    }
+
+    /// Lets something happen when so many more lists have been answered.
+    pub(super) fn happen_between(&self, commands: u16, event: &Event) {
+        for action in self.actions(event) {
+            let (commands, then) = (u64::from(commands) + 1, Box::new(action));
+            self.portal.happens(Action::After { commands, then });
+        }
+    }
+
+    /// Lets the portal fail once, after so many requests or lists.
+    pub(super) fn fail(&self, after: u16, failure: Failure) {
+        let list = self.entity.list_method;
+        let fault = match failure {
+            Failure::Gateway => Fault::once("batch", FaultKind::Html { status: 502 }),
+            Failure::Cut => Fault::once("batch", FaultKind::Cut { bytes: 200 }),
+            Failure::Reset => Fault::once("batch", FaultKind::Reset),
+            Failure::Command => Fault::once(
+                list,
+                FaultKind::CommandError {
+                    status: 500,
+                    code: "INTERNAL_SERVER_ERROR".to_owned(),
+                    description: "Internal server error".to_owned(),
+                },
+            ),
+        };
+        self.portal.fault(fault.after(after.into()));
+    }
+
+    /// What waits for more lists or requests does not happen any more.
+    pub(super) fn forget_between(&self) {
+        self.portal.happens(Action::ClearFaults);
+    }
+
+    fn who(&self, who: Who) -> (Vec<i64>, u64) {
+        let ids = || self.portal.ids(family(self.entity));
+        let newest = |count: usize| {
+            let ids = ids();
+            ids[ids.len().saturating_sub(count)..].to_vec()
+        };
+        let chosen = match who {
+            Who::Newest(count) => newest(count),
+            Who::LastPage => newest(50),
+            Who::Oldest(count) => ids().into_iter().take(count).collect(),
+            Who::All => ids(),
+            Who::Made(but) => self.told().made.iter().rev().nth(but).copied().into_iter().collect(),
+            Who::Some(count) => return (Vec::new(), count),
+        };
+        // None and a count would mean any.
+        (chosen, 0)
+    }
+
+    fn actions(&self, event: &Event) -> Vec<Action> {
+        let entity: simulator::Entity = family(self.entity);
+        let after = |late: u8| f64::from(self.overlap) * f64::from(late) / 100.0;
+        let each = |who: Who, action: &dyn Fn(i64) -> Action| {
+            let (ids, count) = self.who(who);
+            let ids = if count > 0 { self.who(Who::Oldest(2)).0 } else { ids };
+            ids.into_iter().take(3).map(action).collect::<Vec<_>>()
+        };
+        match *event {
+            Event::Create { count, late } => {
+                vec![Action::Create { entity, count, visible_after: after(late) }]
+            }
+            Event::Edit { who, late } => {
+                let (ids, count) = self.who(who);
+                vec![Action::Change { entity, ids, count, visible_after: after(late) }]
+            }
+            Event::Phones { who, count } => each(who, &|id| {
+                let value = |number| (format!("+7 495 {number:03}-00-{id}"), "WORK".to_owned());
+                let values = (0..count).map(value).collect();
+                Action::SetMulti { entity, id, field: "PHONE".to_owned(), values }
+            }),
+            Event::Activity { who } => {
+                each(who, &|id| Action::Activity { entity, id, bumps: true })
+            }
+            Event::Delete { who } => {
+                let (ids, count) = self.who(who);
+                vec![Action::Delete { entity, ids, count }]
+            }
+            Event::Restore { count, late } => {
+                vec![Action::Restore { entity, ids: Vec::new(), count, visible_after: after(late) }]
+            }
+            Event::Merge { count } => vec![Action::Merge { entity, ids: Vec::new(), count }],
+            Event::Import { count, days, late } => {
+                vec![Action::Import { entity, count, days, visible_after: after(late) }]
+            }
+            Event::NewField => self.new_field(entity),
+            Event::Reshuffle => vec![Action::Reshuffle],
+            Event::Jump(seconds) => self.jump(seconds.into()).into_iter().collect(),
+            Event::WildJump(seconds) => {
+                self.told().wild = true;
+                vec![self.clock_moved(seconds.into())]
+            }
+        }
+    }
+
+    fn new_field(&self, entity: simulator::Entity) -> Vec<Action> {
+        let number = {
+            let mut told = self.told();
+            told.fields += 1;
+            told.fields
+        };
+        let code = format!("UF_CRM_NEW_{number}");
+        let kind = UserFieldType::String;
+        let field = Action::AddUserField { entity, code: code.clone(), kind, multiple: false };
+        let value = Value::String(format!("value {number}"));
+        let touch = |id| Action::Touch { entity, id, field: code, value, keep_date: false };
+        let newest = self.who(Who::Newest(1)).0.pop();
+        std::iter::once(field).chain(newest.map(touch)).collect()
+    }
+
+    /// A cycle was completed.
+    pub(super) fn looked(&self) {
+        self.told().looks += 1;
+    }
+
+    /// A clock that leaves and comes back between two cycles cannot be seen by any cycle, so
+    /// it has to stay for a while and for two cycles, of which one may have begun before;
+    /// nor can a leap before the first of all looks.
+    fn jump(&self, seconds: i64) -> Option<Action> {
+        let mut told = self.told();
+        let settled = |jumped| told.passed.saturating_sub(jumped) > 3 * self.overlap();
+        if told.looks < 2 || !told.jumped.is_none_or(settled) {
+            return None;
+        }
+        told.looks = 0;
+        told.jumped = Some(told.passed);
+        Some(self.clock_moved(seconds))
+    }
+
+    fn clock_moved(&self, seconds: i64) -> Action {
+        let to = DateTime::from_timestamp(self.portal.now() + seconds, 0).unwrap();
+        Action::SetClock { to: to.to_rfc3339() }
+    }
+}
