@@ -7,7 +7,7 @@
 //! portals without any figure. The answers show which kind it is.
 //!
 //! We reserve the expected time of a command when it is sent and settle it by what the
-//! answer says (`books.rs`, `expectation.rs`). A portal that reports no figures is not limited by us, but
+//! answer says (`books`, `expectation.rs`). A portal that reports no figures is not limited by us, but
 //! its refusals are obeyed.
 
 mod books;
