@@ -213,7 +213,7 @@ impl Operating {
         }
         for (account, figures) in figures {
             let flight = flights.iter().find(|(own, _)| own == account).map(|(_, flight)| flight);
-            let limit = self.limit;
+            let limit = self.own_limit();
             let whole = (account == BATCH).then_some(commands);
             self.books(now, account).settle(now, limit, lane, flight, whole, figures);
         }
@@ -246,6 +246,12 @@ impl Operating {
             return false;
         };
         self.charges(demand).iter().any(|charge| charge.account == method)
+    }
+
+    /// The part of the limit that is ours.
+    fn own_limit(&self) -> Option<OperatingLimit> {
+        let OperatingLimit { limit, window } = self.limit?;
+        Some(OperatingLimit { limit: limit.mul_f64(self.share), window })
     }
 
     /// The account that a method's calls are booked on.

@@ -7,13 +7,13 @@ use super::{
     Booked, Books, Knowledge, Landed, SLICES, Used,
 };
 
-/// What the books may fail to explain, as a share of the limit, before it is taken for
-/// somebody else's use.
+/// What the books may fail to explain, as a share of our part of the limit, before it is
+/// taken for somebody else's use.
 const UNEXPLAINED: f64 = 0.02;
 
 impl Books {
     /// Books what the commands of an answer cost. Where the account is that of `whole`
-    /// batches, there is one entry of figures for so many commands.
+    /// batches, there is one entry of figures for so many commands. `limit` is our part.
     pub(in super::super) fn settle(
         &mut self,
         now: Instant,
@@ -53,10 +53,11 @@ impl Books {
             }
             _ if self.knowledge != Knowledge::Known => (spent.min(*report), false),
             _ => {
-                // A batch is booked at its end, so the sum holds no part of the others.
-                let crowd = if whole { 1.0 } else { crowd };
                 let (least, most) = self.unexplained(now, limit, *report);
-                (self.between(expected, least / crowd, most, *report), exclusive)
+                // Of batches under way at once, the sum holds each as a whole or not at all,
+                // and answers may overtake each other.
+                let least = if whole && !exclusive { 0.0 } else { least / crowd };
+                (self.between(expected, least, most, *report), exclusive)
             }
         };
         self.knowledge = Knowledge::Known;
