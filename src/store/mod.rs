@@ -57,7 +57,7 @@ pub use self::{
     rolling::RollingRound,
     run_log::{Run, RunCounts, RunKind, RunRow},
     schema::{SchemaName, SchemaState},
-    segments::{Fill, Segment, SegmentKind},
+    segments::{Fill, Foretold, Segment, SegmentKind},
     sweep::{Confirmed, MirrorKey, Refusal, SweepProgress, SweepStanding, SweepStep},
     write::{Batch, Progress, Written},
 };

@@ -58,6 +58,7 @@ mod incremental;
 mod isolate;
 mod mirror;
 mod orders;
+mod outlook;
 mod pass;
 mod patience;
 mod pauses;

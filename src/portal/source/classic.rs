@@ -183,7 +183,8 @@ impl ClassicSource {
         };
         let count = ask.count.then(|| total(COUNT));
         let counts = (0..ask.counts.len()).map(|place| total(&count_key(place))).collect();
-        Heard { scans, catalogue, probes, count, counts, time: answer.time }
+        let (time, timing) = (answer.time, answer.timing);
+        Heard { scans, catalogue, probes, count, counts, time, timing }
     }
 }
 

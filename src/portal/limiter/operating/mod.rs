@@ -7,7 +7,7 @@
 //! portals without any figure. The answers show which kind it is.
 //!
 //! We reserve the expected time of a command when it is sent and settle it by what the
-//! answer says (`books.rs`, `expectation.rs`). A portal that reports no figures is not limited by us, but
+//! answer says (`books`, `expectation.rs`). A portal that reports no figures is not limited by us, but
 //! its refusals are obeyed.
 
 mod books;
@@ -213,7 +213,7 @@ impl Operating {
         }
         for (account, figures) in figures {
             let flight = flights.iter().find(|(own, _)| own == account).map(|(_, flight)| flight);
-            let limit = self.limit;
+            let limit = self.own_limit();
             let whole = (account == BATCH).then_some(commands);
             self.books(now, account).settle(now, limit, lane, flight, whole, figures);
         }
@@ -246,6 +246,12 @@ impl Operating {
             return false;
         };
         self.charges(demand).iter().any(|charge| charge.account == method)
+    }
+
+    /// The part of the limit that is ours.
+    fn own_limit(&self) -> Option<OperatingLimit> {
+        let OperatingLimit { limit, window } = self.limit?;
+        Some(OperatingLimit { limit: limit.mul_f64(self.share), window })
     }
 
     /// The account that a method's calls are booked on.

@@ -63,6 +63,20 @@ async fn a_share_of_the_operating_time_is_ours_and_others_use_does_not_count_aga
 }
 
 #[tokio::test(start_paused = true)]
+async fn others_small_use_does_not_count_against_a_share_either() {
+    let limiter = Limiter::new(&limits());
+    limiter.restrain(&share(0.5));
+    teach(&limiter, Lane::Backfill, 1.0).await;
+    // What is little of the whole limit may be much of our part of it.
+    for sum in [2.9, 5.8, 8.7] {
+        let permit = limiter.acquire(Lane::Backfill, &demand(2)).await;
+        permit.settle(&report(2, 1.0, sum));
+    }
+    // 95 % of 30 s, less 8 s and four commands, by a second and a quarter more.
+    assert_eq!(limiter.affordable(Lane::Backfill, LIST), 12);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_backfill_that_could_spend_everything_leaves_the_cycles_their_part() {
     let limiter = Arc::new(Limiter::new(&Limits {
         operating: Some(OperatingLimit {

@@ -17,13 +17,15 @@
 //! The cost of a command is known once one answer has shown two of them, or two answers
 //! one each. Until then requests go one at a time, with one command and then with two.
 
+mod settlement;
+
 use std::{collections::VecDeque, time::Duration};
 
 use tokio::time::Instant;
 
 use super::{
     super::OperatingLimit,
-    Figures, Lane,
+    Lane,
     expectation::{Expectation, count, whole},
 };
 
@@ -46,10 +48,6 @@ const CAUTION: f64 = 1.25;
 /// limit.
 const DECENT_CHAIN: usize = 10;
 const DECENT_SHARE: f64 = 0.1;
-
-/// What the books may fail to explain, as a share of the limit, before it is taken for
-/// somebody else's use.
-const UNEXPLAINED: f64 = 0.02;
 
 /// How long a method stays blocked when the portal does not say: until the next of its
 /// ten slices of the window has gone (vendor page `limits`), or so long without a window.
@@ -331,7 +329,8 @@ impl Books {
         self.expectation(lane).cost
     }
 
-    /// The least time in which so many commands can be sent, if nobody else sends any:
+    /// The least time in which so many commands, those under way included, can be sent, if
+    /// nobody else sends any:
     /// what is used comes back one window later, to be used again.
     pub(super) fn least_time(
         &self,
@@ -344,13 +343,16 @@ impl Books {
         let Some(cost) = self.cost(lane).filter(|_| self.knowledge != Knowledge::Silent) else {
             return Duration::ZERO;
         };
-        let free = self.room(limit, share, lane, &self.used(now, limit.window)).max(0.0);
-        let mut needed = cost * count(commands) - free;
+        // What is under way will cost less than was reserved for it; the rest is free soon.
+        let sent = self.reserved / CAUTION;
+        let room = self.room(limit, share, lane, &self.used(now, limit.window));
+        let free = (room + self.reserved - sent).max(0.0);
+        let mut needed = cost * count(commands) - sent - free;
         let booked = self
             .booked
             .iter()
             .map(|booked| ((booked.at + limit.window).saturating_duration_since(now), booked.cost));
-        let spent_now = (limit.window, free + self.reserved);
+        let spent_now = (limit.window, free + sent);
         let coming: Vec<(Duration, f64)> = booked.chain([spent_now]).collect();
         let each_window: f64 = coming.iter().map(|(_, cost)| cost).sum();
         if needed <= 0.0 || each_window <= NOTHING {
@@ -398,71 +400,6 @@ impl Books {
             sent_at: flight.sent_at,
             exclusive: flight.alone && self.sent == flight.number + 1,
             crowd: crowd.max(1.0),
-        }
-    }
-
-    /// Books what the commands of an answer cost. Where the account is that of `whole`
-    /// batches, there is one entry of figures for so many commands.
-    pub(super) fn settle(
-        &mut self,
-        now: Instant,
-        limit: Option<OperatingLimit>,
-        lane: Lane,
-        flight: Option<&Landed>,
-        whole: Option<usize>,
-        figures: &[Figures],
-    ) {
-        let ran = whole.unwrap_or(figures.len());
-        let whole = whole.is_some();
-        if ran == 0 || figures.is_empty() {
-            return;
-        }
-        self.keep_pace(now, lane, flight, ran, figures);
-        if let Some(reset) = figures.iter().rev().find_map(|figures| figures.reset_in) {
-            self.reset = Some(now + reset);
-        }
-        let sums: Vec<f64> = figures.iter().filter_map(|figures| figures.operating).collect();
-        let Some(report) = sums.last() else {
-            match self.knowledge {
-                Knowledge::Unknown => self.knowledge = Knowledge::Silent,
-                Knowledge::Silent => {}
-                // The portal does account, so what it left out is guessed.
-                Knowledge::Known => self.book(now, self.expected(lane) * count(ran), Some(lane)),
-            }
-            return;
-        };
-        let exclusive = flight.is_some_and(|flight| flight.exclusive);
-        let crowd = flight.filter(|_| !exclusive).map_or(1.0, |flight| flight.crowd);
-        let spent: f64 = figures.iter().filter_map(|figures| figures.spent).sum();
-        let expected = self.expected(lane) * count(ran);
-        let (cost, measured) = match sums.as_slice() {
-            [first, rest @ ..] if !rest.is_empty() => {
-                let added = added(*first, rest);
-                (self.between(expected, added / crowd, added, *report), true)
-            }
-            _ if self.knowledge != Knowledge::Known => (spent.min(*report), false),
-            _ => {
-                // A batch is booked at its end, so the sum holds no part of the others.
-                let crowd = if whole { 1.0 } else { crowd };
-                let (least, most) = self.unexplained(now, limit, *report);
-                (self.between(expected, least / crowd, most, *report), exclusive)
-            }
-        };
-        self.knowledge = Knowledge::Known;
-        // A figure of zero means that the portal books nothing; the next call may still
-        // take what this one took.
-        let average = if cost > 0.0 { cost } else { spent } / count(ran);
-        self.expectation_mut(lane).learn(average, ran, measured);
-        self.book(now, cost, Some(lane));
-        if let Some(limit) = limit {
-            self.reconcile(now, limit, *report, flight);
-        }
-    }
-
-    /// Books the expected cost of commands whose answer never came: they may have run.
-    pub(super) fn forfeit(&mut self, now: Instant, lane: Lane, flight: &Landed) {
-        if self.knowledge != Knowledge::Silent {
-            self.book(now, flight.reserved, Some(lane));
         }
     }
 
@@ -534,104 +471,10 @@ impl Books {
         all <= NOTHING || beside_cycles
     }
 
-    /// Learns how long a command takes: from the portal, else from the whole answer.
-    fn keep_pace(
-        &mut self,
-        now: Instant,
-        lane: Lane,
-        flight: Option<&Landed>,
-        ran: usize,
-        figures: &[Figures],
-    ) {
-        let took: Vec<f64> = figures.iter().filter_map(|figures| figures.took).collect();
-        let whole = flight.map(|flight| (now - flight.sent_at).as_secs_f64());
-        let seconds = if took.is_empty() { whole } else { Some(took.iter().sum()) };
-        if let Some(seconds) = seconds {
-            self.expectation_mut(lane).keep_pace(seconds / count(ran));
-        }
-    }
-
-    fn book(&mut self, at: Instant, cost: f64, lane: Option<Lane>) {
-        if cost > 0.0 {
-            self.booked.push_back(Booked { at, cost, lane });
-        }
-    }
-
-    /// Of what commands may have cost, what was expected; more where the portal's sum is
-    /// higher than that and everything else that is known.
-    fn between(&self, expected: f64, least: f64, most: f64, report: f64) -> f64 {
-        let known: f64 = self.booked.iter().map(|booked| booked.cost).sum();
-        expected.max(report - known - self.reserved).min(most).max(least)
-    }
-
-    /// The part of a single sum that the books do not explain, at least and at most: the
-    /// cost of the commands that it comes with. The oldest tenth of the books may have
-    /// left the portal's window already, for it forgets by slices.
-    fn unexplained(&self, now: Instant, limit: Option<OperatingLimit>, report: f64) -> (f64, f64) {
-        let known: f64 = self.booked.iter().map(|booked| booked.cost).sum();
-        let doubtful = limit.map_or(0.0, |limit| {
-            let old = |booked: &&Booked| now - booked.at >= limit.window * (SLICES - 1) / SLICES;
-            self.booked.iter().take_while(old).map(|booked| booked.cost).sum::<f64>()
-        });
-        let least = (report - known).max(0.0);
-        (least, (report - known + doubtful).max(least))
-    }
-
-    /// Holds our books against the portal's sum.
-    fn reconcile(
-        &mut self,
-        now: Instant,
-        limit: OperatingLimit,
-        report: f64,
-        flight: Option<&Landed>,
-    ) {
-        let contained = |booked: &&Booked| {
-            flight.is_some_and(|flight| flight.exclusive || booked.at <= flight.sent_at)
-        };
-        let mut surplus: f64 =
-            self.booked.iter().filter(contained).map(|booked| booked.cost).sum::<f64>() - report;
-        while surplus > 0.0 {
-            let Some(oldest) = self.booked.front_mut() else { break };
-            let cut = surplus.min(oldest.cost);
-            oldest.cost -= cut;
-            surplus -= cut;
-            if oldest.cost <= 0.0 {
-                self.booked.pop_front();
-            }
-        }
-        let Used { own, foreign, .. } = self.used(now, limit.window);
-        let unexplained = report - own - foreign - self.reserved;
-        let small = UNEXPLAINED * limit.limit.as_secs_f64();
-        if unexplained > small {
-            self.book(now, unexplained, None);
-        } else {
-            // Less is our own that was dearer than it looked.
-            self.book(now, unexplained, Some(Lane::Rolling));
-        }
-        let reset = self.reset.filter(|reset| *reset > now);
-        let Used { own, foreign, .. } = self.used(now, limit.window);
-        self.deficit = (report - own - foreign).max(0.0);
-        self.look_again = (foreign > small).then_some(reset).flatten();
-    }
-
     /// Adds up how many requests were under way until now.
     fn gather(&mut self, now: Instant) {
         let (at, area) = self.crowd;
         let passed = now.saturating_duration_since(at).as_secs_f64();
         self.crowd = (now, area + passed * count(self.in_flight));
     }
-}
-
-/// What the commands of one answer added to their account's sum.
-///
-/// The first sum has no predecessor in the answer, so the first command counts as the
-/// others did on average.
-fn added(first: f64, rest: &[f64]) -> f64 {
-    let mut previous = first;
-    let mut added = 0.0;
-    for sum in rest {
-        added += (sum - previous).max(0.0);
-        previous = *sum;
-    }
-    added + (added / count(rest.len())).min(first)
 }
