@@ -1,0 +1,12 @@
+//! Campaigns: whatever goes wrong, nothing is missed, doubled or lost in silence.
+//!
+//! Each campaign is sized for everyday use, and much longer with `B24MIRROR_CAMPAIGN=long`.
+
+mod errors;
+mod matrix;
+mod stage;
+
+/// Whether the long setting was asked for.
+fn long() -> bool {
+    std::env::var("B24MIRROR_CAMPAIGN").is_ok_and(|setting| setting == "long")
+}
