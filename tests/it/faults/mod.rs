@@ -2,8 +2,11 @@
 //!
 //! Each campaign is sized for everyday use, and much longer with `B24MIRROR_CAMPAIGN=long`.
 
+mod dice;
 mod errors;
+mod kills;
 mod matrix;
+mod server;
 mod stage;
 
 /// Whether the long setting was asked for.
