@@ -27,11 +27,12 @@ mod run_log;
 mod schema;
 mod segments;
 mod statements;
+mod trust;
 mod upsert;
 mod words;
 mod write;
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use secrecy::SecretString;
@@ -51,6 +52,7 @@ pub use self::{
     segments::{Fill, Segment, SegmentKind},
     write::{Batch, Progress, Written},
 };
+use self::{run_log::Unlogged, trust::Trust};
 
 /// What the store needs to know about its database.
 pub struct StoreOptions {
@@ -69,6 +71,8 @@ pub struct StoreOptions {
 pub struct Store {
     pool: PgPool,
     schema: SchemaName,
+    trust: Trust,
+    unlogged: Arc<Unlogged>,
 }
 
 impl fmt::Debug for Store {
@@ -133,8 +137,17 @@ impl Store {
         &self,
         generation: Generation,
     ) -> Result<Transaction<'static, Postgres>, StoreError> {
+        Ok(self.begin_known(generation).await?.0)
+    }
+
+    /// The same with the transaction's ID, by which the server can tell later how it ended.
+    async fn begin_known(
+        &self,
+        generation: Generation,
+    ) -> Result<(Transaction<'static, Postgres>, String), StoreError> {
         let mut transaction = self.begin().await?;
-        lease::hold(&mut transaction, generation).await?;
-        Ok(transaction)
+        let held = lease::hold(&mut transaction, generation).await;
+        let id = held.inspect_err(|error| self.trust.look(error))?;
+        Ok((transaction, id))
     }
 }

@@ -10,78 +10,24 @@ use std::{
 };
 
 use b24mirror::{
-    simulator::{self, Action, Fault, FaultKind, Place},
+    simulator::{Action, Fault, FaultKind, Place},
     store::{Health, Verdict},
-    sync::{EntityOutcome, Session},
+    sync::EntityOutcome,
 };
 use tokio::time::timeout;
 
 use super::{
     errors::{ERRORS, Fate, Mishap, mishaps},
     long,
-    stage::{CONTACTS_AT_FIRST, Stage},
+    stage::Stage,
+    work::{Work, fill, run, whole},
 };
-
-const CONTACT: simulator::Entity = simulator::Entity::Contacts;
 
 /// Portals with a mirror each that work through the cells side by side.
 const STAGES: u64 = 6;
 
 /// No cell may take longer, whatever the machine does besides.
 const PATIENCE: Duration = Duration::from_mins(3);
-
-/// What is going on while things go wrong.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Work {
-    Backfill,
-    Incremental,
-}
-
-impl Work {
-    const ALL: [Self; 2] = [Self::Backfill, Self::Incremental];
-
-    /// Whether a stage's mirror has to be equal to its portal when the work begins.
-    const fn needs_an_equal_mirror(self) -> bool {
-        !matches!(self, Self::Backfill)
-    }
-
-    /// Makes sure that there is something to do.
-    async fn prepare(self, stage: &Stage) {
-        match self {
-            Self::Backfill => {
-                let (entity, ids) = (CONTACT, Vec::new());
-                let live = stage.portal.truth(Stage::entities()[0]).len() as u64;
-                let count = live.saturating_sub(CONTACTS_AT_FIRST);
-                if count > 0 {
-                    stage.portal.happens(Action::Delete { entity, ids, count });
-                }
-                stage.empty_the_mirror().await;
-            }
-            Self::Incremental => {
-                let change =
-                    |ids, count| Action::Change { entity: CONTACT, ids, count, visible_after: 0.0 };
-                // More than two pages among the oldest, so that the cycle takes several answers.
-                let oldest = stage.portal.truth(Stage::entities()[0]);
-                stage.portal.happens(change(oldest[..110].iter().map(|r| r.id).collect(), 0));
-                stage.portal.happens(change(Vec::new(), 10));
-                stage.portal.happens(Action::Create {
-                    entity: CONTACT,
-                    count: 2,
-                    visible_after: 0.0,
-                });
-            }
-        }
-    }
-
-    async fn perform(self, session: &Session) -> EntityOutcome {
-        let entities = Stage::entities();
-        let mut outcomes = match self {
-            Self::Backfill => session.backfill(&entities, false).await,
-            Self::Incremental => session.sync(&entities).await,
-        };
-        outcomes.pop().unwrap()
-    }
-}
 
 /// Where a fault strikes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -240,10 +186,8 @@ enum Ending {
 }
 
 async fn play(cell: &Cell, stage: &mut Stage) -> Result<Ending, String> {
-    if cell.work.needs_an_equal_mirror() && !stage.is_equal {
-        Work::Backfill.prepare(stage).await;
-        run(Work::Backfill, stage, false).await.result.map_err(|error| error.reason())?;
-        whole(stage).await?;
+    if cell.work.needs_an_equal_mirror() {
+        fill(stage).await?;
     }
     stage.is_equal = false;
     cell.work.prepare(stage).await;
@@ -268,13 +212,6 @@ async fn play(cell: &Cell, stage: &mut Stage) -> Result<Ending, String> {
     }
     stage.is_equal = true;
     Ok(ending)
-}
-
-async fn run(work: Work, stage: &Stage, hasty: bool) -> EntityOutcome {
-    let session = stage.session(hasty).await;
-    let outcome = work.perform(&session).await;
-    session.close().await;
-    outcome
 }
 
 /// Holds what the work said against what the mirror holds.
@@ -321,16 +258,6 @@ async fn judge(
         return Err(format!("its health is {health:?}, {open} runs are open"));
     }
     Ok(ending)
-}
-
-/// Fails unless everything is there, and nothing was set aside or given up for dead.
-async fn whole(stage: &Stage) -> Result<(), String> {
-    let (differences, set_aside, tombstones) =
-        (stage.differences().await, stage.set_aside().await, stage.tombstones().await);
-    if differences.is_empty() && set_aside.is_empty() && tombstones.is_empty() {
-        return Ok(());
-    }
-    Err(format!("short: {differences}set aside {set_aside:?}, tombstones {tombstones:?}"))
 }
 
 #[tokio::test(flavor = "multi_thread")]

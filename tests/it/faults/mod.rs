@@ -2,12 +2,15 @@
 //!
 //! Each campaign is sized for everyday use, and much longer with `B24MIRROR_CAMPAIGN=long`.
 
+mod cutter;
 mod dice;
 mod errors;
 mod kills;
 mod matrix;
+mod postgres;
 mod server;
 mod stage;
+mod work;
 
 /// Whether the long setting was asked for.
 fn long() -> bool {

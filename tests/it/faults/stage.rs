@@ -10,6 +10,7 @@ use b24mirror::{
     store::{Health, Store, StoreOptions},
     sync::{Opened, ProgressBoard, Session, SyncOptions},
 };
+use secrecy::SecretString;
 use sqlx::AssertSqlSafe;
 use tokio_util::sync::CancellationToken;
 
@@ -36,15 +37,21 @@ impl Stage {
     /// An empty mirror of a portal with contacts only. Not to be called in a task of its
     /// own: a test's databases belong to its thread.
     pub(super) async fn new(seed: u64) -> Self {
+        let database = database().await;
+        let url = database.url();
+        Self::with(seed, database, url).await
+    }
+
+    /// The same in a database that is reached by another address.
+    pub(super) async fn with(seed: u64, database: Database, url: SecretString) -> Self {
         let portal = TestPortal::with(Options {
             contacts: CONTACTS_AT_FIRST,
             leads: 0,
             seed,
             ..unlimited()
         });
-        let database = database().await;
         let store = Store::connect(&StoreOptions {
-            url: database.url(),
+            url,
             schema: "bitrix24".parse().unwrap(),
             max_connections: 6,
             application_name: "faults".to_owned(),
