@@ -11,7 +11,7 @@ use nix::{
 };
 use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::PgPool;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::{dice::Dice, long, server::Server};
 use crate::support::{
@@ -94,12 +94,21 @@ impl Campaign {
 
     /// Kills a process of the server that works for the program, if there is one.
     async fn kill_a_backend(&self) {
+        let mut witness = self.pool.acquire().await.unwrap();
         let one = "select pid from pg_stat_activity where datname = current_database() \
                    and application_name like 'b24mirror%' order by random() limit 1";
-        let pid: Option<i32> = sqlx::query_scalar(one).fetch_optional(&self.pool).await.unwrap();
-        if let Some(pid) = pid {
-            // It may have ended by itself.
-            let _ = signal::kill(Pid::from_raw(pid), Signal::SIGKILL);
+        let pid: Option<i32> = sqlx::query_scalar(one).fetch_optional(&mut *witness).await.unwrap();
+        // It may have ended by itself.
+        let killed =
+            pid.is_some_and(|pid| signal::kill(Pid::from_raw(pid), Signal::SIGKILL).is_ok());
+        let noticed = async {
+            while sqlx::query("select 1").execute(&mut *witness).await.is_ok() {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        if killed {
+            // The server ends everybody's connection, which takes it a moment.
+            let _ = timeout(Duration::from_secs(5), noticed).await;
         }
         self.server_is_up().await;
     }
