@@ -145,7 +145,9 @@ pub fn birthdays(data: &[u8]) {
     if day.year() < 10_000 {
         assert_eq!(value::day(&day.format("%Y-%m-%d").to_string()), Some(day), "{text}");
     }
-    if let Some(printed) = text.get(..10).and_then(|first| first.parse::<NaiveDate>().ok()) {
+    let is_plain = |first: &&str| first.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
+    let first = text.get(..10).filter(is_plain);
+    if let Some(printed) = first.and_then(|first| first.parse::<NaiveDate>().ok()) {
         let later = day.signed_duration_since(printed).num_days();
         assert!((0..=1).contains(&later), "{text} became {day}");
     }
@@ -205,10 +207,11 @@ fn alike(sent: &Json, kept: &Json, kind: &str) -> bool {
         (Json::String(sent), Json::String(kept)) => {
             sent == kept || matches!(kind, "date" | "datetime")
         }
-        (Json::Number(sent), Json::Number(kept)) => {
-            let (sent, kept) = (sent.to_string(), kept.to_string());
-            json::decimal(&sent) == json::decimal(&kept)
-        }
+        // Another spelling of the same number may be read as its neighbour.
+        (Json::Number(sent), Json::Number(kept)) => match (sent.as_f64(), kept.as_f64()) {
+            (Some(sent), Some(kept)) => (sent - kept).abs() <= sent.abs() * 1e-12,
+            _ => false,
+        },
         // Deeper or longer than a plain reader takes.
         (Json::Bool(true), _) => true,
         (sent, kept) => sent == kept,

@@ -7,7 +7,7 @@ use b24mirror::{
 
 use super::stage::{CONTACTS_AT_FIRST, Stage};
 
-const CONTACT: simulator::Entity = simulator::Entity::Contacts;
+pub(super) const CONTACT: simulator::Entity = simulator::Entity::Contacts;
 
 /// What is going on while things go wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
