@@ -15,6 +15,8 @@
 //! - [`simulator`]: a portal on loopback, faults included.
 
 pub mod cli;
+#[cfg(test)]
+mod corpus;
 pub mod entity;
 pub mod lifecycle;
 pub mod local_postgres;

@@ -11,6 +11,15 @@ use super::{
     value,
 };
 
+/// What a user field's value lost when it was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Losses {
+    /// U+0000 was left out.
+    pub(super) nul_removed: bool,
+    /// A file without an ID was left out: its addresses carry the secret.
+    pub(super) withheld: bool,
+}
+
 /// How a user field's value is kept: as the portal's JSON, but for what would never
 /// look the same twice (days, instants) and what carries a secret (files).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,21 +47,22 @@ impl CustomKind {
         }
     }
 
-    /// Appends the value as canonical JSON, nothing for any form of empty; says whether
-    /// U+0000 was left out. What was appended before a failure is for the caller to remove.
-    pub(super) fn write(self, raw: Raw<'_>, out: &mut String) -> Result<bool, NotCanonical> {
+    /// Appends the value as canonical JSON, nothing for any form of empty; says what it
+    /// lost. What was appended before a failure is for the caller to remove.
+    pub(super) fn write(self, raw: Raw<'_>, out: &mut String) -> Result<Losses, NotCanonical> {
+        let none = Losses::default();
         match raw.shape() {
-            Shape::Null | Shape::EmptyCompound => return Ok(false),
-            Shape::Bool(false) if self != Self::Boolean => return Ok(false),
-            Shape::Text(text) if text.is_empty() => return Ok(false),
+            Shape::Null | Shape::EmptyCompound => return Ok(none),
+            Shape::Bool(false) if self != Self::Boolean => return Ok(none),
+            Shape::Text(text) if text.is_empty() => return Ok(none),
             reference if self == Self::Reference && value::integer(&reference) == Ok(Some(0)) => {
-                return Ok(false);
+                return Ok(none);
             }
             _ => {}
         }
         let mut writer = Writer::new(out);
         self.part(raw, &mut writer, 0)?;
-        Ok(writer.nul_removed)
+        Ok(Losses { nul_removed: writer.nul_removed, withheld: writer.withheld })
     }
 
     /// Replaces what may not be kept as it came, in lists too.
@@ -67,7 +77,7 @@ impl CustomKind {
             Shape::Object if self.is_file(raw) => match value::file_id(raw) {
                 Some(id) => writer.verbatim(&id.to_string()),
                 // Without an ID nothing of it may be kept: the URLs carry the secret.
-                None => writer.verbatim("null"),
+                None => writer.withhold(),
             },
             Shape::List if depth < json::MAX_DEPTH => {
                 return writer.list(raw, |writer, item| self.part(item, writer, depth + 1));

@@ -10,6 +10,9 @@ mod column;
 mod contact;
 mod custom_field;
 pub mod decode;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod json;
 mod lead;
 mod multi_field;

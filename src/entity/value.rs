@@ -147,22 +147,26 @@ pub(super) fn day(text: &str) -> Option<NaiveDate> {
     if !in_range(printed) {
         return None;
     }
-    match moment {
+    let day = match moment {
         Some(moment) => {
             let early = moment.offset().local_minus_utc() < 0 && moment.time() != NaiveTime::MIN;
-            if early { printed.succ_opt() } else { Some(printed) }
+            if early { printed.succ_opt()? } else { printed }
         }
-        None if text.len() == 10 => Some(printed),
+        None if text.len() == 10 => printed,
         None => {
-            text.replacen(' ', "T", 1).parse::<chrono::NaiveDateTime>().is_ok().then_some(printed)
+            text.replacen(' ', "T", 1).parse::<chrono::NaiveDateTime>().ok()?;
+            printed
         }
-    }
+    };
+    in_range(day).then_some(day)
 }
 
 /// An instant to the second; `None` without an offset, since the zone is then unknown.
 pub(super) fn instant(text: &str) -> Option<DateTime<Utc>> {
     let moment = moment(text)?;
-    in_range(moment.date_naive()).then(|| moment.with_timezone(&Utc).trunc_subsecs(0))
+    // In the portal's zone and in ours: either may be the one beyond the last year.
+    let instant = moment.with_timezone(&Utc).trunc_subsecs(0);
+    (in_range(moment.date_naive()) && in_range(instant.date_naive())).then_some(instant)
 }
 
 /// A local time with its offset.
@@ -291,6 +295,9 @@ mod tests {
             (Timestamp, r#""2020-01-01T00:00:00""#),
             (Timestamp, r#""-0001-11-30T00:00:00+02:30""#),
             (Timestamp, "5"),
+            // Beyond the last year that has four digits, in one of the two zones.
+            (Timestamp, r#""9999-12-31T23:00:00-01:00""#),
+            (Date, r#""9999-12-31T23:00:00-01:00""#),
             (Text, "[1]"),
             (Text, r#"{"a":1}"#),
             (Text, r#""\ud800""#),

@@ -183,15 +183,16 @@ fn json_in(bytes: &[u8]) -> &[u8] {
     bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes).trim_ascii()
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+impl<T: Into<Vec<u8>>> From<T> for Buffer {
+    fn from(bytes: T) -> Self {
+        Self { bytes: bytes.into(), home: Buffers::default(), large: false, turn: None }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    impl<T: Into<Vec<u8>>> From<T> for Buffer {
-        fn from(bytes: T) -> Self {
-            Self { bytes: bytes.into(), home: Buffers::default(), large: false, turn: None }
-        }
-    }
 
     async fn filled(buffers: &Buffers, length: usize) -> Buffer {
         let mut buffer = buffers.take();

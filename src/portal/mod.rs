@@ -19,6 +19,9 @@ mod body;
 mod client;
 mod envelope;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod limiter;
 mod source;
 

@@ -124,15 +124,44 @@ impl FaultKind {
     }
 }
 
+/// A command's place in its batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Place {
+    /// The first.
+    First,
+    /// The one in the middle; of two, the second.
+    Middle,
+    /// The last.
+    Last,
+    /// Counted from 0.
+    #[serde(untagged)]
+    At(usize),
+}
+
+impl Place {
+    /// Whether the command at `place` of so many stands here.
+    fn is(self, place: usize, commands: usize) -> bool {
+        place
+            == match self {
+                Self::First => 0,
+                Self::Middle => commands / 2,
+                Self::Last => commands.saturating_sub(1),
+                Self::At(place) => place,
+            }
+    }
+}
+
 /// A queued fault.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Fault {
     /// A method, or `*`. A batch that holds a command of the method matches, too.
     #[serde(default = "any")]
     pub method: String,
-    /// Only the command at this place of a batch, counted from 0.
+    /// Only the command at this place of a batch: `"first"`, `"middle"`, `"last"`, or a
+    /// number counted from 0.
     #[serde(default)]
-    pub command: Option<usize>,
+    pub command: Option<Place>,
     /// Matching requests or commands that are let through first.
     #[serde(default)]
     pub skip: u64,
@@ -172,9 +201,15 @@ impl Fault {
         Self { count: None, ..self }
     }
 
-    /// The same fault for the command at this place of a batch only.
+    /// The same fault for the command at this place of a batch only, counted from 0.
     #[must_use]
     pub fn at_command(self, place: usize) -> Self {
+        self.at(Place::At(place))
+    }
+
+    /// The same fault for the command at this place of a batch only.
+    #[must_use]
+    pub fn at(self, place: Place) -> Self {
         Self { command: Some(place), ..self }
     }
 
@@ -219,7 +254,8 @@ impl Faults {
                 && !matches!(fault.fault, FaultKind::Crowd { .. })
                 && (fault.names(method)
                     || commands.iter().enumerate().any(|(place, command)| {
-                        fault.names(command) && fault.command.is_none_or(|at| at == place)
+                        fault.names(command)
+                            && fault.command.is_none_or(|at| at.is(place, commands.len()))
                     }))
         })
     }
@@ -235,14 +271,19 @@ impl Faults {
         }
     }
 
-    /// The faults of a command at a place of its batch.
-    pub(super) fn strike_command(&mut self, method: &str, place: usize) -> Vec<FaultKind> {
+    /// The faults of a command at a place of its batch of so many.
+    pub(super) fn strike_command(
+        &mut self,
+        method: &str,
+        place: usize,
+        commands: usize,
+    ) -> Vec<FaultKind> {
         let mut struck = Vec::new();
         for at in (0..self.queue.len()).rev() {
             let fault = &self.queue[at];
             if fault.fault.concerns_commands()
                 && fault.names(method)
-                && fault.command.is_none_or(|own| own == place)
+                && fault.command.is_none_or(|own| own.is(place, commands))
                 && let Some(kind) = self.use_up(at)
             {
                 struck.push(kind);
@@ -315,9 +356,31 @@ mod tests {
     fn a_command_fault_waits_for_its_place() {
         let mut faults = Faults::default();
         faults.queue.push(Fault::once("crm.contact.list", FaultKind::MisreadDate).at_command(2));
-        assert!(faults.strike_command("crm.contact.list", 1).is_empty());
-        assert_eq!(faults.strike_command("crm.contact.list", 2).len(), 1);
-        assert!(faults.strike_command("crm.contact.list", 2).is_empty());
+        assert!(faults.strike_command("crm.contact.list", 1, 5).is_empty());
+        assert_eq!(faults.strike_command("crm.contact.list", 2, 5).len(), 1);
+        assert!(faults.strike_command("crm.contact.list", 2, 5).is_empty());
+    }
+
+    #[test]
+    fn places_have_names_whatever_the_length_of_the_batch() {
+        let struck = |place, commands| {
+            let mut faults = Faults::default();
+            faults.queue.push(Fault::once("*", FaultKind::MisreadDate).forever().at(place));
+            let mut strikes =
+                |at: &usize| !faults.strike_command("server.time", *at, commands).is_empty();
+            (0..commands).filter(|at| strikes(at)).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            [Place::First, Place::Middle, Place::Last].map(|p| struck(p, 5)),
+            [[0], [2], [4]]
+        );
+        assert_eq!(
+            [Place::First, Place::Middle, Place::Last].map(|p| struck(p, 1)),
+            [[0], [0], [0]]
+        );
+        let read = |json| serde_json::from_str::<Fault>(json).unwrap().command;
+        assert_eq!(read(r#"{"kind":"misread_date","command":"last"}"#), Some(Place::Last));
+        assert_eq!(read(r#"{"kind":"misread_date","command":7}"#), Some(Place::At(7)));
     }
 
     #[test]

@@ -57,7 +57,7 @@ use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
 pub use actions::{Action, ActionError, Outcome};
-pub use faults::{Fault, FaultKind, Poison};
+pub use faults::{Fault, FaultKind, Place, Poison};
 pub use fields::{Entity, UserFieldType};
 pub use limits::{Booking, BucketLimit, OperatingLimit};
 pub use options::Options;

@@ -93,6 +93,8 @@ pub(super) struct TimeBlock {
 pub(super) struct RequestState {
     pub(super) used: RequestUse,
     pub(super) poison: Option<FaultKind>,
+    /// How many commands its batch holds.
+    pub(super) commands: usize,
     /// Seconds of a batch to be booked on `batch`.
     pub(super) on_batch: f64,
 }
@@ -386,7 +388,7 @@ impl Portal {
         params: &Array,
         place: usize,
     ) -> Result<Answer, Failure> {
-        let faults = self.faults.strike_command(method, place);
+        let faults = self.faults.strike_command(method, place, request.commands);
         for fault in &faults {
             Stats::add(&mut self.stats.faults, fault.name());
             if let FaultKind::CommandError { status, code, description } = fault {

@@ -179,7 +179,7 @@ async fn rest(
         return finish(&shared, reply);
     }
     let checked = shared.lock().check(&call);
-    let mut state = RequestState::default();
+    let mut state = RequestState { commands: batch.commands.len(), ..RequestState::default() };
     let reply = match checked {
         Err(failure) => {
             let mut portal = shared.lock();

@@ -1,6 +1,6 @@
 //! Reaching the database: settings of every connection, and a look at the server.
 
-use std::{io, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use secrecy::ExposeSecret as _;
 use sqlx::{
@@ -10,7 +10,7 @@ use sqlx::{
 use tokio::time::timeout;
 use url::Url;
 
-use super::{Store, StoreError, StoreOptions};
+use super::{Store, StoreError, StoreOptions, trust::Trust};
 
 /// The oldest server that has what the migrations use (`nulls not distinct`).
 const OLDEST_SERVER: i32 = 150_000;
@@ -57,14 +57,20 @@ pub(super) async fn connect(options: &StoreOptions) -> Result<Store, StoreError>
         .await
         .map_err(|_| sqlx::Error::Io(io::ErrorKind::TimedOut.into()))??;
 
+    let trust = Trust::default();
+    let trusted = trust.clone();
     let pool = PgPoolOptions::new()
         .max_connections(options.max_connections.max(1))
         .acquire_timeout(PATIENCE)
         .after_connect(|connection, _| {
             Box::pin(async move { connection.execute(NOTICE_DEAD_CLIENTS).await.map(drop) })
         })
+        .before_acquire(move |_, connection| {
+            let trusted = trusted.has(connection.age);
+            Box::pin(async move { Ok(trusted) })
+        })
         .connect_lazy_with(connect);
-    Ok(Store { pool, schema: options.schema.clone() })
+    Ok(Store { pool, schema: options.schema.clone(), trust, unlogged: Arc::default() })
 }
 
 fn connect_options(options: &StoreOptions) -> Result<PgConnectOptions, StoreError> {

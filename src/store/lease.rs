@@ -128,6 +128,10 @@ impl Store {
     /// Waits for transactions that the last holder has in flight, at most five
     /// seconds; then answers [`Acquired::HeldBy`], and the caller asks again.
     pub async fn try_acquire(&self, holder: &str, ttl: Duration) -> Result<Acquired, StoreError> {
+        self.take(holder, ttl).await.inspect_err(|error| self.trust.look(error))
+    }
+
+    async fn take(&self, holder: &str, ttl: Duration) -> Result<Acquired, StoreError> {
         let mut transaction = self.begin().await?;
         sqlx::query("set local lock_timeout = '5s'").execute(&mut *transaction).await?;
         let seen: Current = sqlx::query_as(current!("")).fetch_one(&mut *transaction).await?;
@@ -171,7 +175,8 @@ impl Store {
         }))
     }
 
-    /// Keeps the lease for `ttl` from now, and records the bucket's level.
+    /// Keeps the lease for `ttl` from now, and records the bucket's level; logs the ends of
+    /// runs that could not be logged when they ended.
     ///
     /// # Errors
     /// [`StoreError::LeaseLost`] when it has been taken over;
@@ -193,8 +198,13 @@ impl Store {
         .execute(&self.pool);
         let renewed = timeout(ttl, renewal)
             .await
-            .map_err(|_| sqlx::Error::Io(io::ErrorKind::TimedOut.into()))??;
-        if renewed.rows_affected() == 0 { Err(StoreError::LeaseLost) } else { Ok(()) }
+            .map_err(|_| sqlx::Error::Io(io::ErrorKind::TimedOut.into()).into())
+            .and_then(|renewed| renewed.map_err(StoreError::from))
+            .inspect_err(|error| self.trust.look(error))?;
+        if renewed.rows_affected() == 0 {
+            return Err(StoreError::LeaseLost);
+        }
+        self.log_ends().await
     }
 
     /// Gives the lease back, and records the bucket's level. All work has ended by then, so
@@ -207,6 +217,7 @@ impl Store {
         generation: Generation,
         bucket_level: f64,
     ) -> Result<(), StoreError> {
+        self.log_ends().await?;
         let mut transaction = self.begin().await?;
         let released = sqlx::query(
             "update sync_lease set holder = null, expires_at = null, clean = true, \

@@ -32,12 +32,13 @@ mod schema;
 mod segments;
 mod statements;
 mod sweep;
+mod trust;
 mod upsert;
 mod verify_statements;
 mod words;
 mod write;
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use secrecy::SecretString;
@@ -61,6 +62,7 @@ pub use self::{
     sweep::{Confirmed, MirrorKey, Refusal, SweepProgress, SweepStanding, SweepStep},
     write::{Batch, Progress, Written},
 };
+use self::{run_log::Unlogged, trust::Trust};
 
 /// What the store needs to know about its database.
 pub struct StoreOptions {
@@ -79,6 +81,8 @@ pub struct StoreOptions {
 pub struct Store {
     pool: PgPool,
     schema: SchemaName,
+    trust: Trust,
+    unlogged: Arc<Unlogged>,
 }
 
 impl fmt::Debug for Store {
@@ -144,8 +148,17 @@ impl Store {
         &self,
         generation: Generation,
     ) -> Result<Transaction<'static, Postgres>, StoreError> {
+        Ok(self.begin_known(generation).await?.0)
+    }
+
+    /// The same with the transaction's ID, by which the server can tell later how it ended.
+    async fn begin_known(
+        &self,
+        generation: Generation,
+    ) -> Result<(Transaction<'static, Postgres>, String), StoreError> {
         let mut transaction = self.begin().await?;
-        lease::hold(&mut transaction, generation).await?;
-        Ok(transaction)
+        let held = lease::hold(&mut transaction, generation).await;
+        let id = held.inspect_err(|error| self.trust.look(error))?;
+        Ok((transaction, id))
     }
 }

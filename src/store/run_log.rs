@@ -1,6 +1,9 @@
 //! The log of passes that did something.
 
-use std::time::Duration;
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use chrono::{DateTime, Utc};
 
@@ -91,6 +94,29 @@ impl Run {
     }
 }
 
+/// How a run ended.
+#[derive(Debug)]
+struct End {
+    run: Run,
+    verdict: Verdict,
+    message: Option<String>,
+}
+
+/// Runs that ended while the database was away. A run without an end would pass for one
+/// that is under way.
+#[derive(Debug, Default)]
+pub(super) struct Unlogged(Mutex<Vec<End>>);
+
+impl Unlogged {
+    fn push(&self, end: End) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(end);
+    }
+
+    fn pop(&self) -> Option<End> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop()
+    }
+}
+
 /// A run as `status` shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunRow {
@@ -122,6 +148,7 @@ impl Store {
         entity: &'static Entity,
         kind: RunKind,
     ) -> Result<Run, StoreError> {
+        self.log_ends().await?;
         let mut transaction = self.begin_leased(generation).await?;
         close_open_runs(&mut transaction, Some((entity, kind)), UNRECORDED).await?;
         let id = sqlx::query_scalar(
@@ -144,12 +171,38 @@ impl Store {
 
     /// Stores a run's counts and how it ended. A run that a new holder of the lease has
     /// closed as interrupted stays so.
+    ///
+    /// # Errors
+    /// When the database is away, the end is kept, and logged when the lease is renewed or
+    /// given back.
     pub async fn finish_run(
         &self,
         run: Run,
         verdict: Verdict,
         message: Option<&str>,
     ) -> Result<(), StoreError> {
+        let end = End { run, verdict, message: message.map(str::to_owned) };
+        self.log_end(end).await
+    }
+
+    /// Logs the ends that could not be logged before.
+    pub(super) async fn log_ends(&self) -> Result<(), StoreError> {
+        while let Some(end) = self.unlogged.pop() {
+            self.log_end(end).await?;
+        }
+        Ok(())
+    }
+
+    async fn log_end(&self, end: End) -> Result<(), StoreError> {
+        let logged = self.store_end(&end).await;
+        if logged.as_ref().is_err_and(StoreError::is_unavailable) {
+            self.unlogged.push(end);
+        }
+        logged
+    }
+
+    async fn store_end(&self, end: &End) -> Result<(), StoreError> {
+        let End { run, verdict, message } = end;
         let mut transaction = self.begin().await?;
         store_counts(&mut transaction, run.id, &run.counts).await?;
         sqlx::query(

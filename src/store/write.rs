@@ -20,7 +20,6 @@ use tokio::time::{sleep, timeout};
 use super::{
     Checkpoint, Generation, Run, Seen, Segment, Store, StoreError, SweepStep, checkpoint, children,
     error::state_of,
-    lease,
     quarantine::{self, Entry},
     run_log, segments, sweep, upsert,
 };
@@ -165,8 +164,7 @@ impl Store {
         records: &[&Record],
         seen: &[Seen],
     ) -> Result<Written, Failure> {
-        let mut transaction = self.begin().await?;
-        let transaction_id = lease::hold(&mut transaction, batch.generation).await?;
+        let (mut transaction, transaction_id) = self.begin_known(batch.generation).await?;
         let written = write_all(&mut transaction, batch, records, seen).await?;
         // Else every connection of the pool would come to hold the largest batch's memory.
         transaction.shrink_buffers();

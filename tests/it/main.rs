@@ -8,6 +8,7 @@ mod clocks;
 mod crash;
 mod declarations;
 mod estimates;
+mod faults;
 mod governor;
 mod handover;
 mod harness;

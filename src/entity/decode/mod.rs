@@ -18,7 +18,7 @@ use super::{
 
 /// Raised whenever the same answer would decode to other content, so that every
 /// stored record is read again.
-pub(super) const DECODER_VERSION: u32 = 2;
+pub(super) const DECODER_VERSION: u32 = 3;
 
 /// One row of a page.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -255,13 +255,17 @@ impl<'a, 'd> Desk<'a, 'd> {
     ) {
         let name = if name.contains('\0') { name.replace('\0', "").into() } else { name };
         let start = self.texts.len();
-        let Ok(nul_removed) = kind.write(raw, &mut self.texts) else {
+        let Ok(losses) = kind.write(raw, &mut self.texts) else {
             self.texts.truncate(start);
             draft.note(&name, Reason::UnreadableValue, json::evidence(raw));
             return;
         };
-        if nul_removed {
+        if losses.nul_removed {
             draft.note(&name, Reason::NulRemoved, json::evidence(raw));
+        }
+        if losses.withheld {
+            // Not even as evidence may it be kept.
+            draft.note(&name, Reason::UnreadableValue, "null".to_owned());
         }
         let place = start..self.texts.len();
         // A file's URL is kept nowhere, whatever stands around it.

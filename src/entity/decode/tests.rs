@@ -177,6 +177,11 @@ fn no_file_url_is_kept_whatever_its_shape() {
         "PHOTO": {"url": "s3cret"}, "UF_CRM_DEEP": {"a": {"showUrl": "s3cret"}},
     }));
     assert!(!format!("{record:?}").contains("s3cret"), "{record:?}");
+    // A file without an ID leaves nothing else behind that tells of it.
+    for lost in ["PHOTO", "UF_CRM_UNKNOWN", "UF_CRM_FILES"] {
+        let told = |note: &Note| note.field == lost && note.reason == Reason::UnreadableValue;
+        assert!(record.notes().iter().any(told), "{lost}: {record:?}");
+    }
 }
 
 proptest! {

@@ -126,12 +126,14 @@ pub(super) struct Writer<'o> {
     keep_nul: bool,
     /// Whether U+0000 was left out.
     pub(super) nul_removed: bool,
+    /// Whether a value was left out of which nothing may be kept.
+    pub(super) withheld: bool,
 }
 
 impl<'o> Writer<'o> {
     /// Appends to a text; leaves U+0000 out.
     pub(super) const fn new(out: &'o mut String) -> Self {
-        Self { out, evidence: false, keep_nul: false, nul_removed: false }
+        Self { out, evidence: false, keep_nul: false, nul_removed: false, withheld: false }
     }
 
     /// Appends a value that stands inside of `depth` others.
@@ -172,6 +174,12 @@ impl<'o> Writer<'o> {
         }
         self.out.push(']');
         Ok(())
+    }
+
+    /// Appends nothing in the place of a value of which nothing may be kept.
+    pub(super) fn withhold(&mut self) {
+        self.withheld = true;
+        self.out.push_str("null");
     }
 
     /// Appends text that is canonical JSON already.

@@ -1,55 +1,13 @@
 //! Batches as they are sent, and what comes back.
 
 use proptest::{collection, prelude::*};
-use serde_json::{Map, json};
+use serde_json::json;
 
 use super::*;
-use crate::retry::Disposition;
-
-/// PHP's `parse_str` behind PHP's `parse_url`, as far as our names go.
-fn php_decode(command: &str) -> Value {
-    let line = command.split('#').next().unwrap();
-    let query = line.split_once('?').map_or("", |(_, query)| query);
-    let mut root = Map::new();
-    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let plain = |text: &str| {
-            let spaced = text.replace('+', " ");
-            percent_encoding::percent_decode_str(&spaced).decode_utf8().unwrap().into_owned()
-        };
-        let (name, value) = (plain(name), plain(value));
-        let (top, rest) = name.split_at(name.find('[').unwrap_or(name.len()));
-        let mut path = vec![top.replace(['.', ' '], "_")];
-        let mut rest = rest;
-        while let Some(inner) = rest.strip_prefix('[') {
-            let Some(end) = inner.find(']') else { break };
-            path.push(inner[..end].to_owned());
-            rest = &inner[end + 1..];
-        }
-        let last = path.pop().unwrap();
-        let mut map = &mut root;
-        for step in path {
-            map = map.entry(step).or_insert_with(|| json!({})).as_object_mut().unwrap();
-        }
-        map.insert(last, Value::String(value));
-    }
-    Value::Object(root)
-}
-
-/// What PHP would hold: every scalar a string, every list a map.
-fn as_php(value: &Value) -> Value {
-    match value {
-        Value::Bool(flag) => json!(u8::from(*flag).to_string()),
-        Value::Array(list) => list
-            .iter()
-            .enumerate()
-            .map(|(index, value)| (index.to_string(), as_php(value)))
-            .collect(),
-        Value::Object(map) => map.iter().map(|(k, v)| (k.clone(), as_php(v))).collect(),
-        Value::String(text) => json!(text),
-        other => json!(other.to_string()),
-    }
-}
+use crate::{
+    portal::fuzzing::{as_php, php_decode},
+    retry::Disposition,
+};
 
 fn command(params: &Value) -> String {
     let mut commands = Commands::new();

@@ -53,7 +53,7 @@ impl Company {
     }
 
     /// For any other test.
-    pub(super) async fn ordinary() -> Self {
+    pub(crate) async fn ordinary() -> Self {
         Self::enter(Kind::Ordinary).await
     }
 

@@ -19,22 +19,44 @@ pub(crate) struct Gate {
     door: JoinHandle<()>,
 }
 
-enum Server {
+/// Where the server of a database is.
+pub(crate) enum Server {
     Socket(PathBuf),
     Tcp(String, u16),
+}
+
+/// A connection to a server.
+pub(crate) trait Line: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Line for S {}
+
+impl Server {
+    pub(crate) async fn connect(&self) -> std::io::Result<Box<dyn Line>> {
+        Ok(match self {
+            Self::Socket(path) => Box::new(UnixStream::connect(path).await?),
+            Self::Tcp(host, port) => Box::new(TcpStream::connect((host.as_str(), *port)).await?),
+        })
+    }
+}
+
+/// The database's server, and the database's address by a port of this machine instead.
+pub(crate) fn detour(database: &SecretString, port: u16) -> (Server, Url) {
+    let mut url = Url::parse(database.expose_secret()).unwrap();
+    let server = server_of(&url);
+    let user = parameter(&url, "user").unwrap_or_else(|| url.username().to_owned());
+    url.set_query(None);
+    url.set_host(Some("127.0.0.1")).unwrap();
+    url.set_port(Some(port)).unwrap();
+    url.set_username(&user).unwrap();
+    (server, url)
 }
 
 impl Gate {
     /// A gate to the server of this address, open or shut.
     pub(crate) async fn to(database: &SecretString, open: bool) -> Self {
-        let mut url = Url::parse(database.expose_secret()).unwrap();
-        let server = Arc::new(server_of(&url));
-        let user = parameter(&url, "user").unwrap_or_else(|| url.username().to_owned());
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-        url.set_query(None);
-        url.set_host(Some("127.0.0.1")).unwrap();
-        url.set_port(Some(listener.local_addr().unwrap().port())).unwrap();
-        url.set_username(&user).unwrap();
+        let (server, url) = detour(database, listener.local_addr().unwrap().port());
+        let server = Arc::new(server);
         let (open, state) = watch::channel(open);
         let door = tokio::spawn(async move {
             loop {
@@ -88,29 +110,17 @@ fn server_of(url: &Url) -> Server {
     }
 }
 
-async fn relay(client: TcpStream, server: Arc<Server>, mut open: watch::Receiver<bool>) {
+async fn relay(mut client: TcpStream, server: Arc<Server>, mut open: watch::Receiver<bool>) {
     let shut = async move { open.wait_for(|open| !open).await.map(drop) };
     let relayed = async {
-        match &*server {
-            Server::Socket(path) => join(client, UnixStream::connect(path).await).await,
-            Server::Tcp(host, port) => {
-                join(client, TcpStream::connect((host.as_str(), *port)).await).await;
-            }
+        if let Ok(mut server) = server.connect().await {
+            // A connection that broke off is what this gate is for.
+            let _ = copy_bidirectional(&mut client, &mut server).await;
         }
     };
     tokio::select! {
         () = relayed => {}
         _ = shut => {}
-    }
-}
-
-async fn join<S: AsyncRead + AsyncWrite + Unpin>(
-    mut client: TcpStream,
-    server: std::io::Result<S>,
-) {
-    if let Ok(mut server) = server {
-        // A connection that broke off is what this gate is for.
-        let _ = copy_bidirectional(&mut client, &mut server).await;
     }
 }
 

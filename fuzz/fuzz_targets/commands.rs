@@ -1,0 +1,5 @@
+//! Any bytes against the law of `b24mirror::portal::fuzzing::commands`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| b24mirror::portal::fuzzing::commands(data));
