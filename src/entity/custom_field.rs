@@ -5,20 +5,11 @@ use std::fmt::Write as _;
 
 use super::{
     json::{
-        self, NotCanonical, Raw, Writer,
+        self, Losses, NotCanonical, Raw, Writer,
         raw::{Quoted, Shape},
     },
     value,
 };
-
-/// What a user field's value lost when it was written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Losses {
-    /// U+0000 was left out.
-    pub(super) nul_removed: bool,
-    /// A file without an ID was left out: its addresses carry the secret.
-    pub(super) withheld: bool,
-}
 
 /// How a user field's value is kept: as the portal's JSON, but for what would never
 /// look the same twice (days, instants) and what carries a secret (files).
@@ -62,7 +53,7 @@ impl CustomKind {
         }
         let mut writer = Writer::new(out);
         self.part(raw, &mut writer, 0)?;
-        Ok(Losses { nul_removed: writer.nul_removed, withheld: writer.withheld })
+        Ok(writer.losses)
     }
 
     /// Replaces what may not be kept as it came, in lists too.

@@ -129,7 +129,7 @@ impl Mirror {
                         let commands = stretch.pages + usize::from(stretch.tail.is_some());
                         let number = self.board().ask(entity, commands);
                         let place = Place { _permit: permit, number };
-                        let fetching = fetch(reader, store, lane, stretch, place);
+                        let fetching = Box::pin(fetch(reader, store, lane, stretch, place));
                         let stop = self.stop().clone();
                         flights
                             .spawn(async move { stop.run_until_cancelled_owned(fetching).await });

@@ -118,22 +118,33 @@ fn push_escaped(out: &mut String, text: &str) {
     out.push_str(rest);
 }
 
+/// What a user field's value lost when it was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Losses {
+    /// U+0000 was left out.
+    pub(super) nul_removed: bool,
+    /// A file without an ID was left out: its addresses carry the secret.
+    pub(super) withheld: bool,
+}
+
 /// Writes values in their canonical spelling.
 pub(super) struct Writer<'o> {
     out: &'o mut String,
     /// A string that cannot be read stays as it was sent instead of failing the value.
     evidence: bool,
     keep_nul: bool,
-    /// Whether U+0000 was left out.
-    pub(super) nul_removed: bool,
-    /// Whether a value was left out of which nothing may be kept.
-    pub(super) withheld: bool,
+    pub(super) losses: Losses,
 }
 
 impl<'o> Writer<'o> {
     /// Appends to a text; leaves U+0000 out.
     pub(super) const fn new(out: &'o mut String) -> Self {
-        Self { out, evidence: false, keep_nul: false, nul_removed: false, withheld: false }
+        Self {
+            out,
+            evidence: false,
+            keep_nul: false,
+            losses: Losses { nul_removed: false, withheld: false },
+        }
     }
 
     /// Appends a value that stands inside of `depth` others.
@@ -178,7 +189,7 @@ impl<'o> Writer<'o> {
 
     /// Appends nothing in the place of a value of which nothing may be kept.
     pub(super) fn withhold(&mut self) {
-        self.withheld = true;
+        self.losses.withheld = true;
         self.out.push_str("null");
     }
 
@@ -217,7 +228,7 @@ impl<'o> Writer<'o> {
             match piece {
                 // What stands for itself needs no escape.
                 Ok(Piece::Plain(plain)) => self.out.push_str(plain),
-                Ok(Piece::Escaped('\0')) if !self.keep_nul => self.nul_removed = true,
+                Ok(Piece::Escaped('\0')) if !self.keep_nul => self.losses.nul_removed = true,
                 Ok(Piece::Escaped(character @ (' '..='!' | '#'..='[' | ']'..))) => {
                     self.out.push(character);
                 }
@@ -238,7 +249,7 @@ impl<'o> Writer<'o> {
         if self.keep_nul || !text.contains('\0') {
             return text;
         }
-        self.nul_removed = true;
+        self.losses.nul_removed = true;
         Cow::Owned(text.replace('\0', ""))
     }
 }
@@ -340,7 +351,7 @@ mod tests {
         let mut out = String::new();
         let mut writer = Writer::new(&mut out);
         writer.value(Raw::from(&*raw), 0).unwrap();
-        assert!(writer.nul_removed);
+        assert!(writer.losses.nul_removed);
         assert_eq!(out, r#"["ab","\\u0000"]"#);
         assert_eq!(canonical(&raw).unwrap(), r#"["a\u0000b","\\u0000"]"#);
     }

@@ -142,7 +142,7 @@ fn rehearse_watched(
         let event = Event::Answered {
             number: asked.number,
             pages: pages.len() + usize::from(tail.is_some()),
-            took: stage.now - asked.at - waited,
+            took: stage.now.saturating_sub(asked.at).saturating_sub(waited),
             progress: segments.progress(),
             least: stage.limiter.least_time(stage.now, Lane::Backfill, left, requests),
         };
@@ -227,7 +227,7 @@ impl Stage<'_> {
 
     /// What the portal answers, and when.
     fn perform(&mut self, asked: Asked, permit: RehearsedPermit) -> Flight {
-        let (stretch, waited) = (&asked.stretch, self.now - asked.at);
+        let (stretch, waited) = (&asked.stretch, self.now.saturating_sub(asked.at));
         self.cost.requests += 1;
         let chained = permit.commands() - usize::from(stretch.tail.is_some());
         let (mut pages, mut sums, mut cursor) = (Vec::new(), Vec::new(), stretch.scan.cursor());

@@ -70,7 +70,7 @@ impl Mirror {
         repair: bool,
     ) -> Result<Findings, SyncError> {
         let mut comparison = self.comparison(RunKind::Verify, lane, level, repair).await?;
-        let outcome = comparison.all().await;
+        let outcome = Box::pin(comparison.all()).await;
         comparison.finish(outcome).await
     }
 

@@ -159,10 +159,10 @@ async fn refuse(stage: &Stage) {
     }
 }
 
-async fn refuse_on(stage: &Stage, table: &str, state: &str, first: u64, last: u64) {
+async fn refuse_on(stage: &Stage, table: &str, code: &str, first: u64, last: u64) {
     let plan = format!(
         "truncate faults.plan; select setval('faults.strikes', 1, false); \
-         insert into faults.plan values ('{table}', '{state}', {first}, {last})"
+         insert into faults.plan values ('{table}', '{code}', {first}, {last})"
     );
     statement(stage.database.pool(), &plan).await;
 }

@@ -130,7 +130,7 @@ async fn readers_never_see_an_error_an_empty_table_or_half_a_family() {
                 let outcome = match work {
                     // Everything again, over what is there.
                     Work::Backfill => session.backfill(&Stage::entities(), true).await.pop(),
-                    work => Some(work.perform(&session).await),
+                    Work::Incremental => Some(work.perform(&session).await),
                 };
                 session.close().await;
                 let outcome = outcome.unwrap();

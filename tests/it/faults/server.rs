@@ -41,7 +41,7 @@ impl Server {
         self.postgres().create_database(name).await.unwrap();
         let url = self.postgres().url(name);
         let pool = PgPoolOptions::new()
-            .acquire_timeout(Duration::from_secs(60))
+            .acquire_timeout(Duration::from_mins(1))
             .connect_lazy(url.expose_secret())
             .unwrap();
         (url, pool)

@@ -8,7 +8,7 @@ use b24mirror::{
     retry::RetryPolicy,
     simulator::Options,
     store::{Health, Store, StoreOptions},
-    sync::{Opened, ProgressBoard, Session, SyncOptions},
+    sync::{CheckOptions, Opened, ProgressBoard, Session, SyncOptions},
 };
 use secrecy::SecretString;
 use sqlx::AssertSqlSafe;
@@ -76,6 +76,7 @@ impl Stage {
             entities: vec![(&CONTACTS, Duration::from_secs(1))],
             overlap: Duration::from_secs(10),
             max_in_flight: 2,
+            checks: CheckOptions::default(),
             retry: retry(),
             holder: "faults".to_owned(),
         };
