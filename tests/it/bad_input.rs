@@ -94,7 +94,8 @@ async fn a_wrong_webhook_secret_stops_every_entity_and_names_the_setting() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_revoked_webhook_stops_every_entity_and_nothing_is_lost_when_it_is_back() {
     let (portal, database) = (TestPortal::small(), database().await);
-    let settings = portal.settings(&database);
+    // Long enough for what a cycle has brought to count as fresh on a slow machine.
+    let settings = portal.settings(&database).replace("interval = \"1s\"", "interval = \"1m\"");
     portal.backfilled(&database).await;
     let before = row_versions(database.pool()).await;
     portal.happens(Action::Webhook { revoked: true });
