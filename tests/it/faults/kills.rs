@@ -127,10 +127,13 @@ impl Campaign {
             let entity = if dice.one_in(3) { Entity::Leads } else { Entity::Contacts };
             let (ids, count) = (Vec::new(), 1 + dice.below(9));
             let visible_after = if dice.one_in(5) { 1.5 } else { 0.0 };
-            let days = 400;
+            // An import has old dates. One that becomes visible only after the first fill has
+            // read beyond its ID, with more than a page of newer records above it, is for the
+            // sweep to find.
+            let (days, at_once) = (400, 0.0);
             self.portal.happens(match dice.below(5) {
                 0 => Action::Create { entity, count, visible_after },
-                1 => Action::Import { entity, count, days, visible_after },
+                1 => Action::Import { entity, count, days, visible_after: at_once },
                 _ => Action::Change { entity, ids, count, visible_after },
             });
         }
