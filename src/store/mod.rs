@@ -23,6 +23,7 @@ mod pauses;
 mod portal;
 mod quarantine;
 mod read;
+mod refusals;
 mod repair;
 mod requests;
 mod retention;
@@ -53,13 +54,14 @@ pub use self::{
     portal::PortalClaim,
     quarantine::QuarantineCount,
     read::{LiveRange, RecordCounts, Stored, StoredKey},
+    refusals::Refusal,
     repair::Seen,
     requests::{Request, RequestEnd, RequestKind, Verdict},
     rolling::RollingRound,
     run_log::{Run, RunCounts, RunKind, RunRow},
     schema::{SchemaName, SchemaState},
     segments::{Fill, Foretold, Segment, SegmentKind},
-    sweep::{Confirmed, MirrorKey, Refusal, SweepProgress, SweepStanding, SweepStep},
+    sweep::{Confirmed, MirrorKey, SweepProgress, SweepStanding, SweepStep},
     write::{Batch, Progress, Written},
 };
 use self::{run_log::Unlogged, trust::Trust};
