@@ -5,7 +5,7 @@
 //! becomes a JSON list when its keys are 0, 1, 2 … and when it is empty, else an object,
 //! so every map is read from either form.
 
-use std::{borrow::Cow, fmt, marker::PhantomData, time::Duration};
+use std::{borrow::Cow, fmt, marker::PhantomData, ops::AddAssign, time::Duration};
 
 use chrono::{DateTime, Utc};
 use serde::{
@@ -27,6 +27,22 @@ pub struct PortalTime {
     pub clock: DateTime<Utc>,
     /// The portal's offset from UTC in seconds; it changes with daylight saving.
     pub offset_seconds: i32,
+}
+
+/// Where the time of an answer went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Timing {
+    /// What the request waited for at the portal's limits before it was sent.
+    pub waited: Duration,
+    /// What its commands took at the portal; zero where it does not say.
+    pub worked: Duration,
+}
+
+impl AddAssign for Timing {
+    fn add_assign(&mut self, other: Self) {
+        self.waited += other.waited;
+        self.worked += other.worked;
+    }
 }
 
 /// A successful answer.

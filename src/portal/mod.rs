@@ -26,7 +26,7 @@ pub use self::{
     auth::{InvalidWebhook, WebhookUrl},
     batch::{BatchAnswer, Commands},
     client::{Meter, Patience, Portal, PortalOptions},
-    envelope::{Answer, PortalTime},
+    envelope::{Answer, PortalTime, Timing},
     error::{ApiFailure, ErrorCode, PortalError},
     limiter::{
         InvalidQuietHours, Lane, Limiter, Limits, OperatingLimit, QuietHours, RehearsedLimiter,

@@ -48,7 +48,7 @@ pub use self::{
     requests::{Request, RequestKind, Verdict},
     run_log::{Run, RunCounts, RunKind, RunRow},
     schema::{SchemaName, SchemaState},
-    segments::{Fill, Segment, SegmentKind},
+    segments::{Fill, Foretold, Segment, SegmentKind},
     write::{Batch, Progress, Written},
 };
 

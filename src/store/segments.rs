@@ -60,9 +60,18 @@ pub struct Segment {
     /// The working time spent on it, pauses not counted. What is read side by side counts
     /// once, so the sum over all segments is the backfill's.
     pub busy: Duration,
-    /// The portal's limits allow no earlier end of the whole backfill, by the database's
-    /// clock, as it looked with the last stored answer; for progress only.
-    pub ends_after: Option<DateTime<Utc>>,
+    /// How the end of the whole backfill looked with the last stored answer; for progress
+    /// only.
+    pub foretold: Option<Foretold>,
+}
+
+/// When a backfill was expected to end, by the database's clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Foretold {
+    /// The moment at which it looked so.
+    pub at: DateTime<Utc>,
+    /// The end.
+    pub end: DateTime<Utc>,
 }
 
 impl Store {
@@ -70,7 +79,7 @@ impl Store {
     pub async fn segments(&self, entity: &'static Entity) -> Result<Vec<Segment>, StoreError> {
         let rows: Vec<SegmentRow> = sqlx::query_as(
             "select id, kind, after_id, up_to_id, cursor_id, done, asked_at, started_at, rows_read, \
-                rows_expected, busy_ms, ends_after \
+                rows_expected, busy_ms, told_at, ends_at \
              from backfill_segments where entity = $1 order by after_id",
         )
         .bind(entity.name)
@@ -150,7 +159,7 @@ impl Store {
                 update backfill_segments set up_to_id = $2, rows_expected = $3 where id = $1 \
              ) \
              select id, kind, after_id, up_to_id, cursor_id, done, asked_at, started_at, rows_read, \
-                rows_expected, busy_ms, ends_after \
+                rows_expected, busy_ms, told_at, ends_at \
              from upper",
         )
         .bind(lower.id)
@@ -174,7 +183,7 @@ pub(super) async fn store_segment(
     let stored = sqlx::query(
         "update backfill_segments \
          set cursor_id = $2, done = $3, asked_at = $4, rows_read = $5, rows_expected = $6, \
-            busy_ms = $7, up_to_id = least(up_to_id, $8), ends_after = $9 \
+            busy_ms = $7, up_to_id = least(up_to_id, $8), told_at = $9, ends_at = $10 \
          where id = $1",
     )
     .bind(segment.id)
@@ -185,7 +194,8 @@ pub(super) async fn store_segment(
     .bind(segment.expected)
     .bind(i64::try_from(segment.busy.as_millis()).unwrap_or(i64::MAX))
     .bind(segment.up_to.get())
-    .bind(segment.ends_after)
+    .bind(segment.foretold.map(|foretold| foretold.at))
+    .bind(segment.foretold.map(|foretold| foretold.end))
     .execute(connection)
     .await?;
     if stored.rows_affected() == 0 {
@@ -207,7 +217,8 @@ struct SegmentRow {
     rows_read: i64,
     rows_expected: Option<i64>,
     busy_ms: i64,
-    ends_after: Option<DateTime<Utc>>,
+    told_at: Option<DateTime<Utc>>,
+    ends_at: Option<DateTime<Utc>>,
 }
 
 impl TryFrom<SegmentRow> for Segment {
@@ -228,7 +239,7 @@ impl TryFrom<SegmentRow> for Segment {
             rows: row.rows_read,
             expected: row.rows_expected,
             busy: Duration::from_millis(u64::try_from(row.busy_ms).unwrap_or(0)),
-            ends_after: row.ends_after,
+            foretold: row.told_at.zip(row.ends_at).map(|(at, end)| Foretold { at, end }),
         })
     }
 }

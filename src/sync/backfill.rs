@@ -2,7 +2,7 @@
 //! several chains at once.
 //!
 //! Three stages work side by side: chains are read and decoded in tasks of their own,
-//! `segments.rs` says what comes next as soon as an answer is there, and one writer stores
+//! `segments` says what comes next as soon as an answer is there, and one writer stores
 //! the answers in the order in which they came. Each answer commits with the progress of
 //! its segment, and until then it counts as in flight: a crash costs one answer per chain
 //! and no more.
@@ -19,13 +19,14 @@ use tokio::{
 use super::{
     SyncError,
     mirror::{Brought, Entry, Mirror, Tally},
+    outlook::Effort,
     reader::{Question, Range, Reader, Reply},
     segments::{Cut, Next, Segments, Shown, Stretch},
 };
 use crate::{
     entity::decode::Decoded,
-    portal::{Lane, MAX_COMMANDS},
-    store::{Progress, RunKind, Segment, SegmentKind, Store},
+    portal::{Lane, MAX_COMMANDS, Timing},
+    store::{Foretold, Progress, RunKind, Segment, SegmentKind, Store},
 };
 
 /// A complete backfill.
@@ -36,7 +37,11 @@ pub struct BackfillOutcome {
 }
 
 /// A chain's place among those in flight; free again when what it brought is committed.
-type Place = OwnedSemaphorePermit;
+struct Place {
+    _permit: OwnedSemaphorePermit,
+    /// Its number on the board.
+    number: u64,
+}
 
 /// An answer and what was asked.
 struct Fetched {
@@ -53,10 +58,10 @@ struct Pending {
     place: Place,
     rows: Brought,
     segments: Vec<Segment>,
-    /// What the whole backfill is expected to bring, as it looks now.
-    expected: Option<i64>,
-    /// The least time that the portal's limits need for the rest.
-    least: Duration,
+    /// When it was asked for, what it brought, and where the time went.
+    asked: Instant,
+    pages: usize,
+    timing: Timing,
 }
 
 impl Mirror {
@@ -93,7 +98,7 @@ impl Mirror {
     ) -> Result<(), SyncError> {
         let segments = Segments::new(stored, self.max_in_flight());
         let (rows, expected) = segments.progress();
-        self.board().start(self.entity().name, rows, expected);
+        self.board().start(self.entity().name, rows, expected, self.max_in_flight());
         let (answers, pending) = mpsc::channel(self.max_in_flight());
         // Joined, not raced: a transaction is always finished.
         let (read, written) = tokio::join!(
@@ -117,10 +122,13 @@ impl Mirror {
         let mut worked_since = Instant::now();
         loop {
             let full = loop {
-                let Ok(place) = Arc::clone(&places).try_acquire_owned() else { break true };
+                let Ok(permit) = Arc::clone(&places).try_acquire_owned() else { break true };
                 match segments.next(self.reader().longest_chain(lane)) {
                     Next::Read(stretch) => {
                         let (reader, store) = (self.reader().clone(), self.store().clone());
+                        let commands = stretch.pages + usize::from(stretch.tail.is_some());
+                        let number = self.board().ask(entity, commands);
+                        let place = Place { _permit: permit, number };
                         let fetching = fetch(reader, store, lane, stretch, place);
                         let stop = self.stop().clone();
                         flights
@@ -156,12 +164,11 @@ impl Mirror {
             let mut taken = segments
                 .take(&stretch, &shown(&reply), asked_at, worked)
                 .map_err(|source| SyncError::Mismatch { entity, source })?;
-            let (_, expected) = segments.progress();
             let least = self.least_time(lane, segments.pages_left());
+            let left = self.board().hear(entity, place.number, segments.progress(), least);
+            let foretold = left.and_then(|left| foretold(asked_at, asked, left));
             for segment in &mut taken.segments {
-                segment.ends_after = TimeDelta::from_std(asked.elapsed().saturating_add(least))
-                    .ok()
-                    .and_then(|ahead| asked_at.checked_add_signed(ahead));
+                segment.foretold = foretold;
             }
             tracing::debug!(
                 entity,
@@ -173,11 +180,13 @@ impl Mirror {
                 seconds = worked.as_secs_f64(),
                 "an answer of the backfill"
             );
-            let Reply { ranges, memory, .. } = reply;
+            let Reply { ranges, timing, memory, .. } = reply;
+            let pages = ranges.iter().map(Vec::len).sum();
             let rows = ranges.into_iter().flatten().flat_map(|page| page.rows);
             let new = |row: &Decoded| taken.again.is_none() || row.id() != taken.again;
             let rows = Brought { asked_at, rows: rows.filter(new).collect(), memory };
-            let pending = Pending { place, rows, segments: taken.segments, expected, least };
+            let segments = taken.segments;
+            let pending = Pending { place, rows, segments, asked, pages, timing };
             if answers.send(pending).await.is_err() {
                 // The writer has failed and says why.
                 return Ok(());
@@ -199,14 +208,16 @@ impl Mirror {
         entry: &mut Entry,
     ) -> Result<(), SyncError> {
         let entity = self.entity().name;
-        while let Some(Pending { place, rows, segments, expected, least }) = pending.recv().await {
+        while let Some(answer) = pending.recv().await {
+            let Pending { place, rows, segments, asked, pages, timing } = answer;
             let read = rows.rows.len() as u64;
             entry.count(tally, self.portal().meter());
             let progress = Progress::Segments(&segments);
             *tally += self.write(lane, rows, progress, Some(&entry.run)).await?;
+            let took = asked.elapsed().saturating_sub(timing.waited);
+            let effort = Effort { pages, took, worked: timing.worked };
+            self.board().store(entity, place.number, read, effort);
             drop(place);
-            self.board().advance(entity, read);
-            self.board().expect(entity, expected, least);
         }
         Ok(())
     }
@@ -234,6 +245,12 @@ async fn fetch(
     let ranges = std::iter::once(chain).chain(tail).collect();
     let reply = reader.read(lane, &Question { ranges, ..Question::default() }).await?;
     Ok(Fetched { place, stretch, asked_at, asked, reply })
+}
+
+/// The end of the backfill by the database's clock, with so much time left.
+fn foretold(asked_at: DateTime<Utc>, asked: Instant, left: Duration) -> Option<Foretold> {
+    let at = asked_at.checked_add_signed(TimeDelta::from_std(asked.elapsed()).ok()?)?;
+    Some(Foretold { at, end: at.checked_add_signed(TimeDelta::from_std(left).ok()?)? })
 }
 
 fn shown(reply: &Reply) -> Shown<'_> {

@@ -13,7 +13,7 @@ use crate::{
         decode::Decoded,
         record::{Note, Reason, Reject},
     },
-    portal::{Ask, Lane, Patience, ScanAsk},
+    portal::{Ask, Lane, Patience, ScanAsk, Timing},
 };
 
 impl Reader {
@@ -57,7 +57,7 @@ impl Reader {
             "the portal could not deliver a page; it was read record by record"
         );
         let memory = Memory::default();
-        Ok(Reply { ranges, probes: None, time, catalogue: None, memory })
+        Ok(Reply { ranges, probes: None, time, catalogue: None, timing: Timing::default(), memory })
     }
 
     /// Reads records in ever smaller parts, down to the ones that cannot be delivered.

@@ -54,6 +54,7 @@ mod incremental;
 mod isolate;
 mod mirror;
 mod orders;
+mod outlook;
 mod pass;
 mod patience;
 pub mod plan;

@@ -9,6 +9,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+use super::outlook::{Effort, Outlook};
+
 /// Answers that are remembered for the pace; beyond that every second one is forgotten.
 const SAMPLES: usize = 256;
 
@@ -24,10 +26,9 @@ struct Tracked {
     /// Records that an earlier process had read before.
     before: i64,
     expected: Option<i64>,
-    /// The portal's limits allow no earlier end.
-    ends_after: Instant,
     records: u64,
     pace: Pace,
+    outlook: Outlook,
 }
 
 /// How far one entity's backfill has come.
@@ -43,31 +44,53 @@ pub struct EntityProgress {
     pub expected: Option<u64>,
     /// Records a second, lately.
     pub per_second: f64,
-    /// Time left at that pace, in seconds; unknown without an estimate.
+    /// Time left, in seconds; unknown without an estimate.
     pub seconds_left: Option<f64>,
 }
 
 impl ProgressBoard {
-    pub(super) fn start(&self, entity: &'static str, before: i64, expected: Option<i64>) {
+    /// A backfill begins whose answers may be under way so many at once.
+    pub(super) fn start(
+        &self,
+        entity: &'static str,
+        before: i64,
+        expected: Option<i64>,
+        ways: usize,
+    ) {
         let now = Instant::now();
-        let pace = Pace::new(now);
-        let tracked = Tracked { before, expected, ends_after: now, records: 0, pace };
-        self.lock().insert(entity, tracked);
+        let (pace, outlook) = (Pace::new(now), Outlook::new(now, ways));
+        self.lock().insert(entity, Tracked { before, expected, records: 0, pace, outlook });
     }
 
-    /// `least` is the time that the portal's limits need for the rest.
-    pub(super) fn expect(&self, entity: &'static str, expected: Option<i64>, least: Duration) {
-        if let Some(tracked) = self.lock().get_mut(entity) {
-            tracked.expected = expected;
-            let now = Instant::now();
-            tracked.ends_after = now.checked_add(least).unwrap_or(now);
-        }
+    /// So many pages are asked for; gives the answer's number.
+    pub(super) fn ask(&self, entity: &'static str, pages: usize) -> u64 {
+        let now = Instant::now();
+        self.lock().get_mut(entity).map_or(0, |tracked| tracked.outlook.ask(now, pages))
     }
 
-    pub(super) fn advance(&self, entity: &'static str, records: u64) {
+    /// An answer has come. `read` records of `expected` are there now, it included, and
+    /// `least` is the time that the portal's limits need for the rest. Gives the time left.
+    pub(super) fn hear(
+        &self,
+        entity: &'static str,
+        answer: u64,
+        (read, expected): (i64, Option<i64>),
+        least: Duration,
+    ) -> Option<Duration> {
+        let now = Instant::now();
+        let mut board = self.lock();
+        let tracked = board.get_mut(entity)?;
+        tracked.expected = expected;
+        tracked.outlook.hear(now, answer, expected.map(|expected| expected - read), least);
+        tracked.outlook.left(now)
+    }
+
+    /// An answer is stored.
+    pub(super) fn store(&self, entity: &'static str, answer: u64, records: u64, effort: Effort) {
         if let Some(tracked) = self.lock().get_mut(entity) {
             tracked.records += records;
             tracked.pace.note(Instant::now(), tracked.records);
+            tracked.outlook.store(answer, effort);
         }
     }
 
@@ -90,19 +113,15 @@ impl ProgressBoard {
 impl Tracked {
     #[expect(clippy::cast_precision_loss, reason = "a share on a progress bar")]
     fn progress(&self, entity: &str) -> EntityProgress {
-        let (per_second, silent) = self.pace.now(Instant::now());
+        let now = Instant::now();
         let records = u64::try_from(self.before).unwrap_or(0).saturating_add(self.records);
-        let read = records as f64;
-        let left = seconds_left(read, self.expected, per_second);
-        let by_limits = self.ends_after.saturating_duration_since(Instant::now()).as_secs_f64();
         EntityProgress {
             entity: entity.to_owned(),
-            share: share(read, self.expected),
+            share: share(records as f64, self.expected),
             records,
             expected: self.expected.and_then(|expected| u64::try_from(expected).ok()),
-            per_second,
-            // What the answer under way has taken is behind us.
-            seconds_left: left.map(|left| (left - silent.as_secs_f64()).max(by_limits)),
+            per_second: self.pace.per_second(now),
+            seconds_left: self.outlook.left(now).map(|left| left.as_secs_f64()),
         }
     }
 }
@@ -147,24 +166,23 @@ impl Pace {
         }
     }
 
-    /// Records a second, and for how long none has come.
+    /// Records a second.
     #[expect(clippy::cast_precision_loss, reason = "a pace for people")]
-    fn now(&self, now: Instant) -> (f64, Duration) {
+    fn per_second(&self, now: Instant) -> f64 {
         let (Some((start, _)), (last, records)) = (self.samples.front(), self.last) else {
-            return (0.0, Duration::ZERO);
+            return 0.0;
         };
-        let silent = now - last;
         let middle = *start + (last - *start) / 2;
         let later = self.samples.partition_point(|(at, _)| *at <= middle);
         let from = later.min(self.samples.len().saturating_sub(FEWEST + 1));
         let (since, before) = self.samples[from];
         let answers = (self.samples.len() - 1 - from) * self.stride + self.skipped;
         if answers == 0 {
-            return (0.0, silent);
+            return 0.0;
         }
         let apart = (last - since).as_secs_f64() / answers as f64;
         let apart = apart.max((now - since).as_secs_f64() / (answers + 1) as f64).max(0.001);
-        ((records - before) as f64 / answers as f64 / apart, silent)
+        (records - before) as f64 / answers as f64 / apart
     }
 }
 
@@ -173,14 +191,6 @@ impl Pace {
 #[expect(clippy::cast_precision_loss, reason = "a share for people")]
 pub(super) fn share(read: f64, expected: Option<i64>) -> Option<f64> {
     expected.filter(|expected| *expected > 0).map(|expected| (read / expected as f64).min(0.999))
-}
-
-/// The time left for the rest of the expected records.
-#[expect(clippy::cast_precision_loss, reason = "a time for people")]
-pub(super) fn seconds_left(read: f64, expected: Option<i64>, per_second: f64) -> Option<f64> {
-    let expected = expected.filter(|expected| *expected > 0)?;
-    let left = (expected as f64 - read).max(0.0);
-    (per_second > 0.0).then(|| left / per_second)
 }
 
 #[cfg(test)]
@@ -192,40 +202,28 @@ mod tests {
 
     const ENTITY: &str = "contacts";
 
+    /// An answer comes and is stored.
+    fn answered(board: &ProgressBoard, records: u64) {
+        let answer = board.ask(ENTITY, 1);
+        let effort = Effort { pages: 1, took: Duration::from_secs(1), worked: Duration::ZERO };
+        board.store(ENTITY, answer, records, effort);
+    }
+
     fn seen(board: &ProgressBoard) -> EntityProgress {
         board.snapshot().pop().unwrap()
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_time_left_of_even_work_is_right_once_a_tenth_is_done() {
-        let board = ProgressBoard::default();
-        board.start(ENTITY, 0, Some(100_000));
-        // The first answer takes longer: connecting, a short chain, the estimate.
-        advance(Duration::from_secs(3)).await;
-        for answer in 1..40_u32 {
-            board.advance(ENTITY, 2_500);
-            for quarter in 0..4_u32 {
-                if answer >= 4 {
-                    let left = seen(&board).seconds_left.unwrap();
-                    let truth = 0.5 * f64::from(40 - answer) - 0.125 * f64::from(quarter);
-                    assert!((left - truth).abs() <= 0.15 * truth, "{left} instead of {truth}");
-                }
-                advance(Duration::from_millis(125)).await;
-            }
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
     async fn a_first_burst_is_not_taken_for_the_rule() {
         let board = ProgressBoard::default();
-        board.start(ENTITY, 0, Some(1_000_000));
+        board.start(ENTITY, 0, Some(1_000_000), 1);
         for _ in 0..50 {
             advance(Duration::from_millis(50)).await;
-            board.advance(ENTITY, 2_500);
+            answered(&board, 2_500);
         }
         for _ in 0..50 {
             advance(Duration::from_millis(500)).await;
-            board.advance(ENTITY, 2_500);
+            answered(&board, 2_500);
         }
         let progress = seen(&board);
         assert!((4_900.0..5_100.0).contains(&progress.per_second), "{progress:?}");
@@ -235,10 +233,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn work_that_stands_still_slows_down() {
         let board = ProgressBoard::default();
-        board.start(ENTITY, 5_000, Some(50_000));
+        board.start(ENTITY, 5_000, Some(50_000), 1);
         for _ in 0..10 {
             advance(Duration::from_secs(1)).await;
-            board.advance(ENTITY, 1_000);
+            answered(&board, 1_000);
         }
         let steady = seen(&board);
         assert_eq!((steady.records, steady.share), (15_000, Some(0.3)), "{steady:?}");
@@ -252,13 +250,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn nothing_is_foretold_before_the_first_answer_or_without_an_estimate() {
         let board = ProgressBoard::default();
-        board.start(ENTITY, 0, None);
-        advance(Duration::from_secs(2)).await;
+        board.start(ENTITY, 0, None, 1);
+        let answer = board.ask(ENTITY, 1);
         let progress = seen(&board);
         assert_eq!((progress.share, progress.seconds_left), (None, None));
-        board.expect(ENTITY, Some(10_000), Duration::ZERO);
-        assert_eq!(seen(&board).seconds_left, None);
-        board.advance(ENTITY, 2_500);
+        advance(Duration::from_secs(2)).await;
+        assert_eq!(board.hear(ENTITY, answer, (50, Some(200)), Duration::ZERO), None);
+        let effort = Effort { pages: 1, took: Duration::from_secs(2), worked: Duration::ZERO };
+        board.store(ENTITY, answer, 50, effort);
         assert_eq!(seen(&board).seconds_left, Some(6.0));
     }
 
@@ -273,7 +272,7 @@ mod tests {
                 let at = start + Duration::from_millis(apart.into()) * answer;
                 pace.note(at, u64::from(records) * u64::from(answer));
             }
-            let (per_second, _) = pace.now(start + Duration::from_millis(apart.into()) * answers);
+            let per_second = pace.per_second(start + Duration::from_millis(apart.into()) * answers);
             let truth = f64::from(records) / (f64::from(apart) / 1_000.0);
             prop_assert!((per_second - truth).abs() < truth * 1e-6, "{} {}", per_second, truth);
             prop_assert!(pace.samples.len() <= SAMPLES);

@@ -20,7 +20,7 @@ use crate::{
     },
     portal::{
         Ask, Chain, ChainEnd, ClassicSource, Detail, Heard, Lane, MAX_COMMANDS, Page, Patience,
-        Portal, PortalError, PortalTime, Probes, ScanAsk,
+        Portal, PortalError, PortalTime, Probes, ScanAsk, Timing,
     },
     retry::{Disposition, RetryPolicy},
 };
@@ -69,6 +69,8 @@ pub(super) struct Reply {
     pub(super) time: Option<PortalTime>,
     /// The field descriptions, if they were asked for.
     pub(super) catalogue: Option<Arc<Catalogue>>,
+    /// Where the time went, if several requests were needed in all of them.
+    pub(super) timing: Timing,
     /// The memory that the pages hold.
     pub(super) memory: Memory,
 }
@@ -165,6 +167,7 @@ impl Reader {
         let mut ask = self.ask(question);
         let mut delays = self.retry.delays();
         let mut attempts = 0;
+        let mut timing = Timing::default();
         loop {
             let chained = ask.scans.iter().any(|scan| scan.pages > 1);
             let patience = if chained { Patience::FailFastWhenHeavy } else { Patience::Persist };
@@ -180,6 +183,7 @@ impl Reader {
                 }
                 Err(error) => return Err(error.into()),
             };
+            timing += heard.timing;
             let described = heard.catalogue.is_some();
             // What travels beside the pages may fail by itself; no record is to blame then.
             let beside = self
@@ -195,7 +199,7 @@ impl Reader {
                             self.carried(ranges.iter().map(Vec::len).sum());
                             let catalogue = described.then(|| self.catalogue());
                             let time = heard.time;
-                            return Ok(Reply { ranges, probes, time, catalogue, memory });
+                            return Ok(Reply { ranges, probes, time, catalogue, timing, memory });
                         }
                         Ok(Progress::Failed(error)) => (error.into(), true),
                         // A page that lost its multi-fields is refused for good in the end:

@@ -6,12 +6,12 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use super::progress::{seconds_left, share};
+use super::progress::share;
 use crate::{
     entity::Entity,
     store::{
-        Checkpoint, Generation, Health, HolderWait, QuarantineCount, Request, Segment, Store,
-        StoreError,
+        Checkpoint, Foretold, Generation, Health, HolderWait, QuarantineCount, Request, Segment,
+        Store, StoreError,
     },
 };
 
@@ -37,7 +37,8 @@ pub enum State {
         records: i64,
         /// Records a second, on average.
         per_second: f64,
-        /// Seconds left at that pace; unknown without an estimate.
+        /// Seconds left, as the process that works on it foretold; unknown without an
+        /// estimate.
         seconds_left: Option<f64>,
         /// Why it does not go on, if it does not.
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -208,7 +209,7 @@ fn judge(
     let Some(_) = checkpoint else { return State::NeverSynced { reason } };
     let idle = || (!running).then(|| "no process is mirroring".to_owned());
     if segments.iter().any(|segment| !segment.done) {
-        return backfilling(segments, now, reason.or_else(idle));
+        return backfilling(segments, running.then_some(now), reason.or_else(idle));
     }
     match lag {
         Some(lag) if lag <= fresh_for && reason.is_none() => State::Fresh,
@@ -216,23 +217,25 @@ fn judge(
     }
 }
 
+/// `now` while somebody works on it.
 #[expect(clippy::cast_precision_loss, reason = "shares and paces for people")]
-fn backfilling(segments: &[Segment], now: DateTime<Utc>, reason: Option<String>) -> State {
+fn backfilling(segments: &[Segment], now: Option<DateTime<Utc>>, reason: Option<String>) -> State {
     let seconds = segments.iter().map(|segment| segment.busy).sum::<Duration>().as_secs_f64();
     let records = segments.iter().map(|segment| segment.rows).sum::<i64>();
     // Unknown as long as it is unknown of one.
     let expected = segments.iter().map(|segment| segment.expected).sum();
-    let per_second = records as f64 / seconds.max(0.001);
-    // The limits may need longer than the pace so far says.
-    let latest = segments.iter().filter(|segment| !segment.done).max_by_key(|open| open.asked_at);
-    let by_limits = latest.and_then(|segment| (segment.ends_after? - now).to_std().ok());
-    let by_limits = by_limits.unwrap_or_default().as_secs_f64();
-    let by_pace = seconds_left(records as f64, expected, per_second);
+    let told = segments.iter().filter_map(|segment| segment.foretold).max_by_key(|told| told.at);
     State::Backfilling {
         share: share(records as f64, expected),
         records,
-        per_second,
-        seconds_left: by_pace.map(|left| left.max(by_limits)),
+        per_second: records as f64 / seconds.max(0.001),
+        seconds_left: told.map(|told| left(told, now)),
         reason,
     }
+}
+
+/// The seconds left until the foretold end. What is overdue may take as long again as it
+/// is late; what nobody works on comes no nearer.
+fn left(foretold: Foretold, now: Option<DateTime<Utc>>) -> f64 {
+    (foretold.end - now.unwrap_or(foretold.at)).as_seconds_f64().abs()
 }

@@ -175,6 +175,8 @@ impl Portal {
         };
         let read = |commands: Commands, status, body: &Body| {
             let (mut answer, costs) = BatchAnswer::read(&commands, status, body)?;
+            let took = costs.iter().flat_map(|(_, figures)| figures).filter_map(|one| one.took);
+            answer.timing.worked = Duration::try_from_secs_f64(took.sum()).unwrap_or_default();
             for failure in answer.failures_mut() {
                 failure.description = self.inner.webhook.scrub(&failure.description);
             }
@@ -249,7 +251,9 @@ impl Portal {
         prepare: &impl Fn(usize) -> Result<(Vec<u8>, C), PortalError>,
         read: &impl Fn(C, u16, &Body) -> Result<(T, Costs), PortalError>,
     ) -> Result<T, PortalError> {
+        let asked = Instant::now();
         let permit = self.admitted(lane, demand).await;
+        let waited = asked.elapsed();
         let (body, context) = match prepare(permit.extra()) {
             Ok(prepared) => prepared,
             Err(error) => {
@@ -260,7 +264,8 @@ impl Portal {
         let (permit, status, body) = self.exchange(lane, method, permit, &body).await?;
         let read = Body::new(method, status, body).and_then(|body| read(context, status, &body));
         match read {
-            Ok((answer, figures)) => {
+            Ok((mut answer, figures)) => {
+                answer.waited(waited);
                 self.inner.limiter.learn_clock(answer.clock());
                 // The figures tell until when a block lasts, so they come first.
                 permit.settle(&figures);
@@ -339,6 +344,8 @@ trait Settled {
     fn blocked_methods(&self) -> Vec<String>;
     /// The portal's clock, if it shows one.
     fn clock(&self) -> Option<PortalTime>;
+    /// Takes note of how long its request waited before it was sent.
+    fn waited(&mut self, time: Duration);
 }
 
 impl Settled for Answer {
@@ -349,6 +356,8 @@ impl Settled for Answer {
     fn clock(&self) -> Option<PortalTime> {
         self.time
     }
+
+    fn waited(&mut self, _: Duration) {}
 }
 
 impl Settled for (Commands, BatchAnswer) {
@@ -362,6 +371,10 @@ impl Settled for (Commands, BatchAnswer) {
 
     fn clock(&self) -> Option<PortalTime> {
         self.1.time
+    }
+
+    fn waited(&mut self, time: Duration) {
+        self.1.timing.waited = time;
     }
 }
 

@@ -185,8 +185,8 @@ impl Limiter {
         Duration::try_from_secs_f64(cost).ok()
     }
 
-    /// The least time in which so many commands of a method can be sent in so many
-    /// requests, if nobody else sends any.
+    /// The least time in which so many commands of a method, those under way included, can
+    /// be sent in so many requests, if nobody else sends any.
     #[must_use]
     pub fn least_time(
         &self,

@@ -163,7 +163,7 @@ impl ClassicSource {
                 future_gave_none: answer.take_page(FUTURE)?.is_empty(),
             })
         });
-        Heard { scans, catalogue, probes, time: answer.time }
+        Heard { scans, catalogue, probes, time: answer.time, timing: answer.timing }
     }
 }
 

@@ -12,7 +12,11 @@ use chrono::{DateTime, FixedOffset};
 use serde_json::value::RawValue;
 
 pub use self::classic::ClassicSource;
-use super::{body::Body, envelope::PortalTime, error::PortalError};
+use super::{
+    body::Body,
+    envelope::{PortalTime, Timing},
+    error::PortalError,
+};
 use crate::entity::{RecordId, json::Raw};
 
 /// Rows on a full page. Fewer mean that nothing follows.
@@ -91,6 +95,8 @@ pub struct Heard {
     pub probes: Option<Result<Probes, PortalError>>,
     /// The portal's clock when it began to answer.
     pub time: Option<PortalTime>,
+    /// Where the time went.
+    pub timing: Timing,
 }
 
 /// The pages of one scan, in order, up to the first short one or the first error.

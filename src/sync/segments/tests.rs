@@ -24,7 +24,7 @@ fn segment(number: i64, after: i64, up_to: i64) -> Segment {
         rows: 0,
         expected: None,
         busy: Duration::ZERO,
-        ends_after: None,
+        foretold: None,
     }
 }
 

@@ -329,7 +329,8 @@ impl Books {
         self.expectation(lane).cost
     }
 
-    /// The least time in which so many commands can be sent, if nobody else sends any:
+    /// The least time in which so many commands, those under way included, can be sent, if
+    /// nobody else sends any:
     /// what is used comes back one window later, to be used again.
     pub(super) fn least_time(
         &self,
@@ -342,13 +343,16 @@ impl Books {
         let Some(cost) = self.cost(lane).filter(|_| self.knowledge != Knowledge::Silent) else {
             return Duration::ZERO;
         };
-        let free = self.room(limit, share, lane, &self.used(now, limit.window)).max(0.0);
-        let mut needed = cost * count(commands) - free;
+        // What is under way will cost less than was reserved for it; the rest is free soon.
+        let sent = self.reserved / CAUTION;
+        let room = self.room(limit, share, lane, &self.used(now, limit.window));
+        let free = (room + self.reserved - sent).max(0.0);
+        let mut needed = cost * count(commands) - sent - free;
         let booked = self
             .booked
             .iter()
             .map(|booked| ((booked.at + limit.window).saturating_duration_since(now), booked.cost));
-        let spent_now = (limit.window, free + self.reserved);
+        let spent_now = (limit.window, free + sent);
         let coming: Vec<(Duration, f64)> = booked.chain([spent_now]).collect();
         let each_window: f64 = coming.iter().map(|(_, cost)| cost).sum();
         if needed <= 0.0 || each_window <= NOTHING {
