@@ -264,24 +264,37 @@ impl Store {
         })
     }
 
-    /// How long ago the last complete check of a kind began. The first fill counts as one:
-    /// it has read everything. `None` where neither is on record.
+    /// How long ago the last complete run of a kind began; `None` where none is on record.
     pub async fn since_last(
         &self,
         entity: &'static Entity,
         kind: RunKind,
     ) -> Result<Option<Duration>, StoreError> {
         let seconds: Option<f64> = sqlx::query_scalar(
-            "select extract(epoch from clock_timestamp() - coalesce( \
-                (select started_at from sync_runs \
-                 where entity = $1 and kind = $2 and verdict = 'complete' \
-                 order by id desc limit 1), \
-                (select finished_at from sync_runs \
-                 where entity = $1 and kind = 'backfill' and verdict = 'complete' \
-                 order by id limit 1)))::float8",
+            "select extract(epoch from clock_timestamp() - ( \
+                select started_at from sync_runs \
+                where entity = $1 and kind = $2 and verdict = 'complete' \
+                order by id desc limit 1))::float8",
         )
         .bind(entity.name)
         .bind(kind.as_str())
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(seconds.map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default()))
+    }
+
+    /// How long ago the first fill ended; `None` where none is on record.
+    pub async fn since_filled(
+        &self,
+        entity: &'static Entity,
+    ) -> Result<Option<Duration>, StoreError> {
+        let seconds: Option<f64> = sqlx::query_scalar(
+            "select extract(epoch from clock_timestamp() - ( \
+                select finished_at from sync_runs \
+                where entity = $1 and kind = 'backfill' and verdict = 'complete' \
+                order by id limit 1))::float8",
+        )
+        .bind(entity.name)
         .fetch_one(&self.pool)
         .await?;
         Ok(seconds.map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default()))

@@ -72,7 +72,7 @@ impl Mirror {
     /// # Errors
     /// [`SyncError`]; each segment keeps how far it came.
     pub(super) async fn backfill(&self, by_hand: bool) -> Result<BackfillOutcome, SyncError> {
-        let stored = self.segments().await?;
+        let mut stored = self.segments().await?;
         let Some(open) = stored.iter().find(|segment| !segment.done) else {
             return Ok(BackfillOutcome::default());
         };
@@ -83,7 +83,18 @@ impl Mirror {
         };
         let mut entry = self.begin_run(RunKind::Backfill, self.portal().meter()).await?;
         let mut tally = Tally::default();
-        let outcome = self.fill(lane, stored, &mut tally, &mut entry).await;
+        // A cut whose answer was lost with a connection may be committed after the segments
+        // were read: only what the database says now tells that nothing is open.
+        let outcome = loop {
+            if let Err(error) = self.fill(lane, stored, &mut tally, &mut entry).await {
+                break Err(error);
+            }
+            match self.segments().await {
+                Ok(now) if now.iter().all(|segment| segment.done) => break Ok(()),
+                Ok(now) => stored = now,
+                Err(error) => break Err(error),
+            }
+        };
         self.board().finish(self.entity().name);
         self.finish_run(entry, tally, outcome.as_ref().err()).await;
         outcome.map(|()| BackfillOutcome { tally })

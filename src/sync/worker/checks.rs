@@ -15,7 +15,7 @@ use super::{
 use crate::{
     portal::Lane,
     retry::{Delays, RetryPolicy},
-    store::{RunKind, Verdict},
+    store::{RunKind, StoreError, Verdict},
     sync::{
         SyncError,
         checks::{Check, CheckOptions, ROLLING_EVERY},
@@ -24,6 +24,11 @@ use crate::{
         orders::Task,
     },
 };
+
+/// The first sweep comes so soon after the first fill, or when its overlap has passed. What
+/// was imported with an old date and became visible while it went on is found by nothing else:
+/// before it there was no mark.
+const FIRST_SWEEP: Duration = Duration::from_mins(10);
 
 /// The checks and who waits for them.
 pub(super) struct Checks {
@@ -278,9 +283,22 @@ async fn due_at(mirror: &Mirror, duty: &Duty) -> Instant {
     {
         return Instant::now();
     }
-    match mirror.store().since_last(mirror.entity(), duty.check.kind()).await {
-        Ok(Some(ago)) => Instant::now() + duty.every.saturating_sub(ago),
-        Ok(None) => Instant::now(),
-        Err(_) => Instant::now() + STOPPED_RETRY.min(duty.every),
+    Instant::now() + time_until(mirror, duty).await.unwrap_or(STOPPED_RETRY.min(duty.every))
+}
+
+async fn time_until(mirror: &Mirror, duty: &Duty) -> Result<Duration, StoreError> {
+    let (store, entity) = (mirror.store(), mirror.entity());
+    if let Some(ago) = store.since_last(entity, duty.check.kind()).await? {
+        return Ok(duty.every.saturating_sub(ago));
     }
+    let first = match duty.check.kind() {
+        RunKind::Sweep => {
+            let overlap = mirror.overlap().to_std().unwrap_or_default();
+            FIRST_SWEEP.max(overlap).min(duty.every)
+        }
+        // The first fill has read everything.
+        _ => duty.every,
+    };
+    let filled = store.since_filled(entity).await?;
+    Ok(filled.map_or(Duration::ZERO, |ago| first.saturating_sub(ago)))
 }

@@ -215,11 +215,12 @@ async fn no_run_stays_open_when_its_end_could_not_be_recorded() {
 }
 
 #[tokio::test]
-async fn the_schedule_goes_by_the_last_complete_check_or_the_first_fill() {
+async fn the_schedule_goes_by_the_last_complete_check_and_by_the_first_fill() {
     let mirror = mirror().await;
     let (store, generation) = (&mirror.store, mirror.generation);
     let since = async || store.since_last(&CONTACTS, RunKind::Sweep).await.unwrap();
-    assert_eq!(since().await, None);
+    let filled = async || store.since_filled(&CONTACTS).await.unwrap();
+    assert_eq!((since().await, filled().await), (None, None));
     let run = async |kind, verdict| {
         let run = store.begin_run(generation, &CONTACTS, kind).await.unwrap();
         store.finish_run(run, verdict, None).await.unwrap();
@@ -235,16 +236,17 @@ async fn the_schedule_goes_by_the_last_complete_check_or_the_first_fill() {
         .await
         .unwrap();
     };
-    let days = async || since().await.unwrap().as_secs() / 86_400;
+    let days = |ago: Option<Duration>| ago.unwrap().as_secs() / 86_400;
     run(RunKind::Backfill, Verdict::Complete).await;
     ages("backfill", 9).await;
     run(RunKind::Backfill, Verdict::Complete).await;
-    assert_eq!(days().await, 9, "a restart proves nothing about deletions");
+    assert_eq!(since().await, None);
+    assert_eq!(days(filled().await), 9, "a restart proves nothing about deletions");
     run(RunKind::Sweep, Verdict::Complete).await;
     ages("sweep", 3).await;
     run(RunKind::Sweep, Verdict::Incomplete).await;
     run(RunKind::RollingCheck, Verdict::Complete).await;
-    assert_eq!(days().await, 3);
+    assert_eq!((days(since().await), days(filled().await)), (3, 9));
 }
 
 #[tokio::test]
