@@ -12,7 +12,7 @@ use std::{
 use b24mirror::{
     simulator::{Action, Fault, FaultKind, Place},
     store::{Health, Verdict},
-    sync::EntityOutcome,
+    sync,
 };
 use tokio::time::timeout;
 
@@ -200,11 +200,12 @@ async fn play(cell: &Cell, stage: &mut Stage) -> Result<Ending, String> {
     if !matches!(cell.failure.kind, FaultKind::CommandError { .. }) || judged.is_err() {
         stage.forget_the_portal();
     }
-    let ending =
-        judged.map_err(|what| format!("{what}\n  {struck} strikes; {}", outcome.line()))?;
+    let ending = judged.map_err(|what| format!("{what}\n  {struck} strikes; {}", outcome.line))?;
     if ending != Ending::Complete {
         let again = run(cell.work, stage, false).await;
-        again.result.map_err(|error| format!("did not recover: {}", error.reason()))?;
+        if again.verdict != Verdict::Complete {
+            return Err(format!("did not recover: {}", again.line));
+        }
         whole(stage).await?;
         if stage.health().await != Some(Health::Active) {
             return Err(format!("recovered, but its health is {:?}", stage.health().await));
@@ -218,14 +219,14 @@ async fn play(cell: &Cell, stage: &mut Stage) -> Result<Ending, String> {
 async fn judge(
     cell: &Cell,
     stage: &Stage,
-    outcome: &EntityOutcome,
+    outcome: &sync::Ending,
     struck: u64,
 ) -> Result<Ending, String> {
     let Cell { failure, strikes, .. } = cell;
     if struck == 0 {
         return Err("the fault never struck".to_owned());
     }
-    let ending = match (outcome.verdict(), failure.fate) {
+    let ending = match (outcome.verdict, failure.fate) {
         (Verdict::Complete, Fate::Passes | Fate::WaitedOut) => Ending::Complete,
         // The pages before it came, and when the rest was asked for it was gone.
         (Verdict::Complete, _)
@@ -247,6 +248,8 @@ async fn judge(
             whole(stage).await?;
             health == Some(Health::Active)
         }
+        Ending::CompletedLater if cell.work.is_a_check() => outcome.line.contains(": incomplete: "),
+        Ending::Stopped if cell.work.is_a_check() => outcome.line.contains(failure.named),
         Ending::CompletedLater => matches!(health, Some(Health::Waiting { .. })),
         Ending::Stopped => matches!(
             &health,

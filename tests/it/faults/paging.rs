@@ -122,12 +122,12 @@ async fn weather(work: Work, storm: Storm, seed: u64) {
         outcome = run(work, &stage, false) => outcome,
         () = rage(&stage, storm, &mut dice, &mut gone) => unreachable!("it rages for ever"),
     };
-    assert_eq!(outcome.verdict(), Verdict::Complete, "{when}: {}", outcome.line());
+    assert_eq!(outcome.verdict, Verdict::Complete, "{when}: {}", outcome.line);
     cost(0.0);
 
     // What happened in the last moments is for the next cycle.
     let outcome = run(Work::Incremental, &stage, false).await;
-    assert_eq!(outcome.verdict(), Verdict::Complete, "{when}: {}", outcome.line());
+    assert_eq!(outcome.verdict, Verdict::Complete, "{when}: {}", outcome.line);
     every_record_is_there(&stage, &gone, &when).await;
     if storm == Storm::UserFields {
         let session = stage.session(false).await;

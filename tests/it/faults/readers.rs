@@ -12,6 +12,7 @@ use std::{
 use b24mirror::{
     simulator::{Action, TrueRecord},
     store::Verdict,
+    sync,
 };
 use secrecy::ExposeSecret as _;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
@@ -125,16 +126,17 @@ async fn readers_never_see_an_error_an_empty_table_or_half_a_family() {
     let rounds = if long() { 60 } else { 3 };
     let writing = async {
         for _ in 0..rounds {
-            for work in [Work::Incremental, Work::Incremental, Work::Backfill] {
+            for work in [Work::Incremental, Work::Sweep, Work::Incremental, Work::Backfill] {
                 let session = stage.session(false).await;
-                let outcome = match work {
+                let outcome = if work == Work::Backfill {
                     // Everything again, over what is there.
-                    Work::Backfill => session.backfill(&Stage::entities(), true).await.pop(),
-                    Work::Incremental => Some(work.perform(&session).await),
+                    let again = sync::Work::Backfill { restart: true };
+                    session.perform(&again, &Stage::entities(), &[]).await.pop().unwrap()
+                } else {
+                    work.perform(&session).await
                 };
                 session.close().await;
-                let outcome = outcome.unwrap();
-                assert_eq!(outcome.verdict(), Verdict::Complete, "{}", outcome.line());
+                assert_eq!(outcome.verdict, Verdict::Complete, "{}", outcome.line);
             }
             // As every start of a newer program does.
             stage.store.migrate().await.unwrap();
