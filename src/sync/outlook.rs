@@ -20,6 +20,9 @@ use crate::portal::MAX_COMMANDS;
 /// Answers that are remembered.
 const REMEMBERED: usize = 256;
 
+/// Answers that tell what the next will take, at least.
+const FEWEST: usize = 8;
+
 /// What one answer took.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Effort {
@@ -160,10 +163,11 @@ impl Outlook {
         sizes.fold(1.0, f64::max).min(float(MAX_COMMANDS))
     }
 
-    /// The latest half of the answers: a first burst is no rule. Two of each chain at least.
+    /// The latest half of the answers: a first burst is no rule. Two of each chain at least,
+    /// and so many that one that took long for once is no rule either.
     fn recent(&self) -> impl Iterator<Item = &Effort> + Clone {
         let answers = self.efforts.len();
-        let recent = (answers / 2).max(2 * self.ways).min(answers);
+        let recent = (answers / 2).max(2 * self.ways).max(FEWEST).min(answers);
         self.efforts.range(answers - recent..)
     }
 
