@@ -120,7 +120,7 @@ fn assert_right(whose: &str, foretold: &[Foretold], took: Duration) {
 #[tokio::test(flavor = "multi_thread")]
 async fn from_a_tenth_on_the_end_is_foretold_within_fifteen_percent() {
     let _company = Company::quiet().await;
-    let cost = Cost { seconds: 0.06, real: true, ..Cost::default() };
+    let cost = Cost { seconds: 0.12, real: true, ..Cost::default() };
     let portal = TestPortal::with(Options {
         contacts: 10_000,
         leads: 0,
