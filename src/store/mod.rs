@@ -117,14 +117,16 @@ impl Store {
     /// The database's clock, never below the highest `asked_at` of any stored progress:
     /// what a batch takes as `asked_at` before its request is sent.
     pub async fn clock(&self) -> Result<DateTime<Utc>, StoreError> {
-        Ok(sqlx::query_scalar(
+        sqlx::query_scalar(
             "select greatest(clock_timestamp(), \
                 (select max(asked_at) from sync_checkpoints), \
                 (select max(asked_at) from backfill_segments), \
                 (select max(asked_at) from sweeps))",
         )
         .fetch_one(&self.pool)
-        .await?)
+        .await
+        .map_err(StoreError::from)
+        .inspect_err(|error| self.trust.look(error))
     }
 
     /// Begins a transaction.

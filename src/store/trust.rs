@@ -1,7 +1,8 @@
 //! Connections that must not be used again.
 //!
 //! A session keeps what it was told when it began. One that began while the database was
-//! read-only stays so after everybody else may write again, and would stay in the pool.
+//! read-only, or gave statements too little time, stays so after that was put right for
+//! everybody else, and would stay in the pool.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -21,11 +22,11 @@ impl Trust {
         lost.is_none_or(|lost| age < lost.elapsed())
     }
 
-    /// Ends the trust in every connection so far if one of them was refused a write
-    /// because it is read-only.
+    /// Ends the trust in every connection so far if one of them was refused a write because
+    /// it is read-only, or had a statement cancelled.
     pub(super) fn look(&self, error: &StoreError) {
         let StoreError::Unavailable(refusal) = error else { return };
-        if state_of(refusal).as_deref() == Some("25006") {
+        if matches!(state_of(refusal).as_deref(), Some("25006" | "57014")) {
             *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         }
     }

@@ -165,7 +165,8 @@ impl Store {
         seen: &[Seen],
     ) -> Result<Written, Failure> {
         let (mut transaction, transaction_id) = self.begin_known(batch.generation).await?;
-        let written = write_all(&mut transaction, batch, records, seen).await?;
+        let writing = write_all(&mut transaction, batch, records, seen).await;
+        let written = writing.inspect_err(|error| self.trust.look(error))?;
         // Else every connection of the pool would come to hold the largest batch's memory.
         transaction.shrink_buffers();
         match transaction.commit().await.map_err(StoreError::from) {

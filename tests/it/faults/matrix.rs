@@ -206,6 +206,7 @@ async fn play(cell: &Cell, stage: &mut Stage) -> Result<Ending, String> {
         if again.verdict != Verdict::Complete {
             return Err(format!("did not recover: {}", again.line));
         }
+        settle(cell.work, stage).await;
         whole(stage).await?;
         if stage.health().await != Some(Health::Active) {
             return Err(format!("recovered, but its health is {:?}", stage.health().await));
@@ -213,6 +214,13 @@ async fn play(cell: &Cell, stage: &mut Stage) -> Result<Ending, String> {
     }
     stage.is_equal = true;
     Ok(ending)
+}
+
+/// Verify leaves to the next cycle what that will bring in any case, and says so.
+async fn settle(work: Work, stage: &Stage) {
+    if work == Work::Verify {
+        run(Work::Incremental, stage, false).await;
+    }
 }
 
 /// Holds what the work said against what the mirror holds.
@@ -239,12 +247,15 @@ async fn judge(
             Ending::CompletedLater
         }
         (Verdict::Incomplete, Fate::Later) => Ending::CompletedLater,
+        // A check need not wait for a method beside its own; it begins again in time.
+        (Verdict::Incomplete, Fate::WaitedOut) if cell.work.is_a_check() => Ending::CompletedLater,
         (Verdict::Stopped, Fate::Stops) => Ending::Stopped,
         (_, fate) => return Err(format!("should have been {fate:?}")),
     };
     let health = stage.health().await;
     let told = match ending {
         Ending::Complete => {
+            settle(cell.work, stage).await;
             whole(stage).await?;
             health == Some(Health::Active)
         }

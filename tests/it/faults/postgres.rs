@@ -233,16 +233,18 @@ async fn outlasts(seed: u64, refuse: &str, relent: &str) {
         work.prepare(&stage).await;
         let session = stage.session(false).await;
         let name: String = value(stage.database.pool(), "select current_database()::text").await;
-        let alter = |what: &str| format!("alter database {name} {what}");
-        statement(stage.database.pool(), &alter(refuse)).await;
+        let alter = |what: &str| AssertSqlSafe(format!("alter database {name} {what}"));
+        // It has begun before, so nothing of that holds for it.
+        let mut own = stage.database.pool().acquire().await.unwrap();
+        sqlx::raw_sql(alter(refuse)).execute(&mut *own).await.unwrap();
         // It holds for connections that begin from now on.
         let end = "select count(pg_terminate_backend(pid)) from pg_stat_activity \
                    where datname = current_database() and application_name = 'faults'";
-        let ended: i64 = value(stage.database.pool(), end).await;
+        let ended: i64 = sqlx::query_scalar(end).fetch_one(&mut *own).await.unwrap();
         assert!(ended > 0);
         let help = async {
             sleep(Duration::from_secs(3)).await;
-            statement(stage.database.pool(), &alter(relent)).await;
+            sqlx::raw_sql(alter(relent)).execute(&mut *own).await.unwrap();
         };
         let (outcome, ()) = tokio::join!(work.perform(&session), help);
         session.close().await;

@@ -7,7 +7,7 @@ use sqlx::PgPool;
 use tokio::time::{Instant, sleep};
 
 /// Longer than a cycle takes on a busy machine.
-const PATIENCE: Duration = Duration::from_mins(1);
+const PATIENCE: Duration = Duration::from_mins(4);
 
 /// Waits until every entity has completed a cycle that began after this call.
 pub(crate) async fn cycled(pool: &PgPool) {

@@ -126,7 +126,7 @@ async fn relay(mut client: TcpStream, server: Arc<Server>, mut open: watch::Rece
 
 /// Waits for something to become true, and fails with its name when that takes too long.
 pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, mut ask: impl FnMut() -> F) {
-    let deadline = tokio::time::Instant::now() + Duration::from_mins(1);
+    let deadline = tokio::time::Instant::now() + Duration::from_mins(4);
     while !ask().await {
         assert!(tokio::time::Instant::now() < deadline, "it never came to this: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;

@@ -21,7 +21,7 @@ use tokio::{
 };
 
 /// Longer than anything in these tests takes on a busy machine.
-const PATIENCE: Duration = Duration::from_mins(1);
+const PATIENCE: Duration = Duration::from_mins(4);
 
 /// A program about to be run, in an empty directory and without the caller's own settings.
 pub(crate) struct Run {

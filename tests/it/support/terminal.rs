@@ -18,7 +18,7 @@ use tokio::{
 use super::Run;
 
 /// Longer than anything in these tests takes on a busy machine.
-const PATIENCE: Duration = Duration::from_mins(1);
+const PATIENCE: Duration = Duration::from_mins(4);
 
 /// What Ctrl-C types; the terminal makes a signal of it.
 pub(crate) const CTRL_C: &str = "\u{3}";
