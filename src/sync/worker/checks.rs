@@ -300,5 +300,6 @@ async fn time_until(mirror: &Mirror, duty: &Duty) -> Result<Duration, StoreError
         _ => duty.every,
     };
     let filled = store.since_filled(entity).await?;
-    Ok(filled.map_or(Duration::ZERO, |ago| first.saturating_sub(ago)))
+    // There was nothing to read then; whatever has come since, cycles have brought.
+    Ok(filled.map_or(first, |ago| first.saturating_sub(ago)))
 }
