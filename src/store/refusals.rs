@@ -60,12 +60,16 @@ impl Store {
         Ok(transaction.commit().await?)
     }
 
-    /// The entity of which that run has refused to delete records, if it waits for a decision.
+    /// The entity of which that run has refused to delete records, decided or not.
     pub async fn refused_entity(&self, run: i64) -> Result<Option<String>, StoreError> {
-        Ok(sqlx::query_scalar("select entity from sweeps where refused_run = $1")
-            .bind(run)
-            .fetch_optional(&self.pool)
-            .await?)
+        Ok(sqlx::query_scalar(
+            "select entity from sweeps where refused_run = $1 union all \
+             select entity from sync_runs \
+             where id = $1 and kind = 'sweep' and verdict = 'stopped' limit 1",
+        )
+        .bind(run)
+        .fetch_optional(&self.pool)
+        .await?)
     }
 
     /// Records that a run refused to delete, in the order of their IDs.

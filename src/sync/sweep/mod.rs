@@ -376,8 +376,10 @@ impl Sweeper<'_> {
         let standing = self.store().sweep_standing(entity).await?;
         let latest = standing.refused.map(|refusal| refusal.run);
         if latest != Some(refused) {
-            // A run number is given once, so it can be meant for another entity.
-            if self.store().refused_entity(refused).await?.is_some() {
+            // A run number is given once, so it can be meant for another entity, which may have
+            // been decided by now.
+            let of = self.store().refused_entity(refused).await?;
+            if of.is_some_and(|of| of != entity.name) {
                 return Ok(End::Complete(format!("nothing to accept from run {refused}")));
             }
             return Err(SyncError::NothingRefused { entity: entity.name, run: refused, latest });
