@@ -2,11 +2,14 @@
 //! do wrong short of refusing: answers too heavy to deliver, pages without their
 //! multi-fields, a single record that the portal cannot deliver at all.
 
+mod shortened;
+
 use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{DateTime, FixedOffset, Utc};
 use serde_json::value::RawValue;
 
+use self::shortened::Shortened;
 use super::{
     SyncError,
     pass::{PAGE_ROWS, PageFacts},
@@ -27,10 +30,6 @@ use crate::{
 
 /// Answers are kept to about this size by asking for fewer pages.
 const ANSWER_BYTES: usize = 8 << 20;
-
-/// So many answers of a shortened length must come before a longer one is tried: each
-/// one that is too heavy again may cost a whole time-out.
-const GROW_AFTER: u32 = 8;
 
 /// A scan's bounds as the reader takes them: one chain of full records.
 #[derive(Debug, Clone)]
@@ -107,28 +106,6 @@ struct Known {
     shortened: Option<Shortened>,
 }
 
-/// How long answers may be since a longer one was too heavy for the portal.
-#[derive(Clone, Copy)]
-struct Shortened {
-    pages: usize,
-    /// How many of that length have come.
-    answers: u32,
-}
-
-impl Shortened {
-    /// Takes note of an answer that came; gives what holds from now on.
-    fn carried(mut self, pages: usize) -> Option<Self> {
-        if pages < self.pages {
-            return Some(self);
-        }
-        self.answers += 1;
-        if self.answers >= GROW_AFTER {
-            self = Self { pages: self.pages + self.pages.div_ceil(2), answers: 0 };
-        }
-        (self.pages < MAX_COMMANDS).then_some(self)
-    }
-}
-
 impl Reader {
     pub(super) fn new(
         entity: &'static Entity,
@@ -154,7 +131,7 @@ impl Reader {
         let in_time = self.portal.limiter().in_time(lane, self.entity.list_method);
         let known = self.known();
         let by_size = ANSWER_BYTES.checked_div(known.page_bytes).unwrap_or(MAX_COMMANDS);
-        let by_weight = known.shortened.map_or(usize::MAX, |shortened| shortened.pages);
+        let by_weight = known.shortened.map_or(usize::MAX, Shortened::pages);
         in_time.min(by_size).min(by_weight).clamp(1, MAX_COMMANDS)
     }
 
@@ -334,7 +311,7 @@ impl Reader {
             scan.pages = scan.pages.div_ceil(2);
         }
         let pages = ask.scans.iter().map(|scan| scan.pages).sum();
-        self.known().shortened = Some(Shortened { pages, answers: 0 });
+        self.known().shortened = Some(Shortened::to(pages));
         tracing::warn!(
             entity = self.entity.name,
             error = error as &dyn std::error::Error,

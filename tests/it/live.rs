@@ -5,29 +5,12 @@ use std::{collections::BTreeSet, time::Duration};
 use b24mirror::simulator::{Action, Entity, Options};
 use tokio::time::{Instant, sleep};
 
-use crate::support::{Company, TestPortal, cycled, database, equal_at, unlimited};
+use crate::support::{Company, Dice, TestPortal, cycled, database, equal_at, unlimited};
 
 const INTERVAL: Duration = Duration::from_secs(1);
 const OVERLAP: Duration = Duration::from_secs(10);
 
 const CHANGES: u64 = 2_000;
-
-/// A stream of numbers that look random and are the same every time (splitmix64).
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % limit
-    }
-
-    fn one_in(&mut self, chances: u64) -> bool {
-        self.below(chances) == 0
-    }
-}
 
 fn something(dice: &mut Dice, left: u64, late: Duration) -> (Entity, Action) {
     let entity = if dice.one_in(3) { Entity::Leads } else { Entity::Contacts };
@@ -59,7 +42,7 @@ async fn changes_arrive_within_two_intervals_and_late_ones_within_an_overlap_mor
     let _daemon = portal.daemon(&database);
     cycled(database.pool()).await;
 
-    let mut dice = Dice(20_260_301);
+    let mut dice = Dice::new(20_260_301);
     let mut late = BTreeSet::new();
     let mut all_visible = Instant::now();
     let mut written = 0;

@@ -13,9 +13,9 @@ use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::PgPool;
 use tokio::time::{sleep, timeout};
 
-use super::{dice::Dice, long, server::Server};
+use super::server::Server;
 use crate::support::{
-    Process, Run, TestPortal, equal_within, eventually,
+    Dice, Process, Run, TestPortal, equal_within, eventually, long,
     tables::{let_the_lease_run_out, nobody_connected, value},
     unlimited,
 };

@@ -18,10 +18,10 @@ use tokio::time::timeout;
 
 use super::{
     errors::{ERRORS, Fate, Mishap, mishaps},
-    long,
     stage::Stage,
     work::{Work, fill, run, whole},
 };
+use crate::support::long;
 
 /// Portals with a mirror each that work through the cells side by side.
 const STAGES: u64 = 6;

@@ -3,7 +3,6 @@
 //! Each campaign is sized for everyday use, and much longer with `B24MIRROR_CAMPAIGN=long`.
 
 mod cutter;
-mod dice;
 mod errors;
 mod kills;
 mod matrix;
@@ -13,8 +12,3 @@ mod readers;
 mod server;
 mod stage;
 mod work;
-
-/// Whether the long setting was asked for.
-fn long() -> bool {
-    std::env::var("B24MIRROR_CAMPAIGN").is_ok_and(|setting| setting == "long")
-}

@@ -12,12 +12,10 @@ use sqlx::AssertSqlSafe;
 use tokio::time::{Instant, sleep};
 
 use super::{
-    dice::Dice,
-    long,
     stage::Stage,
     work::{CONTACT, Work, fill, run},
 };
-use crate::support::equal_but_for;
+use crate::support::{Dice, equal_but_for, long};
 
 /// Whether user fields change, too. Nothing tells of the records that have them, so their
 /// values are right only when everything was read again.

@@ -10,12 +10,10 @@ use tokio::time::sleep;
 
 use super::{
     cutter::{Cut, Cutter, Heard, Word},
-    dice::Dice,
-    long,
     stage::Stage,
     work::{Work, fill, run, whole},
 };
-use crate::support::{database, tables::value};
+use crate::support::{Dice, database, long, tables::value};
 
 /// Messages at which connections are cut in a run of everyday length, beside the COMMITs.
 const CUTS: u64 = 8;

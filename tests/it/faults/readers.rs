@@ -20,11 +20,10 @@ use tokio::{task::JoinSet, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    dice::Dice,
-    long,
     stage::Stage,
     work::{CONTACT, Work, fill, run, whole},
 };
+use crate::support::{Dice, long};
 
 const READERS: u64 = 20;
 

@@ -57,6 +57,8 @@ use self::{
     world::World,
 };
 
+use crate::support::long;
+
 /// Histories of each theme, in everyday use and in a long campaign.
 const SEEDS: Range<u64> = 0..40;
 const MANY_SEEDS: Range<u64> = 0..2_000;
@@ -64,13 +66,9 @@ const MANY_SEEDS: Range<u64> = 0..2_000;
 /// Attempts at making a history smaller that breaks the law.
 const SHRINKING: u32 = 1_000;
 
-fn is_long() -> bool {
-    env::var("B24MIRROR_CAMPAIGN").is_ok_and(|length| length == "long")
-}
-
 fn seeds() -> Range<u64> {
     let Ok(named) = env::var("B24MIRROR_HISTORIES") else {
-        return if is_long() { MANY_SEEDS } else { SEEDS };
+        return if long() { MANY_SEEDS } else { SEEDS };
     };
     let number = |text: &str| text.parse().expect("B24MIRROR_HISTORIES is like 7 or 100..200");
     match named.split_once("..") {

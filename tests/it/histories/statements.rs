@@ -2,9 +2,9 @@
 
 use super::{
     history::{Disturbance, Event, History, Setup, Step, What, Who, Zone},
-    is_long,
     world::World,
 };
+use crate::support::long;
 
 /// Crashes of each kind of work in everyday use; in a long campaign, one at each statement.
 const CRASHES: usize = 5;
@@ -66,10 +66,10 @@ fn a_process_may_die_before_and_after_any_statement() {
     let steps = (0..calm.steps.len()).filter(|step| works(&calm.steps[*step]));
     for (step, statements) in steps.zip(worked.statements) {
         assert!(statements > 20, "step {step} took {statements} statements only");
-        let every = if is_long() { 1 } else { statements / CRASHES };
+        let every = if long() { 1 } else { statements / CRASHES };
         for after in (0..statements).step_by(every) {
             // Both ways to die are tried at each place in the long run, in turn in the short one.
-            let both = if is_long() { 2 } else { 1 };
+            let both = if long() { 2 } else { 1 };
             for way in 0..both {
                 let answered = (after / every + way) % 2 == 0;
                 let after = u16::try_from(after).unwrap();

@@ -14,7 +14,7 @@ use b24mirror::{
 use tokio_util::sync::CancellationToken;
 
 use super::{ids, unlimited};
-use crate::support::{Database, TestPortal, assert_equal, database};
+use crate::support::{Database, Dice, TestPortal, assert_equal, database};
 
 const FREE: Limits = Limits { requests_per_second: 1_000.0, burst: 10_000, operating: None };
 
@@ -27,19 +27,6 @@ fn sweeps() -> u64 {
         Ok("long") => 10_000,
         Ok(number) => number.parse().unwrap(),
         Err(_) => 100,
-    }
-}
-
-/// A stream of numbers that look random and are the same every time (splitmix64).
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % limit
     }
 }
 
@@ -210,7 +197,7 @@ async fn sweeps_under_injected_faults_set_no_false_tombstone() {
         Family::of(&portal, &CONTACTS, simulator::Entity::Contacts),
         Family::of(&portal, &LEADS, simulator::Entity::Leads),
     ];
-    let mut dice = Dice(20_261_121);
+    let mut dice = Dice::new(20_261_121);
     let (mut complete, mut incomplete, mut stopped, mut accepted) = (0_u64, 0_u64, 0_u64, 0_u64);
     for round in 0..sweeps() / 2 {
         for family in &mut families {

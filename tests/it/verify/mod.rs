@@ -13,16 +13,12 @@ use serde_json::Value;
 
 use self::seeds::seed;
 use crate::support::{
-    Database, Finished, Run, TestPortal, assert_equal, cycled, database, tables::value, unlimited,
+    Database, Finished, Run, TestPortal, assert_equal, cycled, database, long, tables::value,
+    unlimited,
 };
 
 /// Longer than a verification of the long setting takes.
 const PATIENCE: Duration = Duration::from_mins(30);
-
-/// Whether the campaign runs at its full length.
-fn long() -> bool {
-    std::env::var("B24MIRROR_CAMPAIGN").is_ok_and(|length| length == "long")
-}
 
 fn contacts(contacts: u64) -> TestPortal {
     TestPortal::with(Options { contacts, leads: 0, ..unlimited() })
