@@ -5,7 +5,7 @@ use config::{Map, Value, ValueKind};
 use super::error::{Place, SettingsError};
 
 /// Every key, by section, as `config.example.toml` lists them.
-pub(super) const KEYS: [&str; 31] = [
+pub(super) const KEYS: [&str; 34] = [
     "portal.webhook_url",
     "portal.webhook_url_file",
     "portal.timeout",
@@ -35,6 +35,9 @@ pub(super) const KEYS: [&str; 31] = [
     "entities.contacts.interval",
     "entities.leads.enabled",
     "entities.leads.interval",
+    "reporting.schema",
+    "reporting.time_zone",
+    "reporting.default_region",
     "log.format",
     "log.level",
 ];

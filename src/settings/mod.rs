@@ -25,6 +25,7 @@ use std::{
 };
 
 use bytesize::ByteSize;
+use chrono_tz::Tz;
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
@@ -54,6 +55,8 @@ pub struct Settings {
     pub sync: SyncSettings,
     /// What to mirror.
     pub entities: EntitiesSettings,
+    /// What people see of it.
+    pub reporting: ReportingSettings,
     /// What is logged, and how.
     pub log: LogSettings,
 }
@@ -172,6 +175,18 @@ pub struct EntitySettings {
     pub interval: Duration,
 }
 
+/// The section `[reporting]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReportingSettings {
+    /// The schema for the views that people query; a plain lower-case name.
+    pub schema: String,
+    /// The time zone in which reports count days; the portal's where none is set.
+    pub time_zone: Option<Tz>,
+    /// Two capital letters: the country of phone numbers that name none; the portal's where
+    /// none is set.
+    pub default_region: Option<String>,
+}
+
 /// The section `[log]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogSettings {
@@ -213,11 +228,13 @@ impl Settings {
     ) -> Result<Self, SettingsError> {
         let values = Values::read(file.clone(), environment, credentials)?;
         let sync = read_sync(&values)?;
+        let database = read_database(&values)?;
         Ok(Self {
             file,
             portal: read_portal(&values)?,
-            database: read_database(&values)?,
             entities: read_entities(&values, sync.interval)?,
+            reporting: read_reporting(&values, &database.schema)?,
+            database,
             log: read_log(&values)?,
             sync,
         })
@@ -340,23 +357,60 @@ fn database(
     values: &Values,
     source: Option<DatabaseSource>,
 ) -> Result<DatabaseSettings, SettingsError> {
-    let schema = values.text("database.schema")?.unwrap_or_else(|| "bitrix24".to_owned());
+    Ok(DatabaseSettings {
+        source,
+        schema: read_schema(values, "database.schema", || "bitrix24".to_owned())?,
+        max_connections: values.whole("database.max_connections", 4..=1_000, 8)?,
+        migrate: values.flag("database.migrate", true)?,
+    })
+}
+
+fn read_schema(
+    values: &Values,
+    key: &'static str,
+    default: impl FnOnce() -> String,
+) -> Result<String, SettingsError> {
+    let schema = values.text(key)?.unwrap_or_else(default);
     let plain = schema.len() <= 63
         && schema.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
         && schema.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
     if !plain || schema.starts_with("pg_") || schema == "information_schema" {
         return Err(values.invalid(
-            "database.schema",
+            key,
             "must be a plain name: up to 63 characters of a-z, 0-9 and _, no digit first, and not \
              one that PostgreSQL keeps for itself",
         ));
     }
-    Ok(DatabaseSettings {
-        source,
-        schema,
-        max_connections: values.whole("database.max_connections", 4..=1_000, 8)?,
-        migrate: values.flag("database.migrate", true)?,
-    })
+    Ok(schema)
+}
+
+fn read_reporting(values: &Values, data_schema: &str) -> Result<ReportingSettings, SettingsError> {
+    let key = "reporting.schema";
+    let schema = read_schema(values, key, || format!("{data_schema}_report"))?;
+    if schema == data_schema {
+        return Err(values.invalid(
+            key,
+            "is the schema of the mirror's own tables (`database.schema`); give the views another",
+        ));
+    }
+    let key = "reporting.time_zone";
+    let time_zone = match values.text(key)? {
+        None => None,
+        Some(name) => Some(name.parse().map_err(|_| {
+            values.invalid(key, "must be a time zone's name, such as \"Europe/Berlin\" or \"UTC\"")
+        })?),
+    };
+    let key = "reporting.default_region";
+    let default_region = match values.text(key)? {
+        None => None,
+        Some(region) if region.len() == 2 && region.chars().all(|c| c.is_ascii_alphabetic()) => {
+            Some(region.to_ascii_uppercase())
+        }
+        Some(_) => {
+            return Err(values.invalid(key, "must be the two letters of a country, such as \"DE\""));
+        }
+    };
+    Ok(ReportingSettings { schema, time_zone, default_region })
 }
 
 const DAY: Duration = Duration::from_hours(24);

@@ -102,7 +102,16 @@ fn the_example_says_the_defaults() {
     assert_eq!(format!("{:?}", Settings { file: None, ..example }), format!("{empty:?}"));
 
     // The commented keys that have a default as well.
-    let keyless = ["webhook_url", "ca_file", "url", "url_file", "local_dir", "webhook_url_file"];
+    let keyless = [
+        "webhook_url",
+        "ca_file",
+        "url",
+        "url_file",
+        "local_dir",
+        "webhook_url_file",
+        "time_zone",
+        "default_region",
+    ];
     let full: Vec<String> = example_in_full()
         .lines()
         .filter(|line| !keyless.iter().any(|key| line.starts_with(&format!("{key} = "))))
@@ -119,6 +128,7 @@ fn defaults_are_those_of_the_design() {
     assert_eq!(settings.portal.max_body, 32 << 20);
     assert_eq!(settings.portal.limits.operating_time, Some(Duration::from_mins(8)));
     assert_eq!(settings.database.schema, "bitrix24");
+    assert_eq!(settings.reporting.schema, "bitrix24_report");
     assert_eq!(settings.sync.interval, Duration::from_secs(15));
     assert_eq!(settings.sync.overlap, Duration::from_mins(2));
     assert!(settings.database.migrate);
@@ -247,8 +257,8 @@ fn a_misspelt_key_is_answered_with_the_right_one() {
          did you mean B24MIRROR__SYNC__INTERVAL?"
     );
     assert_eq!(
-        Layers::file("[reporting]\n").refused(),
-        "unknown setting `reporting` in HOME/config.toml; config.example.toml lists every setting"
+        Layers::file("[weather]\n").refused(),
+        "unknown setting `weather` in HOME/config.toml; config.example.toml lists every setting"
     );
 }
 
@@ -306,6 +316,22 @@ fn nonsense_is_refused_with_the_right_form() {
         ("[database]\nmax_connections = 1", "database.max_connections", "from 4 to 1000"),
         ("[database]\nmigrate = \"yes\"", "database.migrate", "must be true or false"),
         ("[database]\nurl = \"mysql://x/y\"", "database.url", "is not a PostgreSQL address"),
+        ("[reporting]\nschema = \"Reports\"", "reporting.schema", "must be a plain name"),
+        (
+            "[reporting]\nschema = \"bitrix24\"",
+            "reporting.schema",
+            "is the schema of the mirror's own tables (`database.schema`); give the views another",
+        ),
+        (
+            "[reporting]\ntime_zone = \"Moscow\"",
+            "reporting.time_zone",
+            "must be a time zone's name, such as \"Europe/Berlin\"",
+        ),
+        (
+            "[reporting]\ndefault_region = \"Germany\"",
+            "reporting.default_region",
+            "must be the two letters of a country, such as \"DE\"",
+        ),
         ("[log]\nlevel = \"loud\"", "log.level", "must be one of \"error\", \"warn\""),
         ("portal = 5", "portal", "is a section, not a value; write [portal]"),
         (
@@ -332,6 +358,22 @@ fn nought_days_switch_the_rolling_check_off() {
     assert_eq!(rolling(""), Some(Duration::from_hours(24 * 7)));
     assert_eq!(rolling("[sync]\nrolling_check_days = 1"), Some(Duration::from_hours(24)));
     assert_eq!(rolling("[sync]\nrolling_check_days = 0"), None);
+}
+
+#[test]
+fn the_report_schema_is_named_after_the_data_schema() {
+    let reporting = |toml: &str| Layers::file(toml).load().unwrap().reporting;
+    assert_eq!(reporting("[database]\nschema = \"crm\"").schema, "crm_report");
+    let set = "[reporting]\nschema = \"r\"\ntime_zone = \"Asia/Tokyo\"\ndefault_region = \"jp\"";
+    let expected = ReportingSettings {
+        schema: "r".to_owned(),
+        time_zone: Some(Tz::Asia__Tokyo),
+        default_region: Some("JP".to_owned()),
+    };
+    assert_eq!(reporting(set), expected);
+
+    let long = format!("[database]\nschema = \"{}\"", "x".repeat(60));
+    assert!(Layers::file(&long).refused().starts_with("`reporting.schema` in"));
 }
 
 #[test]
