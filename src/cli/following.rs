@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     Exit,
-    one_shot::Printing,
+    one_shot::{Printing, Report},
     output::{prompt, say},
     progress::Drawing,
     question::{Answer, Question},
@@ -29,7 +29,7 @@ pub(super) struct Following<'a> {
     lifecycle: &'a Lifecycle,
     /// Who does the work, for people.
     holder: String,
-    printing: Printing,
+    report: Report<'a>,
     drawing: Drawing,
     /// Only where somebody can answer.
     interrupts: Option<Interrupts>,
@@ -52,7 +52,7 @@ impl<'a> Following<'a> {
         handed: &'a mut HandedOver,
         lifecycle: &'a Lifecycle,
         holder: &str,
-        printing: Printing,
+        report: Report<'a>,
     ) -> Self {
         let holder = in_words(holder);
         let somebody = io::stdin().is_terminal() && io::stderr().is_terminal();
@@ -61,7 +61,7 @@ impl<'a> Following<'a> {
         let drawing = Drawing::elsewhere(request);
         let (question, cancelling) = (None, false);
         let following =
-            Self { handed, lifecycle, holder, printing, drawing, interrupts, question, cancelling };
+            Self { handed, lifecycle, holder, report, drawing, interrupts, question, cancelling };
         following.tell(&format!(
             "{} is mirroring this portal; the work was handed over as request {request}",
             following.holder
@@ -71,7 +71,7 @@ impl<'a> Following<'a> {
 
     /// Says how it goes on. Whoever wants JSON gets nothing else on standard output.
     fn tell(&self, text: &str) {
-        match self.printing {
+        match self.report.printing {
             Printing::Lines => say!("{text}"),
             Printing::Json => tracing::info!("{text}"),
         }
@@ -163,7 +163,7 @@ impl<'a> Following<'a> {
             }
             Standing::Finished(end) => {
                 self.close_question();
-                return ControlFlow::Break(Some(self.printing.report(&end)));
+                return ControlFlow::Break(Some(self.report.tell(&end)));
             }
             Standing::HolderGone if self.cancelling => {
                 self.close_question();
@@ -171,7 +171,7 @@ impl<'a> Following<'a> {
                     "{} is gone; nobody works on request {request} any more",
                     self.holder
                 ));
-                return ControlFlow::Break(Some(Exit::NotTrue));
+                return ControlFlow::Break(Some(self.report.unfinished()));
             }
             Standing::HolderGone => {
                 self.close_question();
@@ -195,7 +195,7 @@ impl<'a> Following<'a> {
                  how it stands"
             ));
         }
-        Exit::NotTrue
+        self.report.unfinished()
     }
 
     /// What follows does not stand on the line of an open question.

@@ -42,22 +42,62 @@ impl From<bool> for Printing {
     }
 }
 
-impl Printing {
+/// How the end of some work is told.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Report<'a> {
+    pub(super) printing: Printing,
+    /// Entities of which something is to be proven, one way or the other. Where that could
+    /// not be done, the command has failed: it may not look like a difference.
+    pub(super) to_prove: &'a [&'static Entity],
+}
+
+impl Report<'_> {
     /// Prints how the work ended and says what the exit code has to be.
-    pub(super) fn report(self, end: &RequestEnd) -> Exit {
-        match self {
-            Self::Lines => say!("{}", end.message),
-            Self::Json => {
-                let told = serde_json::json!({
+    pub(super) fn tell(self, end: &RequestEnd) -> Exit {
+        let unproven = self.unproven(end);
+        match self.printing {
+            Printing::Lines => {
+                say!("{}", end.message);
+                if !unproven.is_empty() {
+                    say!(
+                        "not compared to the end, so neither equal nor different: {}",
+                        unproven.join(", ")
+                    );
+                }
+            }
+            Printing::Json => {
+                let mut told = serde_json::json!({
                     "verdict": end.verdict.as_str(),
                     "differs": end.differs,
                     "message": end.message,
                     "entities": end.result,
                 });
+                if !self.to_prove.is_empty() {
+                    told["not_compared"] = unproven.as_slice().into();
+                }
                 say!("{told:#}");
             }
         }
-        if end.is_true() { Exit::Done } else { Exit::NotTrue }
+        if !unproven.is_empty() {
+            Exit::Failed
+        } else if end.is_true() {
+            Exit::Done
+        } else {
+            Exit::NotTrue
+        }
+    }
+
+    /// The exit code of work whose end nobody waits for.
+    pub(super) const fn unfinished(self) -> Exit {
+        if self.to_prove.is_empty() { Exit::NotTrue } else { Exit::Failed }
+    }
+
+    /// The names of the entities of which nothing was proven.
+    fn unproven(self, end: &RequestEnd) -> Vec<&'static str> {
+        let found = |entity: &Entity| {
+            end.result.as_ref().is_some_and(|result| result.get(entity.name).is_some())
+        };
+        self.to_prove.iter().filter(|entity| !found(entity)).map(|entity| entity.name).collect()
     }
 }
 
@@ -82,7 +122,7 @@ impl OneShot<'_> {
                         handed.close(session.generation(), end.clone()).await?;
                     }
                     session.close().await;
-                    return Ok(self.printing.report(&end));
+                    return Ok(self.report().tell(&end));
                 }
                 Opened::HeldBy { holder, .. } => {
                     let handed = match &mut handed {
@@ -96,13 +136,19 @@ impl OneShot<'_> {
                         }
                     };
                     let following =
-                        Following::begin(handed, self.lifecycle, &holder, self.printing);
+                        Following::begin(handed, self.lifecycle, &holder, self.report());
                     if let Some(exit) = following.watch().await? {
                         return Ok(exit);
                     }
                 }
             }
         }
+    }
+
+    fn report(&self) -> Report<'_> {
+        let proves = matches!(self.work, Work::Verify { .. });
+        let to_prove = if proves { self.entities.as_slice() } else { &[] };
+        Report { printing: self.printing, to_prove }
     }
 
     /// Does the work here; what a dead holder has begun anew does not begin once more.

@@ -43,12 +43,22 @@ const PARAMETERS: [&str; 20] = [
     "connect_timeout",
 ];
 
-/// Makes the server notice within seconds that a client is gone, even while its statement
-/// waits for a lock, so that a take-over need not wait for a dead process. Servers on
-/// systems that cannot do this refuse the setting, hence the exception.
-const NOTICE_DEAD_CLIENTS: &str = "do $$ begin \
-    perform set_config('client_connection_check_interval', '2s', false); \
-    exception when others then null; end $$";
+/// What every connection begins with.
+///
+/// What the server calls committed must survive its crash, whatever its own settings say:
+/// the work goes on from there, and what a server forgot behind our back would never be read
+/// again.
+///
+/// And it shall notice within seconds that a client is gone, even while its statement waits
+/// for a lock, so that a take-over need not wait for a dead process. Servers on systems that
+/// cannot do this refuse the setting, hence the exception.
+const FIRST_OF_ALL: &str = "do $$ begin \
+    if current_setting('synchronous_commit') = 'off' then \
+        perform set_config('synchronous_commit', 'local', false); \
+    end if; \
+    begin \
+        perform set_config('client_connection_check_interval', '2s', false); \
+    exception when others then null; end; end $$";
 
 pub(super) async fn connect(options: &StoreOptions) -> Result<Store, StoreError> {
     let connect = connect_options(options)?;
@@ -63,7 +73,7 @@ pub(super) async fn connect(options: &StoreOptions) -> Result<Store, StoreError>
         .max_connections(options.max_connections.max(1))
         .acquire_timeout(PATIENCE)
         .after_connect(|connection, _| {
-            Box::pin(async move { connection.execute(NOTICE_DEAD_CLIENTS).await.map(drop) })
+            Box::pin(async move { connection.execute(FIRST_OF_ALL).await.map(drop) })
         })
         .before_acquire(move |_, connection| {
             let trusted = trusted.has(connection.age);

@@ -1,8 +1,8 @@
 //! What could not be stored as it came.
 //!
 //! An entry is open as long as the fault is there. A record that was written, or came
-//! unchanged, resolves what is no longer true of it. The open entries of a record are
-//! part of its content: they are read back with it.
+//! unchanged, resolves what is no longer true of it, and so does its tombstone. The open
+//! entries of a record are part of its content: they are read back with it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -151,6 +151,32 @@ pub(super) async fn reconcile(
         .await?;
     }
     open(connection, entity, asked_at, &wanted).await
+}
+
+/// Resolves what is open of records that have become tombstones, each as of the question
+/// that proved it gone: nobody can mend them any more. Who comes back to life is written, and
+/// what is still wrong with it is opened again.
+pub(super) async fn resolve_gone(
+    connection: &mut PgConnection,
+    entity: &'static Entity,
+    gone: &[(i64, DateTime<Utc>)],
+) -> Result<(), StoreError> {
+    if gone.is_empty() {
+        return Ok(());
+    }
+    let (ids, asked): (Vec<i64>, Vec<DateTime<Utc>>) = gone.iter().copied().unzip();
+    sqlx::query(
+        "update sync_quarantine q set resolved_at = clock_timestamp() \
+         from unnest($2::bigint[], $3::timestamptz[]) as g (id, asked_at) \
+         where q.entity = $1 and q.record_id = g.id and q.resolved_at is null \
+            and q.last_seen <= g.asked_at",
+    )
+    .bind(entity.name)
+    .bind(ids)
+    .bind(asked)
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 /// Opens entries, or confirms those that are open; returns how many are new.
@@ -306,8 +332,8 @@ impl Store {
     }
 
     /// Dates the entries that are still open of records that were asked for once more, and
-    /// resolves those of records that were never stored and have gone in the portal.
-    /// What is open of a tombstone stays: it is part of its content.
+    /// resolves those of records that were never stored and have gone in the portal. What is
+    /// open of a row is part of its content, until it becomes a tombstone.
     ///
     /// # Errors
     /// [`StoreError::LeaseLost`] when the lease is another's; nothing is written then.

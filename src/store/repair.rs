@@ -6,7 +6,7 @@
 
 use chrono::{DateTime, Utc};
 
-use super::{Generation, Store, StoreError, statements::Statements};
+use super::{Generation, Store, StoreError, quarantine, statements::Statements};
 use crate::entity::{Entity, RecordId};
 
 /// A row as it was found wrong.
@@ -60,14 +60,16 @@ impl Store {
             return Ok(0);
         }
         let mut transaction = self.begin_leased(generation).await?;
-        let buried = sqlx::query(Statements::of(entity).verify().bury())
+        let buried: Vec<i64> = sqlx::query_scalar(Statements::of(entity).verify().bury())
             .bind(ids)
             .bind(synced)
             .bind(deleted)
             .bind(asked_at)
-            .execute(&mut *transaction)
+            .fetch_all(&mut *transaction)
             .await?;
+        let gone: Vec<(i64, DateTime<Utc>)> = buried.iter().map(|id| (*id, asked_at)).collect();
+        quarantine::resolve_gone(&mut transaction, entity, &gone).await?;
         transaction.commit().await?;
-        Ok(buried.rows_affected())
+        Ok(buried.len() as u64)
     }
 }

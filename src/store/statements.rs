@@ -101,7 +101,7 @@ impl Statements {
         sql(&self.count_confirmed)
     }
 
-    /// `$1` and `$2` IDs, and when each was confirmed to be gone.
+    /// `$1` and `$2` IDs, and when each was confirmed to be gone → IDs of the tombstones set.
     pub(super) fn tombstones(&'static self) -> Sql {
         sql(&self.tombstones)
     }
@@ -194,7 +194,8 @@ impl Statements {
                     join unnest($1::bigint[], $2::timestamptz[]) as g (id, at) on g.id = t.id \
                     where t.deleted_at is null and t.synced_at <= g.at \
                     order by t.id for update of t) \
-                 update \"{table}\" as t set deleted_at = gone.at from gone where t.id = gone.id"
+                 update \"{table}\" as t set deleted_at = gone.at from gone where t.id = gone.id \
+                 returning t.id"
             ),
             children: entity
                 .multi_fields

@@ -1,11 +1,13 @@
 //! Sweeps: how far one has come, what it has found, and the tombstones that it sets.
 
+use std::collections::HashSet;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::{FromRow, PgConnection};
 
 use super::{
-    Generation, Refusal, Run, Store, StoreError, checkpoint::read_id, refusals::drop_refusals,
-    run_log, statements::Statements,
+    Generation, Refusal, Run, Store, StoreError, checkpoint::read_id, quarantine,
+    refusals::drop_refusals, run_log, statements::Statements,
 };
 use crate::entity::{Entity, RecordId};
 
@@ -367,12 +369,16 @@ pub(super) async fn tombstones(
     confirmed: &[DateTime<Utc>],
     run: &Run,
 ) -> Result<u64, StoreError> {
-    let deleted = sqlx::query(Statements::of(entity).tombstones())
+    let set: Vec<i64> = sqlx::query_scalar(Statements::of(entity).tombstones())
         .bind(ids)
         .bind(confirmed)
-        .execute(&mut *connection)
-        .await?
-        .rows_affected();
+        .fetch_all(&mut *connection)
+        .await?;
+    let set: HashSet<i64> = set.into_iter().collect();
+    let times = ids.iter().copied().zip(confirmed.iter().copied());
+    let gone: Vec<(i64, DateTime<Utc>)> = times.filter(|(id, _)| set.contains(id)).collect();
+    quarantine::resolve_gone(connection, entity, &gone).await?;
+    let deleted = set.len() as u64;
     let mut counts = run.counts;
     counts.deleted += deleted;
     run_log::store_counts(connection, run.id(), &counts).await?;

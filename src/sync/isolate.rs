@@ -13,7 +13,7 @@ use crate::{
         decode::Decoded,
         record::{Note, Reason, Reject},
     },
-    portal::{Ask, Lane, MAX_COMMANDS, Patience, ScanAsk, Timing},
+    portal::{Ask, Lane, Patience, ScanAsk, Timing},
 };
 
 impl Reader {
@@ -27,6 +27,7 @@ impl Reader {
         question: &Question,
         failure: SyncError,
     ) -> Result<Reply, SyncError> {
+        self.describe(lane).await?;
         let mut ranges = Vec::new();
         let mut time = None;
         for range in &question.ranges {
@@ -70,9 +71,12 @@ impl Reader {
         lane: Lane,
         ids: &[RecordId],
     ) -> Result<Vec<Decoded>, SyncError> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.describe(lane).await?;
         let mut rows = Vec::with_capacity(ids.len());
-        // One place is for the field descriptions.
-        let pages = self.longest_chain(lane).min(MAX_COMMANDS - 1);
+        let pages = self.longest_chain(lane);
         for group in ids.chunks(PAGE_ROWS * pages) {
             let parts: Vec<&[RecordId]> = group.chunks(PAGE_ROWS).collect();
             for (part, read) in parts.iter().zip(self.chunks_whole(lane, &parts).await?) {

@@ -333,7 +333,8 @@ impl Mirror {
                 break;
             }
             let asked_at = self.now().await?;
-            let rows = self.unless_stopped(self.reader.records(lane, &left_alone)).await?;
+            let reading = Box::pin(self.reader.given(lane, &left_alone));
+            let rows = self.unless_stopped(reading).await?;
             let (again, still) = self.write_once(asked_at, rows, Progress::Nothing, run).await?;
             tally += again;
             left_alone = still;

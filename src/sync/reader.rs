@@ -195,20 +195,17 @@ impl Reader {
         }
     }
 
-    /// Reads given records.
+    /// Asks for the field descriptions if nothing is known of the fields yet. They travel
+    /// alone here: beside given records, their failure would count as the records'.
     ///
     /// # Errors
     /// What the portal answered when retrying did not help.
-    pub(super) async fn records(
-        &self,
-        lane: Lane,
-        ids: &[RecordId],
-    ) -> Result<Vec<Decoded>, SyncError> {
-        let mut rows = Vec::new();
-        for chunk in ids.chunks(PAGE_ROWS) {
-            rows.extend(self.chunk(lane, chunk, Patience::Persist).await?);
+    pub(super) async fn describe(&self, lane: Lane) -> Result<(), SyncError> {
+        if self.undescribed() {
+            let ask = Ask { catalogue: true, ..Ask::default() };
+            Box::pin(self.insist(lane, &ask, |heard| self.learn(heard.catalogue))).await?;
         }
-        Ok(rows)
+        Ok(())
     }
 
     /// The newest record IDs, highest first, with the clock of the answer; learns the
@@ -399,7 +396,7 @@ impl Reader {
         Ok((ReadPage { facts, rows: decoded.rows, bytes }, decoded.catalogue_is_stale))
     }
 
-    /// Reads the given records in one page, once.
+    /// Reads the given records in one page, once. What their fields are must be known.
     pub(super) async fn chunk(
         &self,
         lane: Lane,
@@ -414,9 +411,8 @@ impl Reader {
             detail: Detail::Full,
             ..ScanAsk::keys_above(RecordId::ZERO)
         };
-        let ask = Ask { scans: vec![scan], catalogue: self.undescribed(), ..Ask::default() };
+        let ask = Ask { scans: vec![scan], ..Ask::default() };
         let heard = self.source.read(lane, &ask, patience).await?;
-        self.learn(heard.catalogue)?;
         match self.decode(lane, heard.scans).await?.0 {
             Progress::Pages(ranges) => self.asked_for(ids, ranges.into_iter().flatten()),
             Progress::Failed(error) => Err(error.into()),
@@ -424,7 +420,7 @@ impl Reader {
     }
 
     /// Reads the given records in one request, a page for each part. A part that did not
-    /// come is `None`, and the others stand.
+    /// come is `None`, and the others stand. What their fields are must be known.
     pub(super) async fn chunks(
         &self,
         lane: Lane,
@@ -436,14 +432,13 @@ impl Reader {
             ..ScanAsk::keys_above(RecordId::ZERO)
         };
         let scans = parts.iter().map(scan).collect();
-        let ask = Ask { scans, catalogue: self.undescribed(), ..Ask::default() };
+        let ask = Ask { scans, ..Ask::default() };
         let none = || Ok(parts.iter().map(|_| None).collect());
         let heard = match self.source.read(lane, &ask, Patience::FailFastWhenHeavy).await {
             Ok(heard) => heard,
             Err(error) if error.is_heavy() => return none(),
             Err(error) => return Err(error.into()),
         };
-        self.learn(heard.catalogue)?;
         match self.decode(lane, heard.scans).await?.0 {
             Progress::Pages(ranges) => parts
                 .iter()

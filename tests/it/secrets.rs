@@ -113,8 +113,26 @@ async fn no_secret_is_in_any_log_line_error_or_table() {
     seen.push(("status", command(&good, &["status"]).await));
     portal.happens(Action::ClearFaults);
     equal_within(&portal, &pool, Duration::from_secs(40)).await;
+    // What holds the mirror against the portal, by the daemon and without it.
+    let checks: [&[&str]; 7] = [
+        &["sweep"],
+        &["verify", "--level", "full", "--json"],
+        &["refresh", "contacts", "1", "2"],
+        &["refresh", "--quarantined"],
+        &["pause", "leads"],
+        &["resume", "leads"],
+        &["purge", "--older-than", "90d"],
+    ];
+    for arguments in checks {
+        seen.push(("a check handed over", command(&good, arguments).await));
+    }
     daemon.signal(Signal::SIGTERM);
     seen.push(("run", daemon.finish().await));
+    for arguments in checks {
+        portal.fault(Fault::once("batch", status(503)));
+        seen.push(("a check", command(&good, arguments).await));
+    }
+    portal.happens(Action::ClearFaults);
 
     // Whatever can be wrong with the settings.
     let refused = settings(&webhook.replace(SECRET, WRONG_SECRET), url, "text");

@@ -77,7 +77,8 @@ impl Mirror {
         let mut delays = self.retry().delays();
         let mut attempts = 1;
         loop {
-            let Some(heard) = self.hear(lane, &ask).await? else {
+            let chained = ask.scans.iter().any(|scan| scan.pages > 1);
+            let Some(heard) = self.hear(lane, &ask, chained).await? else {
                 for scan in &mut ask.scans {
                     scan.pages = scan.pages.div_ceil(2);
                 }
@@ -135,16 +136,19 @@ impl Mirror {
                 ..ScanAsk::keys_above(RecordId::ZERO)
             };
             let ask = Ask { scans: parts.iter().map(scan).collect(), ..Ask::default() };
-            let Some(heard) = self.hear(lane, &ask).await? else {
+            let Some(heard) = self.hear(lane, &ask, parts.len() > 1).await? else {
                 parts.truncate(parts.len().div_ceil(2));
                 continue;
             };
+            let mut again = Vec::new();
             for ((ids, witness), chain) in parts.drain(..).zip(heard.scans) {
                 match judge(ids, witness, chain)? {
-                    Ok(proven) => round.proven.add(proven),
-                    Err(doubt) => round.doubt = Some(doubt),
+                    Judged::Proven(proven) => round.proven.add(proven),
+                    Judged::Doubtful(doubt) => round.doubt = Some(doubt),
+                    Judged::HeldBack => again.push((ids, witness)),
                 }
             }
+            parts = again;
         }
         Ok(Some(round))
     }
@@ -155,7 +159,7 @@ impl Mirror {
         lane: Lane,
     ) -> Result<Option<u64>, SyncError> {
         let ask = Ask { count: true, ..Ask::default() };
-        match self.hear(lane, &ask).await {
+        match self.hear(lane, &ask, false).await {
             Ok(heard) => Ok(heard.and_then(|heard| heard.count?.ok())),
             Err(SyncError::Stopping) => Err(SyncError::Stopping),
             // A count over a whole table is more than some portals can do.
@@ -171,13 +175,18 @@ impl Mirror {
         Ok(self.count_records(lane).await? == Some(0))
     }
 
-    /// Asks once; `None` when the answer was too heavy for the portal and less may do.
-    async fn hear(&self, lane: Lane, ask: &Ask) -> Result<Option<Heard>, SyncError> {
-        let commands: usize = ask.scans.iter().map(|scan| scan.pages).sum();
-        let patience = if commands > 1 { Patience::FailFastWhenHeavy } else { Patience::Persist };
+    /// Asks; `None` when the answer was too heavy for the portal and a smaller question can
+    /// be asked.
+    async fn hear(
+        &self,
+        lane: Lane,
+        ask: &Ask,
+        divisible: bool,
+    ) -> Result<Option<Heard>, SyncError> {
+        let patience = if divisible { Patience::FailFastWhenHeavy } else { Patience::Persist };
         let asking = async {
             match self.reader().source.read(lane, ask, patience).await {
-                Err(error) if error.is_heavy() && commands > 1 => Ok(None),
+                Err(error) if error.is_heavy() && divisible => Ok(None),
                 heard => Ok(Some(heard?)),
             }
         };
@@ -197,24 +206,28 @@ impl Mirror {
     }
 }
 
-/// What a command proves; a doubt if it failed in a way that may pass.
-fn judge(
-    candidates: &[RecordId],
-    witness: RecordId,
-    chain: Chain,
-) -> Result<Result<Proven, String>, SyncError> {
+/// What the answer of a command is worth.
+enum Judged {
+    Proven(Proven),
+    /// It failed in a way that may pass, or proves nothing.
+    Doubtful(String),
+    /// The portal has not looked yet; the limiter knows until when.
+    HeldBack,
+}
+
+fn judge(candidates: &[RecordId], witness: RecordId, chain: Chain) -> Result<Judged, SyncError> {
     let failure = match pages_of(chain) {
         Ok(pages) => {
             let page = pages.into_iter().next().unwrap_or(PageFacts { rows: 0, keys: Vec::new() });
-            return Ok(
-                prove(candidates, witness, &page).map_err(|doubt: NoProof| doubt.to_string())
-            );
+            let doubtful = |doubt: NoProof| Judged::Doubtful(doubt.to_string());
+            return Ok(prove(candidates, witness, &page).map_or_else(doubtful, Judged::Proven));
         }
         Err(error) => SyncError::from(error),
     };
     match remedy(&failure) {
         Remedy::GiveUp => Err(failure),
-        Remedy::Again | Remedy::Retry => Ok(Err(failure.reason())),
+        Remedy::Again => Ok(Judged::HeldBack),
+        Remedy::Retry => Ok(Judged::Doubtful(failure.reason())),
     }
 }
 

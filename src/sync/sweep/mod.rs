@@ -149,21 +149,29 @@ impl Sweeper<'_> {
         )))
     }
 
-    /// Lists every ID that has not been listed yet, and compares.
+    /// Lists every ID that has not been listed yet, and compares. What is newer than the
+    /// newest record of the first answer is the incremental cycle's: where records come faster
+    /// than they are listed, there would be no end.
     async fn list(&mut self, progress: &mut SweepProgress) -> Result<(), SyncError> {
         let (mirror, entity) = (self.mirror, self.mirror.entity());
         let mut listing = Listing::above(progress.cursor);
         let mut delays = mirror.retry().delays();
         let mut contradicted = 0;
+        let highest = async { Ok(self.store().highest(entity).await?) };
+        let highest = mirror.unless_stopped(highest).await?;
+        let mut end = None;
         while !progress.listed {
             let asked_at = mirror.now().await?;
             let counting =
                 async { Ok(self.store().records_above(entity, listing.cursor(), LONGEST).await?) };
             let own_above = mirror.unless_stopped(counting).await?;
             let wanted = listing.wanted(own_above, mirror.longest_key_chain(self.lane));
-            let keys = mirror.list_keys(self.lane, wanted).await?;
+            let asked = Wanted { newest: wanted.newest || end.is_none(), ..wanted };
+            let keys = mirror.list_keys(self.lane, asked).await?;
+            let newest = || keys.newest.as_ref()?.keys.first().map(|(id, _)| *id);
+            end = end.or_else(|| newest().max(newest().and(highest)));
             let listed = listing
-                .take(&keys.pages, keys.newest.as_ref())
+                .take(&keys.pages, keys.newest.as_ref().filter(|_| wanted.newest))
                 .map_err(|source| SyncError::Mismatch { entity: entity.name, source })?;
             let mut shown = keys.pages.iter().chain(&keys.newest);
             let listed = match listed {
@@ -191,7 +199,8 @@ impl Sweeper<'_> {
             contradicted = 0;
             delays.reset();
             progress.cursor = listing.cursor();
-            progress.listed = listing.ended();
+            let through = end.is_some_and(|end| listing.cursor() >= end);
+            progress.listed = listing.ended() || through;
             progress.asked_at = Some(asked_at);
             progress.rows += i64::try_from(listed.keys.len()).unwrap_or(i64::MAX);
             self.tally.read += listed.keys.len() as u64;
@@ -444,14 +453,14 @@ impl Sweeper<'_> {
 }
 
 /// How often in a row the portal has proven nothing.
-struct Trust<'a> {
+pub(super) struct Trust<'a> {
     mirror: &'a Mirror,
     delays: crate::retry::Delays,
     doubts: u32,
 }
 
 impl<'a> Trust<'a> {
-    fn new(mirror: &'a Mirror) -> Self {
+    pub(super) fn new(mirror: &'a Mirror) -> Self {
         Self { mirror, delays: mirror.retry().delays(), doubts: 0 }
     }
 
@@ -459,7 +468,7 @@ impl<'a> Trust<'a> {
     ///
     /// # Errors
     /// [`SyncError::Unproven`] after too many in a row.
-    async fn weigh(&mut self, doubt: Option<String>) -> Result<(), SyncError> {
+    pub(super) async fn weigh(&mut self, doubt: Option<String>) -> Result<(), SyncError> {
         let Some(doubt) = doubt else {
             self.doubts = 0;
             self.delays.reset();

@@ -11,7 +11,7 @@ use crate::{
         SyncError,
         mirror::{Brought, Mirror, Tally},
         room::Memory,
-        sweep::allowance,
+        sweep::{Trust, allowance},
     },
 };
 
@@ -145,27 +145,30 @@ impl Mirror {
         seen: &[Seen],
     ) -> Result<u64, SyncError> {
         let mut deleted = 0;
+        let mut trust = Trust::new(self);
         for part in seen.chunks(GIVEN) {
-            let by_id: HashMap<RecordId, Seen> = part.iter().map(|seen| (seen.id, *seen)).collect();
-            let ids: Vec<RecordId> = part.iter().map(|seen| seen.id).collect();
-            let Some(round) = self.ask_for(lane, &ids).await? else {
-                return Err(self.unproven(
-                    "the portal lists no record any more, so nothing proves that single ones are \
-                     gone; nothing was deleted",
-                ));
-            };
-            if let Some(doubt) = round.doubt {
-                return Err(self.unproven(format!(
-                    "whether records are gone could not be confirmed, so they were not deleted: \
-                     {doubt}"
-                )));
+            let mut left: HashMap<RecordId, Seen> =
+                part.iter().map(|seen| (seen.id, *seen)).collect();
+            while !left.is_empty() {
+                let mut ids: Vec<RecordId> = left.keys().copied().collect();
+                ids.sort_unstable();
+                let Some(round) = self.ask_for(lane, &ids).await? else {
+                    return Err(self.unproven(
+                        "the portal lists no record any more, so nothing proves that single ones \
+                         are gone; nothing was deleted",
+                    ));
+                };
+                let gone: Vec<Seen> =
+                    round.proven.gone.iter().filter_map(|id| left.remove(id)).collect();
+                for there in &round.proven.there {
+                    left.remove(there);
+                }
+                deleted += self
+                    .store()
+                    .delete_seen(self.generation(), self.entity(), &gone, round.asked_at)
+                    .await?;
+                trust.weigh(round.doubt()).await?;
             }
-            let gone: Vec<Seen> =
-                round.proven.gone.iter().filter_map(|id| by_id.get(id).copied()).collect();
-            deleted += self
-                .store()
-                .delete_seen(self.generation(), self.entity(), &gone, round.asked_at)
-                .await?;
         }
         Ok(deleted)
     }

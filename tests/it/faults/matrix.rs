@@ -247,8 +247,6 @@ async fn judge(
             Ending::CompletedLater
         }
         (Verdict::Incomplete, Fate::Later) => Ending::CompletedLater,
-        // A check need not wait for a method beside its own; it begins again in time.
-        (Verdict::Incomplete, Fate::WaitedOut) if cell.work.is_a_check() => Ending::CompletedLater,
         (Verdict::Stopped, Fate::Stops) => Ending::Stopped,
         (_, fate) => return Err(format!("should have been {fate:?}")),
     };

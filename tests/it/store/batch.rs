@@ -5,10 +5,10 @@ use b24mirror::{
         CONTACTS,
         record::{ChildList, Reason},
     },
-    store::Written,
+    store::{Store, Written},
 };
 
-use super::{contact, id, minute, mirror, note, record};
+use super::{contact, id, minute, mirror, note, options, record};
 
 #[tokio::test]
 async fn a_second_write_of_the_same_touches_nothing() {
@@ -148,4 +148,30 @@ async fn people_can_search_by_digits_and_address() {
         .await
         .unwrap();
     assert_eq!(address, "anna@example.org");
+}
+
+#[tokio::test]
+async fn what_is_called_committed_has_been_written_where_the_server_would_not_wait_for_that() {
+    let mirror = mirror().await;
+    let witness = "
+        create table witness as select current_setting('synchronous_commit') as setting limit 0;
+        create function attest() returns trigger language plpgsql as $$ begin
+            insert into bitrix24.witness select current_setting('synchronous_commit');
+            return null;
+        end $$;
+        create trigger attested after insert on contacts execute function attest();
+        do $$ begin
+            execute format('alter database %I set synchronous_commit = off', current_database());
+        end $$";
+    let pool = mirror.database.pool();
+    let mut connection = pool.acquire().await.unwrap();
+    sqlx::query("set search_path = bitrix24").execute(&mut *connection).await.unwrap();
+    sqlx::raw_sql(witness).execute(&mut *connection).await.unwrap();
+    let store = Store::connect(&options(mirror.database.url())).await.unwrap();
+    store.write(mirror.batch(minute(1), vec![contact(1, "Anna", &[])])).await.unwrap();
+    let settings: Vec<String> = sqlx::query_scalar("select setting from witness")
+        .fetch_all(&mut *connection)
+        .await
+        .unwrap();
+    assert_eq!(settings, ["local"]);
 }

@@ -5,7 +5,7 @@ use b24mirror::{
         CONTACTS,
         record::{ChildList, Note, Reason, Record, Reject},
     },
-    store::{Progress, SegmentKind, Written},
+    store::{Batch, Progress, Seen, SegmentKind, Written},
 };
 use chrono::{DateTime, Utc};
 
@@ -189,4 +189,33 @@ async fn every_reason_has_its_place() {
     let mut reasons: Vec<Reason> = open.into_iter().map(|count| count.reason).collect();
     reasons.sort_unstable();
     assert_eq!(reasons, Reason::ALL);
+}
+
+#[tokio::test]
+async fn a_tombstone_closes_what_is_open_of_it_until_it_comes_back_still_wrong() {
+    let mirror = mirror().await;
+    let bad = || noted(vec![note("BIRTHDATE", Reason::UnreadableValue, "1")]);
+    let open = async || mirror.store.open_quarantine(&CONTACTS).await.unwrap();
+    let delete = async |written, asked_at| {
+        let seen = [Seen { id: id(1), version: Some((written, None)) }];
+        mirror.store.delete_seen(mirror.generation, &CONTACTS, &seen, asked_at).await.unwrap()
+    };
+    mirror.write(minute(1), vec![bad()]).await;
+    assert_eq!(open().await[0].entries, 1);
+    assert_eq!(delete(minute(1), minute(3)).await, 1);
+    assert!(open().await.is_empty());
+
+    let revived = mirror.write(minute(4), vec![bad()]).await;
+    assert_eq!((revived.updated, revived.quarantined), (1, 1));
+    assert_eq!(open().await[0].entries, 1);
+    assert_eq!(mirror.read([1]).await, [bad()]);
+
+    // It has come back once more since it was asked for, and could not be read.
+    let unparsable = note("", Reason::UnparsableRecord, "{");
+    let reject = Reject { id: Some(id(1)), note: unparsable };
+    let batch = Batch { rejects: vec![reject], ..mirror.batch(minute(6), Vec::new()) };
+    mirror.store.write(batch).await.unwrap();
+    assert_eq!(delete(minute(4), minute(5)).await, 1);
+    let left = open().await;
+    assert_eq!((left.len(), left[0].reason), (1, Reason::UnparsableRecord), "{left:?}");
 }

@@ -335,9 +335,10 @@ async fn a_portal_that_errs_never_makes_a_difference_unseen() {
         let verify = ["verify", "--level", "full", "--json"];
         let finished = run(&portal, &database, &verify).await;
         portal.happens(Action::ClearFaults);
-        assert_eq!(finished.code, Some(2), "{fault:?}: {finished:#?}");
         let told: Value = serde_json::from_str(&finished.stdout).unwrap();
         if told["verdict"] == "complete" {
+            assert_eq!(finished.code, Some(2), "{fault:?}: {finished:#?}");
+            assert_eq!(told["not_compared"], serde_json::json!([]));
             let found = differences(&told["entities"]["contacts"]);
             let expected: BTreeMap<i64, String> =
                 seeds.iter().map(|(id, kind)| (*id, (*kind).to_owned())).collect();
@@ -345,6 +346,40 @@ async fn a_portal_that_errs_never_makes_a_difference_unseen() {
         } else {
             // Whatever answers another question is not asked again.
             assert_eq!(fault.fault, FaultKind::IgnoreFilter, "{finished:#?}");
+            assert_eq!(finished.code, Some(1), "{fault:?}: {finished:#?}");
+            assert_eq!(told["not_compared"], serde_json::json!(["contacts"]));
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_could_not_be_compared_is_neither_equal_nor_different() {
+    let (portal, database) = (contacts(200), database().await);
+    let said = |finished: &Finished| {
+        let last = finished.stdout.lines().last().unwrap_or_default().to_owned();
+        (finished.code, last)
+    };
+    let not = "not compared to the end, so neither equal nor different: ";
+    let never = run(&portal, &database, &["verify"]).await;
+    assert_eq!(said(&never), (Some(1), format!("{not}contacts, leads")), "{never:#?}");
+
+    backfilled(&portal, &database).await;
+    let ids: Vec<i64> = portal.truth(&CONTACTS).iter().map(|record| record.id).collect();
+    let damage = format!("delete from bitrix24.contacts where id = {}", ids[7]);
+    sqlx::query(sqlx::AssertSqlSafe(damage)).execute(database.pool()).await.unwrap();
+    let denied = FaultKind::CommandError {
+        status: 400,
+        code: String::new(),
+        description: "Access denied.".to_owned(),
+    };
+    portal.fault(Fault::once("crm.lead.list", denied).forever());
+    let one_denied = run(&portal, &database, &["verify"]).await;
+    assert!(one_denied.stdout.contains("contacts: complete, 1 different"), "{one_denied:#?}");
+    assert!(one_denied.stdout.contains("leads: stopped: "), "{one_denied:#?}");
+    assert_eq!(said(&one_denied), (Some(1), format!("{not}leads")), "{one_denied:#?}");
+    // A daemon says the same.
+    let mut daemon = portal.daemon(&database);
+    daemon.logged("mirroring portal").await;
+    let handed = run(&portal, &database, &["verify", "leads"]).await;
+    assert_eq!(said(&handed), (Some(1), format!("{not}leads")), "{handed:#?}");
 }
