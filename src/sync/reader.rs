@@ -156,7 +156,7 @@ impl Reader {
                 }
                 // The client has been patient already.
                 Err(error) if error.is_heavy() => {
-                    return self.isolate(lane, question, error.into()).await;
+                    return Box::pin(self.isolate(lane, question, error.into())).await;
                 }
                 Err(error) => return Err(error.into()),
             };
@@ -189,7 +189,9 @@ impl Reader {
                     attempts += 1;
                     tokio::time::sleep(delays.next_delay()).await;
                 }
-                Remedy::Retry if by_record => return self.isolate(lane, question, failure).await,
+                Remedy::Retry if by_record => {
+                    return Box::pin(self.isolate(lane, question, failure)).await;
+                }
                 Remedy::Retry | Remedy::GiveUp => return Err(failure),
             }
         }

@@ -61,6 +61,29 @@ async fn dump(pool: &PgPool) -> String {
     text
 }
 
+/// What holds the mirror against the portal, by the daemon and without it, and what else
+/// people do with it.
+const CHECKS: [&[&str]; 7] = [
+    &["sweep"],
+    &["verify", "--level", "full", "--json"],
+    &["refresh", "contacts", "1", "2"],
+    &["refresh", "--quarantined"],
+    &["pause", "leads"],
+    &["resume", "leads"],
+    &["purge", "--older-than", "90d"],
+];
+
+fn assert_silent(seen: &[(&str, Finished)], secrets: &[&str]) {
+    for (what, finished) in seen {
+        for (stream, text) in [("stdout", &finished.stdout), ("stderr", &finished.stderr)] {
+            for secret in secrets {
+                let line = text.lines().find(|line| line.contains(secret));
+                assert_eq!(line, None, "{what}: a secret on {stream}");
+            }
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn no_secret_is_in_any_log_line_error_or_table() {
     let portal = TestPortal::small();
@@ -113,22 +136,12 @@ async fn no_secret_is_in_any_log_line_error_or_table() {
     seen.push(("status", command(&good, &["status"]).await));
     portal.happens(Action::ClearFaults);
     equal_within(&portal, &pool, Duration::from_secs(40)).await;
-    // What holds the mirror against the portal, by the daemon and without it.
-    let checks: [&[&str]; 7] = [
-        &["sweep"],
-        &["verify", "--level", "full", "--json"],
-        &["refresh", "contacts", "1", "2"],
-        &["refresh", "--quarantined"],
-        &["pause", "leads"],
-        &["resume", "leads"],
-        &["purge", "--older-than", "90d"],
-    ];
-    for arguments in checks {
+    for arguments in CHECKS {
         seen.push(("a check handed over", command(&good, arguments).await));
     }
     daemon.signal(Signal::SIGTERM);
     seen.push(("run", daemon.finish().await));
-    for arguments in checks {
+    for arguments in CHECKS {
         portal.fault(Fault::once("batch", status(503)));
         seen.push(("a check", command(&good, arguments).await));
     }
@@ -176,14 +189,7 @@ async fn no_secret_is_in_any_log_line_error_or_table() {
     ));
     let everything: usize = seen.iter().map(|(_, f)| f.stdout.len() + f.stderr.len()).sum();
     assert!(everything > 100_000, "{everything} bytes are too few to have seen anything");
-    for (what, finished) in &seen {
-        for (stream, text) in [("stdout", &finished.stdout), ("stderr", &finished.stderr)] {
-            for secret in [SECRET, WRONG_SECRET, WRONG_PASSWORD, &password] {
-                let line = text.lines().find(|line| line.contains(secret));
-                assert_eq!(line, None, "{what}: a secret on {stream}");
-            }
-        }
-    }
+    assert_silent(&seen, &[SECRET, WRONG_SECRET, WRONG_PASSWORD, &password]);
     pool.close().await;
     server.stop().await.unwrap();
 }
