@@ -13,7 +13,10 @@ use super::{
 use crate::{
     entity::{Entity, RecordId},
     lifecycle::Lifecycle,
-    portal::{Ask, ChainEnd, ClassicSource, Lane, Patience as Tries, Portal, PortalError, ScanAsk},
+    portal::{
+        Ask, ChainEnd, ClassicSource, DictionarySource, Lane, Patience as Tries, Portal,
+        PortalError, ScanAsk,
+    },
     settings::Settings,
     store::{SchemaState, Store, StoreError},
 };
@@ -53,6 +56,7 @@ async fn check_portal(settings: &Settings, portal: &Portal, report: &mut Report)
         for (entity, _) in wiring::entities(settings) {
             check_entity(entity, portal, report).await;
         }
+        check_dictionaries(portal, report).await;
     }
 }
 
@@ -187,5 +191,37 @@ async fn check_entity(entity: &'static Entity, portal: &Portal, report: &mut Rep
         Some(Err(error)) => report.refused(entity.name, &error),
         _ if listed == 0 => Report::warn(entity.name, "readable, but the list is empty"),
         _ => Report::good(entity.name, "readable, and the filters are understood"),
+    }
+}
+
+/// Whether the names behind codes can be read. Records are mirrored without them, too.
+async fn check_dictionaries(portal: &Portal, report: &mut Report) {
+    let tried = match DictionarySource::new(portal.clone()).try_all(Lane::People).await {
+        Ok(tried) => tried,
+        Err(error) => return report.refused("names", &error),
+    };
+    for (dictionary, listed) in tried {
+        let error = match listed {
+            Ok(rows) if rows > 0 => {
+                Report::good(dictionary.name(), &format!("readable, {rows} rows"));
+                continue;
+            }
+            Ok(_) => {
+                Report::warn(dictionary.name(), "readable, but the list is empty");
+                continue;
+            }
+            Err(error) => error,
+        };
+        let missing = format!("{} will be missing", dictionary.explains());
+        let finding = if error.code().is_some_and(|code| code.is("insufficient_scope")) {
+            format!(
+                "the webhook lacks the right `{scope}`: {missing}; tick `{scope}` on the webhook's \
+                 page in the portal",
+                scope = dictionary.scope()
+            )
+        } else {
+            format!("{error}; {missing}; {}", error.advice())
+        };
+        Report::warn(dictionary.name(), &finding);
     }
 }

@@ -133,6 +133,7 @@ impl Demo {
             entities: Entity::ALL.map(|entity| (entity, INTERVAL)).to_vec(),
             overlap: Duration::from_secs(10),
             max_in_flight: 4,
+            dictionary_interval: Duration::from_hours(1),
             checks: CheckOptions::default(),
             retry: wiring::retry()?,
             holder: "the demonstration".to_owned(),

@@ -74,6 +74,11 @@ fn print(status: &Status) {
             );
         }
     }
+    for dictionary in &status.dictionaries {
+        if let Some(problem) = &dictionary.problem {
+            say!("names     {} could not be read: {problem}", dictionary.dictionary);
+        }
+    }
     for open in &status.requests {
         let entities =
             if open.entities.is_empty() { "all".to_owned() } else { open.entities.join(", ") };

@@ -181,6 +181,7 @@ pub(super) fn sync_options(settings: &Settings, command: &str) -> anyhow::Result
         entities: entities(settings),
         overlap: settings.sync.overlap,
         max_in_flight: settings.sync.max_in_flight,
+        dictionary_interval: settings.sync.dictionary_interval,
         checks: CheckOptions {
             sweep_interval: settings.sync.sweep_interval,
             max_delete_share: settings.sync.max_delete_share,

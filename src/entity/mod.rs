@@ -10,6 +10,7 @@ mod column;
 mod contact;
 mod custom_field;
 pub mod decode;
+pub mod dictionary;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;

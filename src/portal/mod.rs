@@ -12,6 +12,7 @@
 //! A call is made by [`Portal`]: permit, POST, envelope, and again if the failure is
 //! worth it. [`ClassicSource`] speaks the dialect of the classic lists: it turns a
 //! question about ID ranges into one batch of chained pages, and walks the answer.
+//! [`DictionarySource`] reads the lists that explain codes.
 
 mod auth;
 mod batch;
@@ -36,7 +37,7 @@ pub use self::{
         RehearsedPermit, Restraint, Share, WaitReason, Waiting,
     },
     source::{
-        Ask, Chain, ChainEnd, ClassicSource, Detail, Heard, MAX_COMMANDS, PAGE_ROWS, Page, Probes,
-        ScanAsk,
+        Ask, Chain, ChainEnd, ClassicSource, Detail, DictionarySource, Heard, HeardDictionaries,
+        Listed, MAX_COMMANDS, PAGE_ROWS, Page, Probes, ScanAsk,
     },
 };

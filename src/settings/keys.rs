@@ -5,7 +5,7 @@ use config::{Map, Value, ValueKind};
 use super::error::{Place, SettingsError};
 
 /// Every key, by section, as `config.example.toml` lists them.
-pub(super) const KEYS: [&str; 34] = [
+pub(super) const KEYS: &[&str] = &[
     "portal.webhook_url",
     "portal.webhook_url_file",
     "portal.timeout",
@@ -30,6 +30,7 @@ pub(super) const KEYS: [&str; 34] = [
     "sync.sweep_interval",
     "sync.max_delete_share",
     "sync.rolling_check_days",
+    "sync.dictionary_interval",
     "sync.keep_runs",
     "entities.contacts.enabled",
     "entities.contacts.interval",

@@ -141,6 +141,8 @@ pub struct SyncSettings {
     pub max_delete_share: f64,
     /// Within which time every record's content is compared once; `None` switches it off.
     pub rolling_check: Option<Duration>,
+    /// Between two readings of what codes mean.
+    pub dictionary_interval: Duration,
     /// How long runs and resolved quarantine notes are kept.
     pub keep_runs: Duration,
 }
@@ -438,6 +440,11 @@ fn read_sync(values: &Values) -> Result<SyncSettings, SettingsError> {
             0 => None,
             days => Some(DAY * days),
         },
+        dictionary_interval: values.duration(
+            "sync.dictionary_interval",
+            Duration::from_secs(1)..=DAY * 366,
+            Duration::from_hours(1),
+        )?,
         keep_runs: values.duration("sync.keep_runs", DAY..=DAY * 36_600, DAY * 90)?,
     })
 }

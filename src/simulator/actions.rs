@@ -189,6 +189,50 @@ pub enum Action {
         /// The new text.
         text: Option<String>,
     },
+    /// A new entry of a directory.
+    AddStatus {
+        /// `STATUS`, `SOURCE`, …
+        directory: String,
+        /// What records hold.
+        code: String,
+        /// What people see.
+        name: String,
+    },
+    /// An entry of a directory is renamed.
+    RenameStatus {
+        /// The directory.
+        directory: String,
+        /// The entry.
+        code: String,
+        /// The new name.
+        name: String,
+    },
+    /// An entry of a directory goes; records keep its code.
+    RemoveStatus {
+        /// The directory.
+        directory: String,
+        /// The entry.
+        code: String,
+    },
+    /// A new colleague; the outcome has the id.
+    AddUser {
+        /// First name.
+        name: String,
+        /// Last name.
+        last_name: String,
+    },
+    /// Somebody may no longer log in, and is still listed.
+    DismissUser {
+        /// Who.
+        id: i64,
+    },
+    /// Leaves somebody out of `user.get`, as bots and mail users are, or lists them again.
+    HideUser {
+        /// Who.
+        id: i64,
+        /// Whether they are left out.
+        hidden: bool,
+    },
     /// What the webhook's user may read.
     Rights {
         /// The family.
@@ -323,6 +367,12 @@ pub enum ActionError {
     /// The field does not exist or cannot be set.
     #[error("there is no field {0} that could be set; see the answer of *.fields")]
     NoField(String),
+    /// No directory has such an entry.
+    #[error("there is no entry {0}; see the answer of crm.status.list")]
+    NoStatus(String),
+    /// The portal never had such a user.
+    #[error("there is no user {0}; see the answer of user.get")]
+    NoUser(i64),
     /// The zone is not an IANA name.
     #[error("{0} is no IANA zone; write it like Europe/Moscow")]
     NoZone(String),
@@ -351,6 +401,12 @@ impl Portal {
             | Action::RetypeUserField { .. }
             | Action::RemoveUserField { .. }
             | Action::SetOption { .. } => self.change_fields(action),
+            Action::AddStatus { .. }
+            | Action::RenameStatus { .. }
+            | Action::RemoveStatus { .. }
+            | Action::AddUser { .. }
+            | Action::DismissUser { .. }
+            | Action::HideUser { .. } => self.names.apply(action),
             other => self.switch(other).map(|()| Outcome::default()),
         }
     }

@@ -21,6 +21,7 @@ pub(super) fn router() -> Router<Shared> {
         .route("/control/stats", get(stats))
         .route("/control/stats/reset", post(reset))
         .route("/control/truth/{entity}", get(truth))
+        .route("/control/names", get(names))
         .route("/control/action", post(action))
         .route("/control/fault", post(fault))
 }
@@ -52,6 +53,7 @@ async fn help() -> Response<Body> {
         "GET /control/stats": "load, refusals, traps sprung",
         "POST /control/stats/reset": "starts counting anew",
         "GET /control/truth/{contacts|leads}": "every live record, one JSON object a line",
+        "GET /control/names": "the names behind codes: statuses, users, departments, currencies",
         "POST /control/action": {"action": "change", "entity": "contacts", "count": 3},
         "POST /control/fault": {"method": "batch", "kind": "html", "status": 502, "count": 1},
         "traps": traps,
@@ -61,6 +63,11 @@ async fn help() -> Response<Body> {
 async fn stats(State(shared): State<Shared>) -> Response<Body> {
     let stats = shared.lock().stats.clone();
     json_reply(&stats)
+}
+
+async fn names(State(shared): State<Shared>) -> Response<Body> {
+    let names = shared.lock().names.truth();
+    json_reply(&names)
 }
 
 async fn reset(State(shared): State<Shared>) -> Response<Body> {

@@ -1,13 +1,12 @@
 //! Everything that is not a record: fields, directories, users, the portal itself.
 
 use super::clock::instant_text;
-use super::content::{CONTACT_TYPES, HONORIFICS, KNOWN_USERS, SOURCES, STAGES};
 use super::fields::{Entity, catalogue, user_field_list};
 use super::php::{Array, Php};
 use super::portal::{Answer, Failure, Portal, parameter};
 
 /// Methods that exist, with the scope that each needs.
-const METHODS: [(&str, &str); 17] = [
+const METHODS: [(&str, &str); 20] = [
     ("crm.contact.list", "crm"),
     ("crm.contact.get", "crm"),
     ("crm.contact.fields", "crm"),
@@ -18,7 +17,10 @@ const METHODS: [(&str, &str); 17] = [
     ("crm.lead.userfield.list", "crm"),
     ("crm.status.list", "crm"),
     ("crm.settings.mode.get", "crm"),
+    ("crm.currency.list", "crm"),
+    ("crm.currency.base.get", "crm"),
     ("user.get", "user"),
+    ("department.get", "department"),
     ("batch", ""),
     ("profile", ""),
     ("server.time", ""),
@@ -43,9 +45,12 @@ impl Portal {
                 return Ok(self.user_fields(Entity::Contacts, params));
             }
             "crm.lead.userfield.list" => return Ok(self.user_fields(Entity::Leads, params)),
-            "crm.status.list" => return Ok(self.page(&statuses(filter_of(params)), params)),
+            "crm.status.list" => return Ok(self.page(self.names.statuses(), params)),
+            "crm.currency.list" => return Ok(self.all(self.names.currencies())),
+            "crm.currency.base.get" => self.names.base().into(),
             "crm.settings.mode.get" => Php::Int(1),
-            "user.get" => return Ok(self.page(&users(filter_of(params)), params)),
+            "user.get" => return Ok(self.page(self.names.users(), params)),
+            "department.get" => return Ok(self.page(self.names.departments(), params)),
             "profile" => self.profile(),
             "server.time" => instant_text(self.clock.zone, self.clock.now()).into(),
             "app.info" => Array::default()
@@ -99,11 +104,23 @@ impl Portal {
             .into()
     }
 
-    fn page(&mut self, rows: &Array, params: &Array) -> Answer {
+    /// All rows at once, and a `total` that says nothing.
+    fn all(&mut self, rows: Array) -> Answer {
+        self.stats.spring(3);
+        let mut answer = self.answer(&rows.into());
+        answer.total = Some(0);
+        answer
+    }
+
+    fn page(&mut self, rows: Array, params: &Array) -> Answer {
+        let rows = matching(rows, filter_of(params));
         let start = params.get("start").map_or(0, Php::to_int);
         let total = rows.len();
         let mut offset = usize::try_from(start).map_or(0, |start| start / PAGE * PAGE);
         if offset >= total {
+            if offset > 0 {
+                self.stats.spring(4);
+            }
             offset = 0;
         }
         let page: Array = rows.values().skip(offset).take(PAGE).cloned().collect();
@@ -126,73 +143,6 @@ pub(super) fn method_not_found() -> Failure {
 
 fn filter_of(params: &Array) -> Option<&Array> {
     parameter(params, "filter").and_then(Php::as_array)
-}
-
-fn status(rows: &mut Array, entity: &str, code: &str, name: &str, semantic: &str) {
-    let id = rows.len() + 1;
-    let semantics: Php = match semantic {
-        "S" | "F" => semantic.into(),
-        _ => Php::Null,
-    };
-    let extra = Array::default().with("SEMANTICS", "process").with("COLOR", "#39A8EF");
-    let row = Array::default()
-        .with("ID", id.to_string())
-        .with("ENTITY_ID", entity)
-        .with("STATUS_ID", code)
-        .with("NAME", name)
-        .with("NAME_INIT", "")
-        .with("SORT", (id * 10).to_string())
-        .with("SYSTEM", "N")
-        .with("CATEGORY_ID", Php::Null)
-        .with("COLOR", "")
-        .with("SEMANTICS", semantics)
-        .with("EXTRA", extra);
-    rows.push(row.into());
-}
-
-fn statuses(filter: Option<&Array>) -> Array {
-    let mut rows = Array::default();
-    for (code, semantic, name) in STAGES {
-        status(&mut rows, "STATUS", code, name, semantic);
-    }
-    for code in SOURCES {
-        status(&mut rows, "SOURCE", code, &format!("Источник {code}"), "");
-    }
-    for code in CONTACT_TYPES {
-        status(&mut rows, "CONTACT_TYPE", code, &format!("Тип {code}"), "");
-    }
-    for code in HONORIFICS {
-        status(&mut rows, "HONORIFIC", code, "г-н / г-жа", "");
-    }
-    // More than a page, so that a reader has to follow `next`.
-    for number in 1..=45 {
-        let code = format!("INDUSTRY_{number}");
-        status(&mut rows, "INDUSTRY", &code, &format!("Отрасль {number}"), "");
-    }
-    matching(rows, filter)
-}
-
-fn users(filter: Option<&Array>) -> Array {
-    let mut rows = Array::default();
-    // The last ones are colleagues whom no record names, so that there are two pages.
-    for id in (1..=KNOWN_USERS).chain(1_000..1_020) {
-        let departments: Array = std::iter::once(Php::Int(1 + id % 3)).collect();
-        let row = Array::default()
-            .with("ID", id.to_string())
-            .with("ACTIVE", id % 7 != 0)
-            .with("NAME", format!("Имя{id}"))
-            .with("LAST_NAME", format!("Фамилия{id}"))
-            .with("SECOND_NAME", "")
-            .with("EMAIL", format!("user{id}@example.org"))
-            .with("LAST_LOGIN", "")
-            .with("DATE_REGISTER", "2019-04-01T03:00:00+03:00")
-            .with("TIMESTAMP_X", Array::default())
-            .with("WORK_POSITION", "менеджер")
-            .with("UF_DEPARTMENT", departments)
-            .with("USER_TYPE", "employee");
-        rows.push(row.into());
-    }
-    matching(rows, filter)
 }
 
 /// Rows whose columns equal the filter's values; unknown columns are dropped.

@@ -19,7 +19,7 @@
 //!
 //! # Layout
 //! `php`, `clock`: values and time as the portal knows them. `fields`, `content`,
-//! `dataset`, `records`: what is stored. `query`, `lists`, `rows`, `directories`, `batch`:
+//! `dataset`, `records`, `names`: what is stored. `query`, `lists`, `rows`, `directories`, `batch`:
 //! how calls are answered. `limits`, `faults`, `wire`: how they are not.
 //! `actions`, `writes`, `control`: how the portal is driven. `truth`, `stats`:
 //! what it tells about itself.
@@ -35,6 +35,7 @@ mod faults;
 mod fields;
 mod limits;
 mod lists;
+mod names;
 mod options;
 mod php;
 mod portal;
@@ -60,6 +61,7 @@ pub use actions::{Action, ActionError, Outcome};
 pub use faults::{Fault, FaultKind, Place, Poison};
 pub use fields::{Entity, UserFieldType};
 pub use limits::{Booking, BucketLimit, OperatingLimit};
+pub use names::{TrueCurrency, TrueDepartment, TrueNames, TrueStatus, TrueUser};
 pub use options::Options;
 pub use portal::{Cost, Rights};
 pub use stats::{Stats, TRAPS};
@@ -173,6 +175,12 @@ impl Simulator {
     #[must_use]
     pub fn truth(&self, entity: Entity) -> Vec<TrueRecord> {
         self.shared.lock().truth(entity)
+    }
+
+    /// What a right mirror knows of the names behind codes at this moment.
+    #[must_use]
+    pub fn names(&self) -> TrueNames {
+        self.shared.lock().names.truth()
     }
 
     /// The ids of all records of an entity that lists show at this moment, ascending.

@@ -14,6 +14,7 @@ use super::dataset::{Generator, Rng, mix};
 use super::faults::{FaultKind, Faults};
 use super::fields::{Entity, UserField, initial_user_fields};
 use super::limits::{Account, Booking, Buckets, Operating, RequestUse};
+use super::names::Names;
 use super::options::Options;
 use super::php::{Array, Php, Writing, write_text};
 use super::query::Schema;
@@ -129,6 +130,7 @@ pub(super) struct Portal {
     pub(super) user_fields: [Vec<UserField>; 2],
     pub(super) next_user_field: [u32; 2],
     pub(super) next_value_id: i64,
+    pub(super) names: Names,
     pub(super) generator: Generator,
     pub(super) rights: [Rights; 2],
     pub(super) costs: BTreeMap<String, Cost>,
@@ -186,6 +188,7 @@ impl Portal {
             user_fields,
             next_user_field,
             next_value_id: 1 << 45,
+            names: Names::default(),
             rng: Rng::new(mix(options.seed, 99)),
             generator,
             rights: [Rights::Full; 2],

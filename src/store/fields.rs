@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use chrono::{DateTime, Utc};
 use sqlx::FromRow;
 
-use super::{Generation, Store, StoreError};
+use super::{Generation, Store, StoreError, field_options};
 use crate::entity::{
     Entity,
     catalogue::{Catalogue, Field},
@@ -45,7 +45,7 @@ fn items(field: &Field) -> Option<serde_json::Value> {
 
 impl Store {
     /// Brings the stored description of an entity's fields up to date; writes only what
-    /// differs. Fields that the portal no longer has are marked, never deleted.
+    /// differs. Fields and choices that the portal no longer has are marked, never deleted.
     ///
     /// # Errors
     /// [`StoreError::LeaseLost`] when the lease is another's; nothing is written then.
@@ -115,6 +115,7 @@ impl Store {
             .execute(&mut *transaction)
             .await?;
         }
+        field_options::follow(&mut transaction, entity, catalogue).await?;
         Ok(transaction.commit().await?)
     }
 }

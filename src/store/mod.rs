@@ -15,7 +15,9 @@
 mod checkpoint;
 mod children;
 mod connect;
+mod dictionaries;
 mod error;
+mod field_options;
 mod fields;
 mod health;
 mod lease;
@@ -47,6 +49,7 @@ use sqlx::{PgPool, Postgres, Transaction};
 
 pub use self::{
     checkpoint::{Checkpoint, ClockShift, Successor, Watermark},
+    dictionaries::{Code, DictionaryRows, DictionaryStanding},
     error::StoreError,
     health::{Health, HealthSince},
     lease::{Acquired, Generation, HolderWait, Lease, LeaseRow},

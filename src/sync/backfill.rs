@@ -18,6 +18,7 @@ use tokio::{
 
 use super::{
     SyncError,
+    dictionaries::Unsettled,
     mirror::{Brought, Entry, Mirror, Tally},
     outlook::Effort,
     reader::{Question, Range, Reader, Reply},
@@ -96,6 +97,7 @@ impl Mirror {
             }
         };
         self.board().finish(self.entity().name);
+        self.ask_meaning(Unsettled::default());
         self.finish_run(entry, tally, outcome.as_ref().err()).await;
         outcome.map(|()| BackfillOutcome { tally })
     }

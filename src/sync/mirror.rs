@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     SyncError,
     checks::CheckOptions,
+    dictionaries::{Codes, Unsettled},
     halt::Halt,
     pauses::Pausing,
     progress::ProgressBoard,
@@ -25,7 +26,7 @@ use super::{
     room::{Memory, Room},
 };
 use crate::{
-    entity::{Entity, RecordId, catalogue::Catalogue, decode::Decoded},
+    entity::{Entity, RecordId, catalogue::Catalogue, decode::Decoded, record::Record},
     portal::{Lane, Meter, Portal, PortalTime},
     retry::RetryPolicy,
     store::{
@@ -94,6 +95,8 @@ pub(super) struct Ground {
     pub(super) retry: RetryPolicy,
     pub(super) board: ProgressBoard,
     pub(super) room: Room,
+    /// Which codes are explained.
+    pub(super) codes: Codes,
     /// Chains of one backfill that may be in flight at once.
     pub(super) max_in_flight: usize,
     pub(super) checks: CheckOptions,
@@ -245,6 +248,17 @@ impl Mirror {
         &self.pausing
     }
 
+    /// The codes in these records that nothing explains yet.
+    pub(super) fn unsettled(&self, records: &[Record]) -> Unsettled {
+        self.ground.codes.unsettled(self.entity, records)
+    }
+
+    /// Takes note of codes in records that were written, and asks what they mean.
+    pub(super) fn ask_meaning(&self, unsettled: Unsettled) {
+        self.ground.codes.note(unsettled);
+        self.ground.codes.ask();
+    }
+
     /// Makes the next new cycle a deep one.
     pub(super) fn begin_deep(&self) {
         self.learnt.first_cycle.store(true, Ordering::Relaxed);
@@ -361,9 +375,17 @@ impl Mirror {
                 Decoded::Reject(reject) => rejects.push(reject),
             }
         }
+        let unsettled = self.unsettled(&records);
         let (entity, generation) = (self.entity, self.generation());
         let batch = Batch { entity, generation, asked_at, records, rejects, progress, run };
         let written = self.store().write(batch).await?;
+        if written.inserted + written.updated > 0 {
+            match progress {
+                // A backfill asks once, at its end.
+                Progress::Segments(_) => self.ground.codes.note(unsettled),
+                _ => self.ask_meaning(unsettled),
+            }
+        }
         let tally = Tally {
             read,
             inserted: written.inserted,

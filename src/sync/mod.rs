@@ -51,6 +51,7 @@
 mod backfill;
 mod checks;
 mod cycle;
+mod dictionaries;
 mod ending;
 mod halt;
 mod housekeeping;
@@ -114,6 +115,8 @@ pub struct SyncOptions {
     pub overlap: Duration,
     /// Chains of one entity's backfill that may be in flight at once.
     pub max_in_flight: u32,
+    /// Between two readings of what codes mean.
+    pub dictionary_interval: Duration,
     /// When the mirror is checked, and what a check may do.
     pub checks: CheckOptions,
     /// Delays between attempts.

@@ -87,6 +87,8 @@ async fn work(session: Session, options: &SyncOptions) {
         desks.push((mirror.entity(), sender));
         workers.spawn(Worker::new(mirror.clone(), *interval, orders, options.retry).run());
     }
+    // Ends with the session, too, and before the lease is given back.
+    workers.spawn(session.dictionaries().clone().keep());
     let mut errands = JoinSet::new();
     errands.spawn(keep_house(session.errand(), options.checks.keep_runs));
     let mut delays = options.retry.delays();

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Consequence, SyncError, SyncOptions,
     checks::Check,
+    dictionaries::{Codes, Keeper},
     ending::Ending,
     halt::Halt,
     mirror::{Ground, Mirror, Tally},
@@ -68,6 +69,7 @@ pub struct Session {
     generation: Generation,
     mirrors: Vec<(Arc<Mirror>, Duration)>,
     board: ProgressBoard,
+    dictionaries: Keeper,
     stop: CancellationToken,
     keeper: JoinHandle<()>,
     /// Looks at the pauses, once they have been read.
@@ -154,9 +156,18 @@ impl Session {
             retry: options.retry,
             board: board.clone(),
             room: Room::default(),
+            codes: Codes::default(),
             max_in_flight: usize::try_from(options.max_in_flight).unwrap_or(usize::MAX),
             checks: options.checks,
             halt: Halt::of_session(stop.clone()),
+        };
+        let dictionaries = Keeper {
+            store: store.clone(),
+            portal: portal.clone(),
+            generation: lease.generation,
+            codes: ground.codes.clone(),
+            interval: options.dictionary_interval,
+            stop: stop.clone(),
         };
         let mut pauses = Pauses::new(store.clone());
         let mut mirror = |entity| Mirror::new(entity, ground.clone(), pauses.show(entity));
@@ -167,8 +178,17 @@ impl Session {
             .collect();
         let generation = lease.generation;
         let (store, portal) = (store.clone(), portal.clone());
-        let mut session =
-            Self { store, portal, generation, mirrors, board, stop, keeper, watcher: None };
+        let mut session = Self {
+            store,
+            portal,
+            generation,
+            mirrors,
+            board,
+            dictionaries,
+            stop,
+            keeper,
+            watcher: None,
+        };
         let begun = async {
             session.claim().await?;
             pauses.look().await?;
@@ -227,6 +247,10 @@ impl Session {
         &self.store
     }
 
+    pub(super) const fn dictionaries(&self) -> &Keeper {
+        &self.dictionaries
+    }
+
     pub(super) const fn stop(&self) -> &CancellationToken {
         &self.stop
     }
@@ -235,14 +259,16 @@ impl Session {
         &self.mirrors
     }
 
-    /// Performs a piece of work for each entity to its end. Entities in `begun_anew` are
-    /// being read again for it already, and do not begin once more.
+    /// Performs a piece of work for each entity to its end, and reads the dictionaries that
+    /// are due then. Entities in `begun_anew` are being read again for it already, and do
+    /// not begin once more.
     pub async fn perform(
         &self,
         work: &Work,
         entities: &[&'static Entity],
         begun_anew: &[&'static Entity],
     ) -> Vec<Ending> {
+        self.dictionaries.prepare().await;
         let mut endings = match (work, Check::of(work)) {
             (_, Some(check)) => self.check(entities, check).await,
             (Work::Backfill { restart }, None) => {
@@ -255,6 +281,11 @@ impl Session {
             (_, None) => self.sync(entities).await.iter().map(Ending::from).collect(),
         };
         endings.sort_by_key(|ending| place(ending.entity));
+        let reads = matches!(work, Work::Backfill { .. } | Work::Sync);
+        // Where nothing could be read, labels cannot either.
+        if reads && endings.iter().any(|ending| ending.verdict == Verdict::Complete) {
+            self.dictionaries.read_due().await;
+        }
         endings
     }
 

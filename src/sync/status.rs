@@ -10,8 +10,8 @@ use super::progress::share;
 use crate::{
     entity::Entity,
     store::{
-        Checkpoint, Foretold, Generation, Health, HolderWait, Pause, QuarantineCount, Refusal,
-        Request, Segment, Store, StoreError,
+        Checkpoint, DictionaryStanding, Foretold, Generation, Health, HolderWait, Pause,
+        QuarantineCount, Refusal, Request, Segment, Store, StoreError,
     },
 };
 
@@ -132,6 +132,27 @@ pub struct OpenRequest {
     pub cancelled: bool,
 }
 
+/// How fresh the names behind codes are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DictionaryStatus {
+    /// The table: statuses, users, departments or currencies.
+    pub dictionary: &'static str,
+    /// When it was last read whole, by the database's clock.
+    pub read_at: Option<DateTime<Utc>>,
+    /// Why it could not be read last time, and what is missing for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
+impl From<DictionaryStanding> for DictionaryStatus {
+    fn from(standing: DictionaryStanding) -> Self {
+        let DictionaryStanding { dictionary, read_at, problem, .. } = standing;
+        let lacking = if read_at.is_some() { "may be outdated" } else { "are missing" };
+        let problem = problem.map(|why| format!("{why}; {} {lacking}", dictionary.explains()));
+        Self { dictionary: dictionary.name(), read_at, problem }
+    }
+}
+
 /// The whole status.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Status {
@@ -143,6 +164,8 @@ pub struct Status {
     pub waits: Vec<HolderWait>,
     /// Every entity.
     pub entities: Vec<EntityStatus>,
+    /// The names behind codes.
+    pub dictionaries: Vec<DictionaryStatus>,
     /// What people asked for and what is not done yet, the oldest first.
     pub requests: Vec<OpenRequest>,
 }
@@ -198,11 +221,13 @@ impl Status {
         }
         let holder = held_by.is_some().then_some(lease.generation);
         let requests = store.open_requests().await?;
+        let (dictionaries, _) = store.dictionaries().await?;
         Ok(Self {
             portal: store.portal_host().await?,
             held_by,
             waits,
             entities: lines,
+            dictionaries: dictionaries.into_iter().map(DictionaryStatus::from).collect(),
             requests: requests.iter().map(|request| open(request, holder)).collect(),
         })
     }
@@ -222,7 +247,14 @@ impl Status {
             refused_sweep: None,
         };
         let entities = entities.iter().map(|(entity, _)| line(entity)).collect();
-        Self { portal: None, held_by: None, waits: Vec::new(), entities, requests: Vec::new() }
+        Self {
+            portal: None,
+            held_by: None,
+            waits: Vec::new(),
+            entities,
+            dictionaries: Vec::new(),
+            requests: Vec::new(),
+        }
     }
 
     /// Whether every entity is fresh, and no sweep waits for a person's decision.

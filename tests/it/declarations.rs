@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use b24mirror::entity::{ColumnType, Entity};
+use b24mirror::entity::{ColumnType, Entity, dictionary::Explained};
 use serde::Deserialize;
 
 use crate::support::{TestPortal, http};
@@ -13,6 +13,8 @@ use crate::support::{TestPortal, http};
 struct Described {
     r#type: String,
     is_multiple: bool,
+    #[serde(default)]
+    status_type: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -78,5 +80,38 @@ async fn fields_of_several_values_are_child_tables_or_cannot_be_listed() {
         let others: Vec<&str> = others.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(others, [write_only], "{}", entity.name);
         assert_eq!(entity.position(write_only), None, "lists do not return {write_only}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_documented_code_is_explained_by_the_dictionary_that_the_portal_names() {
+    let portal = TestPortal::small();
+    for entity in Entity::ALL {
+        let described = described(&portal, entity).await;
+        let by_the_portal: BTreeMap<&str, String> = described
+            .iter()
+            .filter(|(name, field)| !name.starts_with("UF_") && !field.is_multiple)
+            .filter_map(|(name, field)| {
+                let dictionary = match field.r#type.as_str() {
+                    "crm_status" => field.status_type.clone()?,
+                    "user" => "a user".to_owned(),
+                    "crm_currency" => "a currency".to_owned(),
+                    _ => return None,
+                };
+                Some((name.as_str(), dictionary))
+            })
+            .collect();
+        let by_us: BTreeMap<&str, String> = entity
+            .coded()
+            .map(|(place, explained)| {
+                let dictionary = match explained {
+                    Explained::Directory(directory) => directory,
+                    Explained::User => "a user",
+                    Explained::Currency => "a currency",
+                };
+                (entity.columns[place].field, dictionary.to_owned())
+            })
+            .collect();
+        assert_eq!(by_us, by_the_portal, "{}", entity.name);
     }
 }

@@ -63,6 +63,7 @@ async fn session(portal: &TestPortal, store: &Store, board: &ProgressBoard) -> B
         overlap: Duration::from_secs(10),
         // A start in several chains takes as long as everything else of a table this small.
         max_in_flight: 1,
+        dictionary_interval: Duration::from_hours(1),
         checks: CheckOptions::default(),
         retry,
         holder: "estimates".to_owned(),

@@ -7,6 +7,7 @@ mod bad_input;
 mod clocks;
 mod crash;
 mod declarations;
+mod dictionaries;
 mod estimates;
 mod faults;
 mod governor;

@@ -352,6 +352,7 @@ async fn store_shown(url: &SecretString, portal: &Portal) -> String {
 
     let sync_options = SyncOptions {
         max_in_flight: 4,
+        dictionary_interval: Duration::from_hours(1),
         checks: CheckOptions::default(),
         board: ProgressBoard::default(),
         entities: Entity::ALL.map(|entity| (entity, Duration::from_secs(1))).to_vec(),

@@ -50,7 +50,7 @@ pub enum Lane {
     Incremental,
     /// What people asked for.
     People,
-    /// Sweeps.
+    /// Sweeps, and the lists that explain codes.
     Sweep,
     /// Backfills.
     Backfill,

@@ -5,13 +5,17 @@
 //! (order, bounds, dates) is for the caller to check; a portal may have ignored a filter.
 
 mod classic;
+mod dictionaries;
 
 use std::{fmt, ops::Range};
 
 use chrono::{DateTime, FixedOffset};
 use serde_json::value::RawValue;
 
-pub use self::classic::ClassicSource;
+pub use self::{
+    classic::ClassicSource,
+    dictionaries::{DictionarySource, HeardDictionaries, Listed},
+};
 use super::{
     body::Body,
     envelope::{PortalTime, Timing},

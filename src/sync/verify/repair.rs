@@ -105,6 +105,7 @@ impl Mirror {
                 Decoded::Reject(reject) => rejects.push(reject),
             }
         }
+        let unsettled = self.unsettled(&records);
         let batch = Batch {
             entity: self.entity(),
             generation: self.generation(),
@@ -115,6 +116,9 @@ impl Mirror {
             run: Some(run),
         };
         let written = self.store().rewrite(batch, seen).await?;
+        if written.inserted + written.updated > 0 {
+            self.ask_meaning(unsettled);
+        }
         let left_alone = written.left_alone.len() as u64;
         let stored = written.inserted + written.updated + written.unchanged + left_alone;
         let mut tally = Tally {

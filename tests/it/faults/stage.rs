@@ -76,6 +76,7 @@ impl Stage {
             entities: vec![(&CONTACTS, Duration::from_secs(1))],
             overlap: Duration::from_secs(10),
             max_in_flight: 2,
+            dictionary_interval: Duration::from_hours(1),
             checks: CheckOptions::default(),
             retry: retry(),
             holder: "faults".to_owned(),

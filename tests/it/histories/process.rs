@@ -208,6 +208,7 @@ impl Parts {
                     board: ProgressBoard::default(),
                     entities: vec![(scene.entity, Duration::from_secs(1))],
                     overlap: scene.overlap(),
+                    dictionary_interval: Duration::from_hours(1),
                     checks: CheckOptions::default(),
                     max_in_flight: chains,
                     retry: retry(),

@@ -177,6 +177,7 @@ async fn stage() -> Stage {
         entities: Entity::ALL.into_iter().map(|entity| (entity, Duration::from_secs(1))).collect(),
         overlap: Duration::from_secs(10),
         max_in_flight: 4,
+        dictionary_interval: Duration::from_hours(1),
         checks: CheckOptions { max_delete_share: 0.1, ..CheckOptions::default() },
         retry,
         holder: "sweeps".to_owned(),

@@ -98,6 +98,7 @@ impl Bench {
                 .collect(),
             overlap: Duration::from_secs(10),
             max_in_flight: 4,
+            dictionary_interval: Duration::from_hours(1),
             checks: CheckOptions::default(),
             retry: patient(),
             holder: "traps".to_owned(),

@@ -1,0 +1,222 @@
+//! The lists that explain codes: `crm.status.list`, `user.get`, `department.get` and
+//! `crm.currency.list`, and what the portal says of itself.
+//!
+//! They are paged by `start`, and a `start` behind the end quietly becomes the first page.
+//! So a page counts only if the page before it named its `start` as `next`; the pages that
+//! `total` foretells are asked for ahead, together, and thrown away where that was wrong.
+//! Currencies come all at once, and with them `total` is 0 whatever there is.
+
+use serde_json::{Value, json, value::RawValue};
+
+use super::{MAX_COMMANDS, PAGE_ROWS};
+use crate::{
+    entity::dictionary::Dictionary,
+    portal::{
+        Answer, BatchAnswer, Commands, Lane, Patience, Portal, PortalError, envelope::PhpMap,
+    },
+};
+
+const PROFILE: &str = "profile";
+const APP: &str = "app";
+
+/// No portal has so many rows; whoever lists more goes round in circles.
+const MOST_PAGES: usize = 4_000;
+
+/// Reads the lists that explain codes.
+#[derive(Debug, Clone)]
+pub struct DictionarySource {
+    portal: Portal,
+}
+
+/// One list, read to its end.
+#[derive(Debug)]
+pub struct Listed {
+    /// The rows, not parsed any further.
+    pub rows: Vec<Box<RawValue>>,
+    /// The pages they came on. What changes while several are read may fall between them.
+    pub pages: usize,
+    /// How many rows there should be by the last page, where it says so.
+    pub total: Option<u64>,
+}
+
+impl Listed {
+    /// How many rows are lacking although the list came to its end.
+    #[must_use]
+    pub fn lacking(&self) -> u64 {
+        let came = self.rows.len() as u64;
+        self.total.map_or(0, |total| total.saturating_sub(came))
+    }
+}
+
+/// The answer to a question about dictionaries.
+#[derive(Debug)]
+pub struct HeardDictionaries {
+    /// What was asked for, or why it did not come.
+    pub lists: Vec<(Dictionary, Result<Listed, PortalError>)>,
+    /// The time zone that the portal's profile names.
+    pub time_zone: Option<String>,
+    /// The portal's licence.
+    pub licence: Option<String>,
+}
+
+/// A list on its way.
+struct Reading {
+    dictionary: Dictionary,
+    /// Where the next page starts.
+    start: u64,
+    listed: Listed,
+    /// Whether nothing follows, or why nothing more can be read.
+    end: Option<Result<(), PortalError>>,
+}
+
+impl DictionarySource {
+    /// Reads from that portal.
+    #[must_use]
+    pub const fn new(portal: Portal) -> Self {
+        Self { portal }
+    }
+
+    /// Reads lists to their ends, several in each request.
+    ///
+    /// # Errors
+    /// What [`Portal::batch`] returns. A list that fails alone has its error in its place.
+    pub async fn read(
+        &self,
+        lane: Lane,
+        wanted: &[Dictionary],
+    ) -> Result<HeardDictionaries, PortalError> {
+        let mut readings: Vec<Reading> = wanted.iter().copied().map(Reading::new).collect();
+        let (mut time_zone, mut licence) = (None, None);
+        let mut first = true;
+        while first || readings.iter().any(Reading::is_open) {
+            let open = readings.iter().filter(|reading| reading.is_open()).count();
+            let room = (MAX_COMMANDS - 2) / open.max(1);
+            let mut commands = Commands::new();
+            if first {
+                commands.push(PROFILE, "profile", &json!({}))?;
+                commands.push(APP, "app.info", &json!({}))?;
+            }
+            for reading in readings.iter().filter(|reading| reading.is_open()) {
+                reading.ask(room, &mut commands)?;
+            }
+            let mut answer = self.portal.batch(lane, &commands, Patience::Persist).await?;
+            if std::mem::take(&mut first) {
+                time_zone = field(answer.take(PROFILE).ok(), "TIME_ZONE");
+                licence = field(answer.take(APP).ok(), "LICENSE");
+            }
+            for reading in readings.iter_mut().filter(|reading| reading.is_open()) {
+                reading.take(room, &mut answer);
+            }
+        }
+        let lists = readings.into_iter().map(Reading::finish).collect();
+        Ok(HeardDictionaries { lists, time_zone, licence })
+    }
+
+    /// Asks for the first page of every list, to see whether they may be read. Gives how
+    /// many rows each has, or a page of them.
+    ///
+    /// # Errors
+    /// What [`Portal::batch`] returns.
+    pub async fn try_all(
+        &self,
+        lane: Lane,
+    ) -> Result<Vec<(Dictionary, Result<u64, PortalError>)>, PortalError> {
+        let mut readings = Dictionary::ALL.map(Reading::new);
+        let mut commands = Commands::new();
+        for reading in &readings {
+            reading.ask(1, &mut commands)?;
+        }
+        let mut answer = self.portal.batch(lane, &commands, Patience::Persist).await?;
+        for reading in &mut readings {
+            reading.take(1, &mut answer);
+        }
+        let seen = |reading: Reading| {
+            let (dictionary, listed) = reading.finish();
+            let rows = listed.map(|listed| listed.total.unwrap_or(0).max(listed.rows.len() as u64));
+            (dictionary, rows)
+        };
+        Ok(readings.into_iter().map(seen).collect())
+    }
+}
+
+impl Reading {
+    const fn new(dictionary: Dictionary) -> Self {
+        let listed = Listed { rows: Vec::new(), pages: 0, total: None };
+        Self { dictionary, start: 0, listed, end: None }
+    }
+
+    const fn is_open(&self) -> bool {
+        self.end.is_none()
+    }
+
+    fn finish(self) -> (Dictionary, Result<Listed, PortalError>) {
+        let Self { dictionary, listed, end, .. } = self;
+        (dictionary, end.unwrap_or(Ok(())).map(|()| listed))
+    }
+
+    /// How many pages to ask for together.
+    fn ahead(&self, room: usize) -> usize {
+        let left = self.listed.total.unwrap_or(0).saturating_sub(self.start);
+        usize::try_from(left).unwrap_or(usize::MAX).div_ceil(PAGE_ROWS).clamp(1, room.max(1))
+    }
+
+    fn key(&self, page: usize) -> String {
+        format!("{}{page:02}", self.dictionary.name())
+    }
+
+    fn ask(&self, room: usize, commands: &mut Commands) -> Result<(), PortalError> {
+        for page in 0..self.ahead(room) {
+            let start = self.start + (page * PAGE_ROWS) as u64;
+            // By ID, because an order by name moves with the names.
+            let params = match self.dictionary {
+                Dictionary::Statuses => json!({ "order": { "ID": "ASC" }, "start": start }),
+                Dictionary::Users | Dictionary::Departments => {
+                    json!({ "sort": "ID", "order": "ASC", "start": start })
+                }
+                Dictionary::Currencies => json!({ "order": { "SORT": "ASC" } }),
+            };
+            commands.push(&self.key(page), self.dictionary.method(), &params)?;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, room: usize, answer: &mut BatchAnswer) {
+        let begun = self.start;
+        for page in 0..self.ahead(room) {
+            let expected = begun + (page * PAGE_ROWS) as u64;
+            // The page before did not lead here.
+            if self.end.is_some() || self.start != expected {
+                return;
+            }
+            let taken = answer.take(&self.key(page)).and_then(|page| self.take_page(&page));
+            if let Err(error) = taken {
+                self.end = Some(Err(error));
+            }
+        }
+    }
+
+    fn take_page(&mut self, page: &Answer) -> Result<(), PortalError> {
+        let method = self.dictionary.method();
+        let unusable = |what: &str| PortalError::unusable(method, what);
+        let rows = PhpMap::read(Some(&page.result))
+            .ok_or_else(|| unusable("its result is not a list of rows"))?;
+        self.listed.rows.extend(rows.values().map(|row| (**row).to_owned()));
+        self.listed.pages += 1;
+        self.listed.total = page.total.filter(|total| *total > 0);
+        match page.next {
+            None => self.end = Some(Ok(())),
+            Some(next) if next <= self.start || self.listed.pages >= MOST_PAGES => {
+                return Err(unusable("its pages go round in circles"));
+            }
+            Some(next) => self.start = next,
+        }
+        Ok(())
+    }
+}
+
+/// A text among the fields of an answer, if there is one.
+fn field(answer: Option<Answer>, name: &str) -> Option<String> {
+    let fields: Value = serde_json::from_str(answer?.result.get()).ok()?;
+    let text = fields.get(name)?.as_str()?.trim();
+    (!text.is_empty()).then(|| text.to_owned())
+}

@@ -1,0 +1,368 @@
+//! Reads dictionaries and stores them.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde_json::value::RawValue;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    codes::Codes,
+    timetable::{Fate, Timetable},
+};
+use crate::{
+    entity::dictionary::{Dictionary, EntryRow, country_of_licence},
+    portal::{DictionarySource, HeardDictionaries, Lane, Listed, Portal, PortalError},
+    retry::Disposition,
+    store::{Code, DictionaryRows, Generation, Store, StoreError},
+    sync::SyncError,
+};
+
+/// A daemon's first cycles go first.
+const START_AFTER: Duration = Duration::from_secs(2);
+
+/// A database that is away is looked for so often.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+
+/// A command whose own work is done waits no longer for labels.
+const PATIENCE: Duration = Duration::from_mins(2);
+
+/// Keeps the dictionaries of a session fresh.
+#[derive(Clone)]
+pub(in crate::sync) struct Keeper {
+    pub(in crate::sync) store: Store,
+    pub(in crate::sync) portal: Portal,
+    pub(in crate::sync) generation: Generation,
+    pub(in crate::sync) codes: Codes,
+    /// Between two readings.
+    pub(in crate::sync) interval: Duration,
+    /// Ends with the session: answers are abandoned, transactions are not.
+    pub(in crate::sync) stop: CancellationToken,
+}
+
+/// Why a reading is not whole, or did not come at all.
+struct Problem {
+    fate: Fate,
+    text: String,
+}
+
+/// The rows of a reading that can be used.
+struct Decoded {
+    rows: Vec<EntryRow>,
+    /// Rows without a usable key.
+    nameless: usize,
+}
+
+impl Keeper {
+    /// Reads what is due, again and again, until the session ends.
+    pub(in crate::sync) async fn keep(self) {
+        let stop = self.stop.clone();
+        let Some(mut timetable) = stop.run_until_cancelled(self.begin()).await else { return };
+        let mut told = Vec::new();
+        loop {
+            let (now, asked) = (Instant::now(), self.codes.asked());
+            let due = timetable.due(now, &asked);
+            if due.is_empty() {
+                let wanted: Vec<Dictionary> = asked.iter().copied().collect();
+                if !wanted.is_empty() && wanted != told {
+                    self.tell_wanted(&wanted).await;
+                    told = wanted;
+                }
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = self.codes.wait() => {}
+                    () = sleep_until(timetable.next(now, &asked)) => {}
+                }
+                continue;
+            }
+            let fates = self.read(&due).await;
+            if stop.is_cancelled() {
+                return;
+            }
+            told.clear();
+            timetable.took(now, Instant::now(), &asked, &fates);
+        }
+    }
+
+    /// Waits for the database, lets the first cycles go first, and says what is due when.
+    async fn begin(&self) -> Timetable {
+        loop {
+            match self.load(true).await {
+                Ok(timetable) => {
+                    sleep(START_AFTER).await;
+                    return timetable;
+                }
+                Err(error) => tracing::debug!(
+                    error = &error as &dyn std::error::Error,
+                    "the state of the dictionaries could not be read; trying again"
+                ),
+            }
+            sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    /// Reads from the database what is settled and what is due when.
+    async fn load(&self, afresh: bool) -> Result<Timetable, StoreError> {
+        self.codes.settle(&self.store.settled_codes().await?);
+        let (standings, database) = self.store.dictionaries().await?;
+        Ok(Timetable::of(self.interval, &standings, (database, Instant::now()), afresh))
+    }
+
+    /// Learns which codes are settled, before a command's own work.
+    pub(in crate::sync) async fn prepare(&self) {
+        if let Err(error) = self.load(false).await {
+            tracing::debug!(error = &error as &dyn std::error::Error, "codes are not known yet");
+        }
+    }
+
+    /// Reads what is due after a command's own work, or what its records made wanted.
+    pub(in crate::sync) async fn read_due(&self) {
+        let reading = async {
+            let timetable = self.load(false).await?;
+            let due = timetable.due(Instant::now(), &self.codes.asked());
+            if !due.is_empty() {
+                self.read(&due).await;
+            }
+            Ok::<(), StoreError>(())
+        };
+        match timeout(PATIENCE, reading).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the names behind codes could not be read"
+            ),
+            Err(_) => tracing::warn!(
+                "the names behind codes were not read: the portal's limits leave no room now"
+            ),
+        }
+    }
+
+    async fn tell_wanted(&self, wanted: &[Dictionary]) {
+        if let Err(error) = self.store.want_dictionaries(self.generation, wanted).await {
+            tracing::debug!(error = &error as &dyn std::error::Error, "not noted");
+        }
+    }
+
+    /// Reads dictionaries; says how each went. What the session's end cuts short is not told.
+    async fn read(&self, wanted: &[Dictionary]) -> Vec<(Dictionary, Fate)> {
+        let begun = self.codes.begin(wanted);
+        let source = DictionarySource::new(self.portal.clone());
+        let asking = source.read(Lane::Sweep, wanted);
+        let Some(heard) = self.stop.run_until_cancelled(asking).await else { return Vec::new() };
+        let mut fates = Vec::with_capacity(wanted.len());
+        match heard {
+            Ok(HeardDictionaries { lists, time_zone, licence }) => {
+                self.save_facts(time_zone.as_deref(), licence.as_deref()).await;
+                for (dictionary, listed) in lists {
+                    let kept = match listed {
+                        Ok(listed) => self.keep_rows(&source, dictionary, listed).await,
+                        Err(error) => Err(refusal(dictionary, error)),
+                    };
+                    fates.push((dictionary, self.told(dictionary, kept).await));
+                }
+            }
+            Err(error) => {
+                let problem = refusal_of_all(&error);
+                for dictionary in wanted {
+                    let Problem { fate, text } = &problem;
+                    let kept = Err(Problem { fate: *fate, text: text.clone() });
+                    fates.push((*dictionary, self.told(*dictionary, kept).await));
+                }
+            }
+        }
+        let read = |code: &Code| fates.contains(&(code.dictionary, Fate::Read));
+        let explained = begun.into_iter().filter(read).collect();
+        if let Err(error) = self.settle(explained).await {
+            tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                "what the dictionaries explain could not be read back; the next reading will"
+            );
+        }
+        fates
+    }
+
+    /// Stores the rows of a reading, and marks what has gone if that is certain.
+    async fn keep_rows(
+        &self,
+        source: &DictionarySource,
+        dictionary: Dictionary,
+        listed: Listed,
+    ) -> Result<(), Problem> {
+        let decoded = decode(dictionary, &listed.rows);
+        let flaw = flaw(&listed, &decoded);
+        let whole = flaw.is_none() && !decoded.rows.is_empty();
+        let missing = self.save(dictionary, &decoded.rows, whole && listed.pages == 1).await?;
+        if let Some(flaw) = flaw {
+            return Err(flaw);
+        }
+        if missing == 0 || listed.pages == 1 && whole {
+            return Ok(());
+        }
+        if decoded.rows.is_empty() {
+            return Err(Problem {
+                fate: Fate::Refused,
+                text: format!(
+                    "{} came empty, though {missing} rows were known: that looks like a right \
+                     that was lost, so nothing is marked as gone",
+                    dictionary.method()
+                ),
+            });
+        }
+        self.look_again(source, dictionary, decoded.rows).await
+    }
+
+    /// What is missing from several pages may have moved from one to another between them.
+    async fn look_again(
+        &self,
+        source: &DictionarySource,
+        dictionary: Dictionary,
+        mut rows: Vec<EntryRow>,
+    ) -> Result<(), Problem> {
+        let again = [dictionary];
+        let asking = source.read(Lane::Sweep, &again);
+        let heard = self.stop.run_until_cancelled(asking).await;
+        let heard = heard.ok_or_else(|| Problem { fate: Fate::Failed, text: String::new() })?;
+        let mut lists = heard.map_err(|error| refusal(dictionary, error))?.lists;
+        let Some((_, listed)) = lists.pop() else { return Ok(()) };
+        let listed = listed.map_err(|error| refusal(dictionary, error))?;
+        let decoded = decode(dictionary, &listed.rows);
+        if let Some(flaw) = flaw(&listed, &decoded) {
+            return Err(flaw);
+        }
+        // The second copy of a row is the newer one.
+        rows.extend(decoded.rows);
+        self.save(dictionary, &unique(rows), true).await?;
+        Ok(())
+    }
+
+    async fn save(
+        &self,
+        dictionary: Dictionary,
+        rows: &[EntryRow],
+        whole: bool,
+    ) -> Result<u64, Problem> {
+        let reading = DictionaryRows { dictionary, rows, whole };
+        self.store
+            .save_dictionary(self.generation, reading)
+            .await
+            .map_err(|error| Problem { fate: Fate::Failed, text: SyncError::Store(error).reason() })
+    }
+
+    /// Notes how a reading went.
+    async fn told(&self, dictionary: Dictionary, kept: Result<(), Problem>) -> Fate {
+        let problem = kept.err();
+        if self.stop.is_cancelled() {
+            return Fate::Failed;
+        }
+        let text = problem.as_ref().map(|problem| problem.text.as_str());
+        match text {
+            None => tracing::debug!(dictionary = dictionary.name(), "a dictionary was read"),
+            Some(problem) => tracing::warn!(
+                dictionary = dictionary.name(),
+                problem,
+                "a dictionary could not be read; {} may be missing or outdated",
+                dictionary.explains(),
+            ),
+        }
+        let noted = self.store.dictionary_was_read(self.generation, dictionary, text).await;
+        if let Err(error) = noted {
+            tracing::debug!(error = &error as &dyn std::error::Error, "not noted");
+        }
+        problem.map_or(Fate::Read, |problem| problem.fate)
+    }
+
+    async fn save_facts(&self, time_zone: Option<&str>, licence: Option<&str>) {
+        let country = licence.and_then(country_of_licence);
+        let saved = self.store.save_portal_facts(self.generation, time_zone, country).await;
+        if let Err(error) = saved {
+            tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                "the portal's time zone and country could not be stored"
+            );
+        }
+    }
+
+    /// Learns what is explained now, and remembers which of the codes are not.
+    async fn settle(&self, begun: Vec<Code>) -> Result<(), StoreError> {
+        self.codes.settle(&self.store.settled_codes().await?);
+        let hidden = self.codes.left(begun);
+        if hidden.is_empty() {
+            return Ok(());
+        }
+        tracing::info!(codes = hidden.len(), "the portal does not say what some codes mean");
+        self.store.hide_codes(self.generation, &hidden).await?;
+        self.codes.hide(&hidden);
+        Ok(())
+    }
+}
+
+/// Reads rows, each key once.
+fn decode(dictionary: Dictionary, rows: &[Box<RawValue>]) -> Decoded {
+    let (mut read, mut nameless) = (Vec::with_capacity(rows.len()), 0);
+    for row in rows {
+        match dictionary.read(row) {
+            Ok(entry) => {
+                if !entry.unread.is_empty() {
+                    let (directory, code) = entry.row.key();
+                    tracing::warn!(
+                        dictionary = dictionary.name(),
+                        directory,
+                        code,
+                        fields = entry.unread.join(", "),
+                        "fields of an entry cannot be read and are left out"
+                    );
+                }
+                read.push(entry.row);
+            }
+            Err(error) => {
+                nameless += 1;
+                tracing::warn!(error = &error as &dyn std::error::Error, "left out");
+            }
+        }
+    }
+    Decoded { rows: unique(read), nameless }
+}
+
+/// Of each key the last row.
+fn unique(rows: Vec<EntryRow>) -> Vec<EntryRow> {
+    let key = |row: EntryRow| {
+        let (directory, code) = row.key();
+        ((directory.to_owned(), code), row)
+    };
+    rows.into_iter().map(key).collect::<BTreeMap<_, _>>().into_values().collect()
+}
+
+/// Why nothing may be concluded from what is missing in a reading.
+fn flaw(listed: &Listed, decoded: &Decoded) -> Option<Problem> {
+    let text = match (listed.lacking(), decoded.nameless) {
+        (0, 0) => return None,
+        (0, nameless) => format!("{nameless} rows have no usable key and were left out"),
+        (lacking, _) => format!("the list ended {lacking} rows early"),
+    };
+    let text = format!("{text}; what is missing is not marked as gone");
+    let fate = if listed.lacking() > 0 { Fate::Failed } else { Fate::Refused };
+    Some(Problem { fate, text })
+}
+
+/// Why a list did not come.
+fn refusal(dictionary: Dictionary, error: PortalError) -> Problem {
+    let fate = fate(&error);
+    let text = if error.code().is_some_and(|code| code.is("insufficient_scope")) {
+        format!("the webhook lacks the right `{}`", dictionary.scope())
+    } else {
+        SyncError::Portal(error).reason()
+    };
+    Problem { fate, text }
+}
+
+/// Why nothing came.
+fn refusal_of_all(error: &PortalError) -> Problem {
+    Problem { fate: fate(error), text: format!("{error} ({})", error.advice()) }
+}
+
+fn fate(error: &PortalError) -> Fate {
+    match error.disposition() {
+        Disposition::StopEntity | Disposition::StopPortal | Disposition::CallerBug => Fate::Refused,
+        _ => Fate::Failed,
+    }
+}
