@@ -7,6 +7,7 @@
 //! - [`entity`]: what is mirrored; declarations, decoding, content hash. No IO.
 //! - [`portal`]: how the portal is read; one client, one limiter, one error table. No SQL.
 //! - [`store`]: where it goes; one transaction per batch, checkpoints, lease. No HTTP.
+//! - [`reporting`]: what people query; views and what they say of themselves. No IO.
 //! - [`sync`]: the work; backfill, incremental cycles, scheduler.
 //! - [`retry`]: delays and dispositions; what a failure asks for.
 //! - [`settings`], [`telemetry`], [`lifecycle`]: the process around it.
@@ -21,6 +22,7 @@ pub mod entity;
 pub mod lifecycle;
 pub mod local_postgres;
 pub mod portal;
+pub mod reporting;
 pub mod retry;
 pub mod settings;
 #[cfg(feature = "simulator")]

@@ -7,7 +7,7 @@ use super::{
     output::say,
     wiring::{self, Patience},
 };
-use crate::{lifecycle::Lifecycle, settings::Settings};
+use crate::{lifecycle::Lifecycle, settings::Settings, sync::refresh_reports};
 
 /// Brings the schema up to date, whatever `database.migrate` says.
 pub(super) async fn run(settings: &Settings, lifecycle: &Lifecycle) -> anyhow::Result<Exit> {
@@ -15,6 +15,15 @@ pub(super) async fn run(settings: &Settings, lifecycle: &Lifecycle) -> anyhow::R
     let database = wiring::database(settings, "migrate", Patience::Command, &stop).await?;
     let migrating = stop.run_until_cancelled(database.store.migrate()).await;
     migrating.context("interrupted; nothing of the step under way is kept")??;
+    let options = wiring::report_options(settings);
+    let refreshing = stop.run_until_cancelled(refresh_reports(&database.store, &options, None));
+    let unfinished = refreshing.await.context("interrupted while making the report views")??;
     say!("schema `{}` is up to date", database.store.schema());
+    if unfinished > 0 {
+        say!(
+            "schema `{}` is not; `b24mirror status` says why, and `run` tries again",
+            options.schema
+        );
+    }
     Ok(Exit::Done)
 }

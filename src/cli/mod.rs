@@ -19,6 +19,7 @@ mod purge;
 mod question;
 mod refresh;
 mod run;
+mod schema;
 #[cfg(feature = "simulator")]
 mod simulate;
 mod status;
@@ -161,6 +162,12 @@ enum Command {
     },
     /// Bring the database schema up to date
     Migrate,
+    /// Print every table, view and column with its type and what it holds, custom fields included
+    Schema {
+        /// How it is printed
+        #[arg(long, value_enum, default_value = "markdown")]
+        format: schema::Format,
+    },
     /// Serve a simulated portal on loopback
     #[cfg(feature = "simulator")]
     Simulate(simulate::SimulateArgs),
@@ -274,6 +281,9 @@ fn execute(cli: Cli) -> anyhow::Result<Exit> {
             }
             Command::Migrate => {
                 lifecycle.run(Box::pin(migrate::run(&settings, &lifecycle))).await?
+            }
+            Command::Schema { format } => {
+                lifecycle.run(Box::pin(schema::run(&settings, &lifecycle, format))).await?
             }
             #[cfg(feature = "simulator")]
             Command::Simulate(_) | Command::Demo(_) => Ok(Exit::Usage),

@@ -12,7 +12,7 @@ use crate::{
     lifecycle::Lifecycle,
     settings::Settings,
     store::{SchemaState, Store, StoreError},
-    sync::status::{EntityStatus, RefusedSweep, State, Status},
+    sync::status::{EntityStatus, RefusedSweep, ReportProblem, State, Status},
 };
 
 const WATCH_EVERY: Duration = Duration::from_secs(2);
@@ -78,6 +78,13 @@ fn print(status: &Status) {
         if let Some(problem) = &dictionary.problem {
             say!("names     {} could not be read: {problem}", dictionary.dictionary);
         }
+    }
+    if let Some(ReportProblem { view, reason }) = status.report_problems.first() {
+        let more = match status.report_problems.len() {
+            1 => String::new(),
+            views => format!(" and {} more", views - 1),
+        };
+        say!("reports   {view}{more} not up to date: {reason}");
     }
     for open in &status.requests {
         let entities =

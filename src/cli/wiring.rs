@@ -11,6 +11,7 @@ use crate::{
     entity::Entity,
     local_postgres::{LocalOptions, LocalPostgres},
     portal::{Limits, OperatingLimit, Portal, PortalOptions, WebhookUrl},
+    reporting::ReportOptions,
     retry::RetryPolicy,
     settings::{DatabaseSource, Settings},
     store::{SchemaState, Store, StoreError, StoreOptions},
@@ -188,10 +189,21 @@ pub(super) fn sync_options(settings: &Settings, command: &str) -> anyhow::Result
             rolling_check: settings.sync.rolling_check,
             keep_runs: settings.sync.keep_runs,
         },
+        reports: report_options(settings),
         retry: retry()?,
         holder: format!("{host}, process {}, {command}", std::process::id()),
         board: ProgressBoard::default(),
     })
+}
+
+/// What the views for people need to know of the settings.
+pub(super) fn report_options(settings: &Settings) -> ReportOptions {
+    let reporting = &settings.reporting;
+    ReportOptions {
+        schema: reporting.schema.clone(),
+        time_zone: reporting.time_zone.map(|zone| zone.name().to_owned()),
+        default_region: reporting.default_region.clone(),
+    }
 }
 
 /// The enabled entities, each with the pause between its cycles.

@@ -27,6 +27,7 @@ mod quarantine;
 mod read;
 mod refusals;
 mod repair;
+mod reporting;
 mod requests;
 mod retention;
 mod rolling;
@@ -59,6 +60,7 @@ pub use self::{
     read::{LiveRange, RecordCounts, Stored, StoredKey},
     refusals::Refusal,
     repair::Seen,
+    reporting::ReportStanding,
     requests::{Request, RequestEnd, RequestKind, Verdict},
     rolling::RollingRound,
     run_log::{Run, RunCounts, RunKind, RunRow},

@@ -240,6 +240,7 @@ impl Mirror {
         }
         self.store().save_fields(self.generation(), self.entity(), catalogue).await?;
         self.catalogue_was_stored(catalogue);
+        self.reports_are_outdated();
         Ok(())
     }
 }

@@ -23,6 +23,7 @@ use super::{
     progress::ProgressBoard,
     reader::{Question, Reader, Reply},
     recent::Recent,
+    reporting::ReportBell,
     room::{Memory, Room},
 };
 use crate::{
@@ -100,6 +101,8 @@ pub(super) struct Ground {
     /// Chains of one backfill that may be in flight at once.
     pub(super) max_in_flight: usize,
     pub(super) checks: CheckOptions,
+    /// Rung when fields change.
+    pub(super) reports: ReportBell,
     /// When the work has to end.
     pub(super) halt: Halt,
 }
@@ -234,6 +237,11 @@ impl Mirror {
 
     pub(super) const fn checks(&self) -> &CheckOptions {
         &self.ground.checks
+    }
+
+    /// Says that something changed that the views for people follow from.
+    pub(super) fn reports_are_outdated(&self) {
+        self.ground.reports.ring();
     }
 
     pub(super) const fn max_in_flight(&self) -> usize {

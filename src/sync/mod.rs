@@ -69,6 +69,7 @@ mod progress;
 mod reader;
 mod recent;
 mod refresh;
+mod reporting;
 pub mod requests;
 mod room;
 mod scheduler;
@@ -94,6 +95,7 @@ pub use self::{
     pass::Mismatch,
     patience::DATABASE_PATIENCE,
     progress::{EntityProgress, ProgressBoard},
+    reporting::refresh_reports,
     scheduler::run,
     session::{EntityOutcome, LEASE_TTL, Opened, Session},
     verify::{Difference, Kind, RangeCount, Repaired, Verification},
@@ -102,6 +104,7 @@ pub use self::{
 use crate::{
     entity::{Entity, RecordId, catalogue::UnreadableCatalogue, decode::Mutilated},
     portal::PortalError,
+    reporting::ReportOptions,
     retry::{Disposition, RetryPolicy},
     store::{StoreError, Verdict},
 };
@@ -119,6 +122,8 @@ pub struct SyncOptions {
     pub dictionary_interval: Duration,
     /// When the mirror is checked, and what a check may do.
     pub checks: CheckOptions,
+    /// What the views for people need to know of the settings.
+    pub reports: ReportOptions,
     /// Delays between attempts.
     pub retry: RetryPolicy,
     /// Who holds the lease, as other processes will read it: host, process, command.

@@ -15,6 +15,7 @@ use super::{
     ending::Ending,
     housekeeping::keep_house,
     orders::{Order, Task},
+    reporting::keep_reports,
     session::{Errand, Opened, Session},
     work::Work,
     worker::Worker,
@@ -91,6 +92,7 @@ async fn work(session: Session, options: &SyncOptions) {
     workers.spawn(session.dictionaries().clone().keep());
     let mut errands = JoinSet::new();
     errands.spawn(keep_house(session.errand(), options.checks.keep_runs));
+    errands.spawn(keep_reports(session.errand(), options.reports.clone()));
     let mut delays = options.retry.delays();
     let mut pause = Duration::ZERO;
     loop {

@@ -19,12 +19,14 @@ use super::{
     patience::Patience,
     pauses::Pauses,
     progress::ProgressBoard,
+    reporting::{ReportBell, refresh_reports},
     room::Room,
     work::Work,
 };
 use crate::{
     entity::Entity,
     portal::{Lane, Portal, Waiting},
+    reporting::ReportOptions,
     store::{
         Acquired, Fill, Generation, Health, Lease, PortalClaim, SegmentKind, Store, StoreError,
         Verdict,
@@ -70,6 +72,8 @@ pub struct Session {
     mirrors: Vec<(Arc<Mirror>, Duration)>,
     board: ProgressBoard,
     dictionaries: Keeper,
+    reports: ReportBell,
+    report_options: ReportOptions,
     stop: CancellationToken,
     keeper: JoinHandle<()>,
     /// Looks at the pauses, once they have been read.
@@ -81,6 +85,7 @@ pub(super) struct Errand {
     pub(super) store: Store,
     pub(super) generation: Generation,
     pub(super) board: ProgressBoard,
+    pub(super) reports: ReportBell,
 }
 
 /// How the work on one entity ended.
@@ -146,7 +151,7 @@ impl Session {
         restore_bucket(portal, &lease);
         let stop = stop.child_token();
         let keeper = keep(store.clone(), portal.clone(), lease.generation, stop.clone());
-        let board = options.board.clone();
+        let (board, reports) = (options.board.clone(), ReportBell::default());
         let ground = Ground {
             store: store.clone(),
             portal: portal.clone(),
@@ -159,6 +164,7 @@ impl Session {
             codes: Codes::default(),
             max_in_flight: usize::try_from(options.max_in_flight).unwrap_or(usize::MAX),
             checks: options.checks,
+            reports: reports.clone(),
             halt: Halt::of_session(stop.clone()),
         };
         let dictionaries = Keeper {
@@ -185,6 +191,8 @@ impl Session {
             mirrors,
             board,
             dictionaries,
+            reports,
+            report_options: options.reports.clone(),
             stop,
             keeper,
             watcher: None,
@@ -233,8 +241,27 @@ impl Session {
     }
 
     pub(super) fn errand(&self) -> Errand {
-        let (store, board) = (self.store.clone(), self.board.clone());
-        Errand { store, generation: self.generation, board }
+        Errand {
+            store: self.store.clone(),
+            generation: self.generation,
+            board: self.board.clone(),
+            reports: self.reports.clone(),
+        }
+    }
+
+    /// Brings the views for people up to date where this session has changed what they follow
+    /// from; what could not be done is logged and shown by `status`.
+    pub async fn refresh_reports(&self) {
+        if !self.reports.was_rung() {
+            return;
+        }
+        let refresh = refresh_reports(&self.store, &self.report_options, Some(self.generation));
+        if let Err(error) = refresh.await {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the report views could not be looked at; the next process does it"
+            );
+        }
     }
 
     /// Proves the lease with every write.

@@ -168,6 +168,18 @@ pub struct Status {
     pub dictionaries: Vec<DictionaryStatus>,
     /// What people asked for and what is not done yet, the oldest first.
     pub requests: Vec<OpenRequest>,
+    /// The views for people that could not be brought up to date.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub report_problems: Vec<ReportProblem>,
+}
+
+/// A view for people that could not be brought up to date.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ReportProblem {
+    /// The view.
+    pub view: String,
+    /// Why not.
+    pub reason: String,
 }
 
 impl Status {
@@ -222,7 +234,12 @@ impl Status {
         let holder = held_by.is_some().then_some(lease.generation);
         let requests = store.open_requests().await?;
         let (dictionaries, _) = store.dictionaries().await?;
+        let problems = store.report_problems().await?;
         Ok(Self {
+            report_problems: problems
+                .into_iter()
+                .map(|(view, reason)| ReportProblem { view, reason })
+                .collect(),
             portal: store.portal_host().await?,
             held_by,
             waits,
@@ -254,6 +271,7 @@ impl Status {
             entities,
             dictionaries: Vec::new(),
             requests: Vec::new(),
+            report_problems: Vec::new(),
         }
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use b24mirror::{
     entity::{CONTACTS, Entity},
     portal::{Limits, Portal, PortalOptions, WebhookUrl},
+    reporting::ReportOptions,
     retry::RetryPolicy,
     simulator::{Cost, Fault, FaultKind, Options},
     store::{Store, StoreOptions},
@@ -65,6 +66,7 @@ async fn session(portal: &TestPortal, store: &Store, board: &ProgressBoard) -> B
         max_in_flight: 1,
         dictionary_interval: Duration::from_hours(1),
         checks: CheckOptions::default(),
+        reports: ReportOptions::default(),
         retry,
         holder: "estimates".to_owned(),
     };

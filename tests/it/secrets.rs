@@ -9,6 +9,7 @@ use b24mirror::{
         Ask, ClassicSource, Commands, Detail, Lane, Limits, Patience, Portal, PortalOptions,
         ScanAsk, WebhookUrl,
     },
+    reporting::ReportOptions,
     retry::RetryPolicy,
     settings::{DatabaseSource, Settings},
     simulator::{Action, Fault, FaultKind},
@@ -357,6 +358,7 @@ async fn store_shown(url: &SecretString, portal: &Portal) -> String {
         board: ProgressBoard::default(),
         entities: Entity::ALL.map(|entity| (entity, Duration::from_secs(1))).to_vec(),
         overlap: Duration::from_secs(10),
+        reports: ReportOptions::default(),
         retry: once(),
         holder: "secrets".to_owned(),
     };

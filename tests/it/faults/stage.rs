@@ -5,6 +5,7 @@ use std::time::Duration;
 use b24mirror::{
     entity::{CONTACTS, Entity},
     portal::{Limits, OperatingLimit, Portal, PortalOptions, WebhookUrl},
+    reporting::ReportOptions,
     retry::RetryPolicy,
     simulator::Options,
     store::{Health, Store, StoreOptions},
@@ -78,6 +79,7 @@ impl Stage {
             max_in_flight: 2,
             dictionary_interval: Duration::from_hours(1),
             checks: CheckOptions::default(),
+            reports: ReportOptions::default(),
             retry: retry(),
             holder: "faults".to_owned(),
         };

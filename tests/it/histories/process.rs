@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use b24mirror::{
     portal::{Limits, Portal, PortalOptions, WebhookUrl},
+    reporting::ReportOptions,
     retry::RetryPolicy,
     store::{Store, StoreOptions, Verdict},
     sync::{
@@ -211,6 +212,7 @@ impl Parts {
                     dictionary_interval: Duration::from_hours(1),
                     checks: CheckOptions::default(),
                     max_in_flight: chains,
+                    reports: ReportOptions::default(),
                     retry: retry(),
                     holder: PROCESS.to_owned(),
                 };

@@ -6,6 +6,7 @@ use std::{collections::BTreeSet, time::Duration};
 use b24mirror::{
     entity::{CONTACTS, Entity, LEADS},
     portal::{Limits, Portal, PortalOptions, WebhookUrl},
+    reporting::ReportOptions,
     retry::RetryPolicy,
     simulator::{self, Action, Fault, FaultKind, Options},
     store::{Store, StoreOptions, Verdict},
@@ -179,6 +180,7 @@ async fn stage() -> Stage {
         max_in_flight: 4,
         dictionary_interval: Duration::from_hours(1),
         checks: CheckOptions { max_delete_share: 0.1, ..CheckOptions::default() },
+        reports: ReportOptions::default(),
         retry,
         holder: "sweeps".to_owned(),
     };

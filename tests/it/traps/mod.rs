@@ -23,6 +23,7 @@ use std::{
 use b24mirror::{
     entity::{CONTACTS, Entity, LEADS},
     portal::{Limits, Portal, PortalOptions, WebhookUrl},
+    reporting::ReportOptions,
     retry::RetryPolicy,
     simulator::{self, Action, Stats},
     store::{Store, StoreOptions},
@@ -100,6 +101,7 @@ impl Bench {
             max_in_flight: 4,
             dictionary_interval: Duration::from_hours(1),
             checks: CheckOptions::default(),
+            reports: ReportOptions::default(),
             retry: patient(),
             holder: "traps".to_owned(),
         };

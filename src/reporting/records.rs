@@ -1,0 +1,110 @@
+//! The view of an entity's records: every documented column, with its label beside it.
+
+use super::{
+    Blueprint,
+    meaning::{Meaning, full_name, label_name},
+    sql,
+    view::{View, ViewColumn},
+};
+use crate::entity::{Entity, MultiField};
+
+/// The view of an entity's live records.
+pub(super) fn view(plan: &Blueprint, entity: &'static Entity) -> View {
+    let comments = plan.comments(entity.name);
+    let plain = |name: &str, sql_type: &str, expression: String, comment: String| ViewColumn {
+        name: name.to_owned(),
+        sql_type: sql_type.to_owned(),
+        expression,
+        comment,
+    };
+    let mut columns = vec![plain(
+        "id",
+        "bigint",
+        "t.id".to_owned(),
+        documented(None, comments.get("id").copied()),
+    )];
+    for column in entity.columns {
+        let label = plan.field(entity, column.field).and_then(|field| field.telling_label());
+        let value = format!("t.{}", sql::name(column.name));
+        columns.push(plain(
+            column.name,
+            column.kind.sql_type(),
+            value.clone(),
+            documented(label, comments.get(column.name).copied()),
+        ));
+        if let Some(meaning) = Meaning::of(column) {
+            let name = label_name(column);
+            columns.push(plain(
+                &name,
+                "text",
+                meaning.label(plan, &value),
+                documented(label, Some(&meaning.comment(column))),
+            ));
+        }
+    }
+    let own = |name: &str, sql_type: &str, expression: String, comment: &str| {
+        plain(name, sql_type, expression, comment.to_owned())
+    };
+    columns.push(own("full_name", "text", full_name("t"), "First, middle and last name."));
+    if let Some(phones) = multi_field(entity, "PHONE") {
+        let (first, all) = values(plan, entity, phones, "value");
+        columns.push(own("first_phone", "text", first, "The first phone, as it was typed."));
+        columns.push(own("phones", "text[]", all, "Every phone, as it was typed."));
+    }
+    if let Some(emails) = multi_field(entity, "EMAIL") {
+        let (first, all) = values(plan, entity, emails, "address");
+        columns.push(own("first_email", "text", first, "The first e-mail, in lower case."));
+        columns.push(own("emails", "text[]", all, "Every e-mail, in lower case."));
+    }
+    View {
+        schema: plan.report_schema.clone(),
+        name: entity.name.to_owned(),
+        comment: format!(
+            "The {} that the portal has now, one row each, with names beside codes. Their custom \
+             fields are in {}_custom.",
+            entity.name, entity.name
+        ),
+        columns,
+        source: format!("from {} t\nwhere t.deleted_at is null", plan.table(entity.name)),
+    }
+}
+
+/// The names of the view's columns, which custom fields must not take.
+pub(super) fn column_names(entity: &'static Entity) -> Vec<String> {
+    let own = ["id", "full_name", "first_phone", "phones", "first_email", "emails"];
+    let mut names: Vec<String> = own.map(str::to_owned).to_vec();
+    for column in entity.columns {
+        names.push(column.name.to_owned());
+        names.extend(Meaning::of(column).map(|_| label_name(column)));
+    }
+    names
+}
+
+fn multi_field(entity: &'static Entity, field: &str) -> Option<&'static MultiField> {
+    entity.multi_fields.iter().find(|multi_field| multi_field.field == field)
+}
+
+/// The first value and the array of all.
+fn values(
+    plan: &Blueprint,
+    entity: &Entity,
+    multi_field: &MultiField,
+    column: &str,
+) -> (String, String) {
+    let from = format!(
+        "from {} m where m.{}_id = t.id and m.{column} is not null order by m.id",
+        plan.table(multi_field.table),
+        entity.singular
+    );
+    (format!("(select m.{column} {from} limit 1)"), format!("array(select m.{column} {from})"))
+}
+
+/// What a column says of itself: the portal's label, then what we know of it.
+pub(super) fn documented(label: Option<&str>, doc: Option<&str>) -> String {
+    match (label, doc) {
+        (Some(label), Some(doc)) => format!("{label}. {doc}"),
+        (Some(label), None) => label.to_owned(),
+        (None, Some(doc)) => doc.to_owned(),
+        (None, None) => String::new(),
+    }
+}
