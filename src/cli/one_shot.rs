@@ -117,6 +117,7 @@ impl OneShot<'_> {
                 Opened::Session(session) => {
                     let drawing = Drawing::of(options.board.clone());
                     let end = self.work(&session, handed.as_ref()).await?;
+                    session.derive_phones().await;
                     session.refresh_reports().await;
                     drawing.finish().await;
                     if let Some(handed) = handed {

@@ -72,7 +72,8 @@ pub(super) async fn database(
         max_connections: settings.database.max_connections,
         application_name: format!("b24mirror {command}"),
     };
-    let store = connect(&options, patience, stop).await?;
+    let region = settings.reporting.default_region.as_deref().map(str::parse).transpose()?;
+    let store = connect(&options, patience, stop).await?.with_default_region(region);
     Ok(Database { store, _server: server })
 }
 

@@ -17,6 +17,7 @@ pub mod fuzzing;
 pub mod json;
 mod lead;
 mod multi_field;
+pub mod phone;
 pub mod record;
 mod value;
 

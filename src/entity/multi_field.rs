@@ -15,6 +15,13 @@ pub struct MultiField {
 }
 
 impl MultiField {
+    /// Whether the values are phones: those have a column for their E.164 form, which is
+    /// derived from the value and no part of what is mirrored.
+    #[must_use]
+    pub fn is_phone(&self) -> bool {
+        self.field == "PHONE"
+    }
+
     /// Phones; `HAS_PHONE` proves their presence.
     pub(super) const fn phones(table: &'static str) -> Self {
         Self { field: "PHONE", flag: Some("HAS_PHONE"), table }

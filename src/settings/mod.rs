@@ -32,6 +32,7 @@ use url::Url;
 pub use self::error::{Place, SettingsError};
 use self::values::Values;
 use crate::{
+    entity::phone::Region,
     portal::{QuietHours, Restraint, Share},
     telemetry::{LogFormat, LogLevel},
 };
@@ -405,9 +406,7 @@ fn read_reporting(values: &Values, data_schema: &str) -> Result<ReportingSetting
     let key = "reporting.default_region";
     let default_region = match values.text(key)? {
         None => None,
-        Some(region) if region.len() == 2 && region.chars().all(|c| c.is_ascii_alphabetic()) => {
-            Some(region.to_ascii_uppercase())
-        }
+        Some(region) if region.parse::<Region>().is_ok() => Some(region.to_ascii_uppercase()),
         Some(_) => {
             return Err(values.invalid(key, "must be the two letters of a country, such as \"DE\""));
         }

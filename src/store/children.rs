@@ -7,6 +7,7 @@ use sqlx::PgConnection;
 use super::statements::{ChildStatements, Statements};
 use crate::entity::{
     Entity, RecordId,
+    phone::PhoneRules,
     record::{Child, ChildList, Record},
 };
 
@@ -23,6 +24,7 @@ pub(super) async fn replace(
     entity: &'static Entity,
     records: &[&Record],
     written: &HashMap<RecordId, bool>,
+    phones: PhoneRules,
 ) -> Result<(), sqlx::Error> {
     let parents: Vec<(&Record, bool)> =
         records.iter().filter_map(|record| Some((*record, *written.get(&record.id())?))).collect();
@@ -39,7 +41,7 @@ pub(super) async fn replace(
                 ChildList::Known(list) => Some((record.id().get(), list.as_slice())),
                 ChildList::Untrusted => None,
             });
-        Difference::between(lists, &stored).apply(connection, statements).await?;
+        Difference::between(lists, &stored).apply(connection, statements, phones).await?;
     }
     Ok(())
 }
@@ -109,6 +111,7 @@ impl<'a> Difference<'a> {
         self,
         connection: &mut PgConnection,
         statements: &'static ChildStatements,
+        phones: PhoneRules,
     ) -> Result<(), sqlx::Error> {
         if !self.gone.0.is_empty() {
             sqlx::query(statements.delete())
@@ -118,13 +121,18 @@ impl<'a> Difference<'a> {
                 .await?;
         }
         if !self.ids.is_empty() {
-            sqlx::query(statements.upsert())
+            let numbers = statements.are_phones().then(|| {
+                self.values.iter().map(|value| phones.e164((*value)?)).collect::<Vec<_>>()
+            });
+            let mut upsert = sqlx::query(statements.upsert())
                 .bind(self.parents)
                 .bind(self.ids)
                 .bind(self.values)
-                .bind(self.value_types)
-                .execute(&mut *connection)
-                .await?;
+                .bind(self.value_types);
+            if let Some(numbers) = numbers {
+                upsert = upsert.bind(numbers);
+            }
+            upsert.execute(&mut *connection).await?;
         }
         Ok(())
     }

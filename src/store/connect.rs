@@ -80,7 +80,13 @@ pub(super) async fn connect(options: &StoreOptions) -> Result<Store, StoreError>
             Box::pin(async move { Ok(trusted) })
         })
         .connect_lazy_with(connect);
-    Ok(Store { pool, schema: options.schema.clone(), trust, unlogged: Arc::default() })
+    Ok(Store {
+        pool,
+        schema: options.schema.clone(),
+        trust,
+        unlogged: Arc::default(),
+        phones: Arc::default(),
+    })
 }
 
 fn connect_options(options: &StoreOptions) -> Result<PgConnectOptions, StoreError> {

@@ -22,6 +22,7 @@ mod fields;
 mod health;
 mod lease;
 mod pauses;
+mod phones;
 mod portal;
 mod quarantine;
 mod read;
@@ -69,7 +70,7 @@ pub use self::{
     sweep::{Confirmed, MirrorKey, SweepProgress, SweepStanding, SweepStep},
     write::{Batch, Progress, Written},
 };
-use self::{run_log::Unlogged, trust::Trust};
+use self::{phones::Phones, run_log::Unlogged, trust::Trust};
 
 /// What the store needs to know about its database.
 pub struct StoreOptions {
@@ -90,6 +91,7 @@ pub struct Store {
     schema: SchemaName,
     trust: Trust,
     unlogged: Arc<Unlogged>,
+    phones: Arc<Phones>,
 }
 
 impl fmt::Debug for Store {

@@ -39,6 +39,7 @@ pub(super) struct ChildStatements {
     read: String,
     delete: String,
     upsert: String,
+    phones: bool,
 }
 
 impl Statements {
@@ -217,15 +218,27 @@ impl ChildStatements {
         sql(&self.delete)
     }
 
-    /// `$1` to `$4` parents, IDs, values, value types.
+    /// `$1` to `$4` parents, IDs, values, value types; `$5` the numbers of phones.
     pub(super) fn upsert(&'static self) -> Sql {
         sql(&self.upsert)
+    }
+
+    /// Whether the values are phones.
+    pub(super) const fn are_phones(&self) -> bool {
+        self.phones
     }
 
     fn make(entity: &'static Entity, multi_field: &'static MultiField) -> Self {
         let table = multi_field.table;
         let parent = format!("\"{}_id\"", entity.singular);
+        let phones = multi_field.is_phone();
+        let (number, numbers, set) = if phones {
+            (", e164", ", $5::text[]", ", e164 = excluded.e164")
+        } else {
+            ("", "", "")
+        };
         Self {
+            phones,
             read: format!(
                 "select {parent}, id, value, value_type from \"{table}\" \
                  where {parent} = any($1) order by {parent}, id"
@@ -237,10 +250,10 @@ impl ChildStatements {
                  where t.{parent} = any($1) and t.{parent} = k.parent and t.id = k.id"
             ),
             upsert: format!(
-                "insert into \"{table}\" ({parent}, id, value, value_type) \
-                 select * from unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[]) \
+                "insert into \"{table}\" ({parent}, id, value, value_type{number}) \
+                 select * from unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[]{numbers}) \
                  on conflict ({parent}, id) do update \
-                 set value = excluded.value, value_type = excluded.value_type"
+                 set value = excluded.value, value_type = excluded.value_type{set}"
             ),
         }
     }

@@ -25,6 +25,7 @@ use super::{
 };
 use crate::entity::{
     Entity, RecordId,
+    phone::PhoneRules,
     record::{Record, Reject},
 };
 
@@ -164,8 +165,12 @@ impl Store {
         records: &[&Record],
         seen: &[Seen],
     ) -> Result<Written, Failure> {
+        // Held to the end of the transaction, so that no number is derived by rules that have
+        // changed meanwhile.
+        let rules = self.phones.hold().await;
+        let phones = rules.unwrap_or_else(|| self.phones.unsettled());
         let (mut transaction, transaction_id) = self.begin_known(batch.generation).await?;
-        let writing = write_all(&mut transaction, batch, records, seen).await;
+        let writing = write_all(&mut transaction, batch, records, seen, phones).await;
         let written = writing.inspect_err(|error| self.trust.look(error))?;
         // Else every connection of the pool would come to hold the largest batch's memory.
         transaction.shrink_buffers();
@@ -235,6 +240,7 @@ async fn write_all(
     batch: &Batch<'_>,
     records: &[&Record],
     seen: &[Seen],
+    phones: PhoneRules,
 ) -> Result<Written, StoreError> {
     let Batch { entity, asked_at, .. } = *batch;
     let mut written = Written::default();
@@ -253,7 +259,7 @@ async fn write_all(
     }
     written.unchanged = unchanged.len() as u64;
 
-    let Outcome { stored, refused } = write_halving(connection, batch, &candidates).await?;
+    let Outcome { stored, refused } = write_halving(connection, batch, &candidates, phones).await?;
     for record in &candidates {
         match stored.get(&record.id()) {
             Some(true) => written.inserted += 1,
@@ -307,6 +313,7 @@ async fn write_halving(
     connection: &mut PgConnection,
     batch: &Batch<'_>,
     records: &[&Record],
+    phones: PhoneRules,
 ) -> Result<Outcome, StoreError> {
     let mut outcome = Outcome::default();
     let part = |start: usize| start..records.len().min(start + PART);
@@ -314,7 +321,7 @@ async fn write_halving(
     while let Some(range) = ranges.pop() {
         let mut savepoint = connection.begin().await?;
         let part = &records[range.clone()];
-        match write_part(&mut savepoint, batch, part).await {
+        match write_part(&mut savepoint, batch, part, phones).await {
             Ok(stored) => {
                 savepoint.commit().await?;
                 outcome.stored.extend(stored);
@@ -339,9 +346,10 @@ async fn write_part(
     connection: &mut PgConnection,
     batch: &Batch<'_>,
     records: &[&Record],
+    phones: PhoneRules,
 ) -> Result<HashMap<RecordId, bool>, StoreError> {
     let stored = upsert::upsert(connection, batch.entity, records, batch.asked_at).await?;
-    children::replace(connection, batch.entity, records, &stored).await?;
+    children::replace(connection, batch.entity, records, &stored, phones).await?;
     Ok(stored)
 }
 

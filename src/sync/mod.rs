@@ -63,6 +63,7 @@ mod outlook;
 mod pass;
 mod patience;
 mod pauses;
+mod phones;
 pub mod plan;
 mod prepare;
 mod progress;

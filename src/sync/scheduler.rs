@@ -15,6 +15,7 @@ use super::{
     ending::Ending,
     housekeeping::keep_house,
     orders::{Order, Task},
+    phones::keep_phones,
     reporting::keep_reports,
     session::{Errand, Opened, Session},
     work::Work,
@@ -93,6 +94,7 @@ async fn work(session: Session, options: &SyncOptions) {
     let mut errands = JoinSet::new();
     errands.spawn(keep_house(session.errand(), options.checks.keep_runs));
     errands.spawn(keep_reports(session.errand(), options.reports.clone()));
+    errands.spawn(keep_phones(session.errand()));
     let mut delays = options.retry.delays();
     let mut pause = Duration::ZERO;
     loop {

@@ -199,6 +199,7 @@ impl Session {
         };
         let begun = async {
             session.claim().await?;
+            session.store.settle_phone_rules(session.generation).await?;
             pauses.look().await?;
             Ok(())
         };

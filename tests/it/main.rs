@@ -21,6 +21,7 @@ mod live;
 mod pause;
 mod plan;
 mod refresh;
+mod reporting;
 mod retention;
 mod secrets;
 mod service;

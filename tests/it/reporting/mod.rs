@@ -1,0 +1,3 @@
+//! What people who query the mirror rely on.
+
+mod phones;
