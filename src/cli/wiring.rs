@@ -14,7 +14,7 @@ use crate::{
     reporting::ReportOptions,
     retry::RetryPolicy,
     settings::{DatabaseSource, Settings},
-    store::{SchemaState, Store, StoreError, StoreOptions},
+    store::{HistoryOptions, SchemaState, Store, StoreError, StoreOptions},
     sync::{CheckOptions, DATABASE_PATIENCE, ProgressBoard, SyncOptions},
 };
 
@@ -73,8 +73,18 @@ pub(super) async fn database(
         application_name: format!("b24mirror {command}"),
     };
     let region = settings.reporting.default_region.as_deref().map(str::parse).transpose()?;
-    let store = connect(&options, patience, stop).await?.with_default_region(region);
+    let store = connect(&options, patience, stop).await?;
+    let store = store.with_default_region(region).with_history(history(settings));
     Ok(Database { store, _server: server })
+}
+
+/// The histories that the settings ask for.
+fn history(settings: &Settings) -> HistoryOptions {
+    let has_one = |entity: &&'static Entity| {
+        settings.entities.by_name(entity.name).is_some_and(|entity| entity.history)
+    };
+    let entities = Entity::ALL.into_iter().filter(has_one).collect();
+    HistoryOptions { entities, keep: settings.sync.keep_history }
 }
 
 async fn connect(

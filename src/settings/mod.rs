@@ -146,6 +146,8 @@ pub struct SyncSettings {
     pub dictionary_interval: Duration,
     /// How long runs and resolved quarantine notes are kept.
     pub keep_runs: Duration,
+    /// How long the lines of histories are kept; `None`: for good.
+    pub keep_history: Option<Duration>,
 }
 
 /// The sections `[entities.…]`.
@@ -176,6 +178,8 @@ pub struct EntitySettings {
     pub enabled: bool,
     /// Between the starts of two cycles.
     pub interval: Duration,
+    /// Whether every change of a field is kept.
+    pub history: bool,
 }
 
 /// The section `[reporting]`.
@@ -445,6 +449,11 @@ fn read_sync(values: &Values) -> Result<SyncSettings, SettingsError> {
             Duration::from_hours(1),
         )?,
         keep_runs: values.duration("sync.keep_runs", DAY..=DAY * 36_600, DAY * 90)?,
+        keep_history: values.optional_duration(
+            "sync.keep_history",
+            DAY..=DAY * 36_600,
+            DAY * 730,
+        )?,
     })
 }
 
@@ -453,10 +462,12 @@ fn read_entities(values: &Values, interval: Duration) -> Result<EntitiesSettings
         contacts: EntitySettings {
             enabled: values.flag("entities.contacts.enabled", true)?,
             interval: values.duration("entities.contacts.interval", INTERVALS, interval)?,
+            history: values.flag("entities.contacts.history", false)?,
         },
         leads: EntitySettings {
             enabled: values.flag("entities.leads.enabled", true)?,
             interval: values.duration("entities.leads.interval", INTERVALS, interval)?,
+            history: values.flag("entities.leads.history", false)?,
         },
     };
     if !entities.contacts.enabled && !entities.leads.enabled {

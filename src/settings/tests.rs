@@ -109,6 +109,7 @@ fn the_example_says_the_defaults() {
         "url_file",
         "local_dir",
         "webhook_url_file",
+        "keep_history",
         "time_zone",
         "default_region",
     ];

@@ -242,18 +242,29 @@ impl Values {
         range: RangeInclusive<Duration>,
         default: Duration,
     ) -> Result<Duration, SettingsError> {
+        Ok(self.optional_duration(key, range, default)?.unwrap_or(default))
+    }
+
+    /// A time that need not be set; the example is for whoever sets it wrong.
+    pub(super) fn optional_duration(
+        &self,
+        key: &'static str,
+        range: RangeInclusive<Duration>,
+        example: Duration,
+    ) -> Result<Option<Duration>, SettingsError> {
         let form = format!(
             "must be a time with its unit, such as \"{}\", from {} to {}",
-            in_units(default),
+            in_units(example),
             in_units(*range.start()),
             in_units(*range.end()),
         );
         let duration = match self.get(key).map(|value| value.kind) {
-            None => return Ok(default),
+            None => return Ok(None),
             Some(ValueKind::String(text)) => humantime::parse_duration(text.trim()).ok(),
             Some(_) => None,
         };
-        duration.filter(|duration| range.contains(duration)).ok_or_else(|| self.invalid(key, form))
+        let fits = duration.filter(|duration| range.contains(duration));
+        fits.map(Some).ok_or_else(|| self.invalid(key, form))
     }
 
     pub(super) fn size(

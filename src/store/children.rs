@@ -4,7 +4,10 @@ use std::collections::HashMap;
 
 use sqlx::PgConnection;
 
-use super::statements::{ChildStatements, Statements};
+use super::{
+    history::{self, Journal},
+    statements::{ChildStatements, Statements},
+};
 use crate::entity::{
     Entity, RecordId,
     phone::PhoneRules,
@@ -16,6 +19,7 @@ pub(super) type Children = HashMap<i64, Vec<Child>>;
 
 /// Makes the children of the written records equal to the records: deletes those that
 /// are gone, writes those that differ, touches no other. An untrusted list changes nothing.
+/// What changed in records that were there before is told to the journal.
 ///
 /// The parents' rows are locked by this transaction's upsert, so nobody else changes
 /// their children meanwhile.
@@ -25,6 +29,7 @@ pub(super) async fn replace(
     records: &[&Record],
     written: &HashMap<RecordId, bool>,
     phones: PhoneRules,
+    mut journal: Option<&mut Journal>,
 ) -> Result<(), sqlx::Error> {
     let parents: Vec<(&Record, bool)> =
         records.iter().filter_map(|record| Some((*record, *written.get(&record.id())?))).collect();
@@ -41,6 +46,14 @@ pub(super) async fn replace(
                 ChildList::Known(list) => Some((record.id().get(), list.as_slice())),
                 ChildList::Untrusted => None,
             });
+        if let Some(journal) = &mut journal {
+            for (record, _) in parents.iter().filter(|(_, inserted)| !inserted) {
+                let Some(list) = history::known(record, index) else { continue };
+                let id = record.id().get();
+                let before = stored.get(&id).map_or(&[][..], Vec::as_slice);
+                journal.children(entity.multi_fields[index].field, id, before, list);
+            }
+        }
         Difference::between(lists, &stored).apply(connection, statements, phones).await?;
     }
     Ok(())

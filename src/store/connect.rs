@@ -86,6 +86,7 @@ pub(super) async fn connect(options: &StoreOptions) -> Result<Store, StoreError>
         trust,
         unlogged: Arc::default(),
         phones: Arc::default(),
+        history: Arc::default(),
     })
 }
 

@@ -96,6 +96,13 @@ pub enum StoreError {
         /// The entity.
         entity: &'static str,
     },
+    /// Another transaction has inserted a record since it was looked for; nothing was
+    /// written, and the same work may be done again.
+    #[error("another transaction has inserted the same record of {entity}; nothing was written")]
+    Overtaken {
+        /// The entity.
+        entity: &'static str,
+    },
     /// A stored value cannot be read back: somebody else wrote it.
     #[error(
         "{table}.{column} holds a value that b24mirror never writes; correct or delete the row"
@@ -123,13 +130,18 @@ impl StoreError {
     /// Whether waiting helps: the caller waits, reads its progress again and goes on.
     #[must_use]
     pub const fn is_unavailable(&self) -> bool {
-        matches!(self, Self::Unavailable(_))
+        matches!(self, Self::Unavailable(_) | Self::Overtaken { .. })
     }
 
     /// Whether the same transaction may well succeed when it is simply run again.
     pub(super) fn is_conflict(&self) -> bool {
-        matches!(self, Self::Unavailable(error)
-            if state_of(error).is_some_and(|state| matches!(state.as_str(), "40001" | "40P01")))
+        match self {
+            Self::Overtaken { .. } => true,
+            Self::Unavailable(error) => {
+                state_of(error).is_some_and(|state| matches!(state.as_str(), "40001" | "40P01"))
+            }
+            _ => false,
+        }
     }
 
     /// Whether only a person can help, by correcting the settings or the rights.

@@ -20,6 +20,7 @@ mod error;
 mod field_options;
 mod fields;
 mod health;
+mod history;
 mod lease;
 mod pauses;
 mod phones;
@@ -54,6 +55,7 @@ pub use self::{
     dictionaries::{Code, DictionaryRows, DictionaryStanding},
     error::StoreError,
     health::{Health, HealthSince},
+    history::HistoryOptions,
     lease::{Acquired, Generation, HolderWait, Lease, LeaseRow},
     pauses::Pause,
     portal::PortalClaim,
@@ -92,6 +94,7 @@ pub struct Store {
     trust: Trust,
     unlogged: Arc<Unlogged>,
     phones: Arc<Phones>,
+    history: Arc<HistoryOptions>,
 }
 
 impl fmt::Debug for Store {

@@ -155,10 +155,7 @@ fn rebuild(
     let inconsistent = |column| StoreError::Inconsistent { table: entity.name, column };
     let key: i64 = row.try_get(0)?;
     let id = RecordId::new(key).ok_or_else(|| inconsistent("id"))?;
-    let mut values = Vec::with_capacity(entity.columns.len());
-    for (index, column) in entity.columns.iter().enumerate() {
-        values.push(read_value(row, index + 1, column.kind)?);
-    }
+    let values = values(entity, row)?;
     let after = entity.columns.len() + 1;
     // `jsonb` has its own spelling; the canonical one is what was hashed.
     let custom_fields = CustomFields::from_stored(row.try_get(after)?)
@@ -185,6 +182,12 @@ fn rebuild(
         synced_at: row.try_get(after + 2)?,
         deleted_at: row.try_get(after + 3)?,
     })
+}
+
+/// The values of the columns, which follow the ID.
+pub(super) fn values(entity: &'static Entity, row: &PgRow) -> Result<Vec<Value>, sqlx::Error> {
+    let columns = entity.columns.iter().enumerate();
+    columns.map(|(index, column)| read_value(row, index + 1, column.kind)).collect()
 }
 
 fn read_value(row: &PgRow, index: usize, kind: ColumnType) -> Result<Value, sqlx::Error> {

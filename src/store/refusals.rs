@@ -114,7 +114,8 @@ impl Store {
             .await?;
         let ids = numbers(confirmed.gone);
         let at = vec![confirmed.asked_at; ids.len()];
-        let deleted = tombstones(&mut transaction, entity, &ids, &at, run).await?;
+        let told = self.history.is_kept(entity);
+        let deleted = tombstones(&mut transaction, entity, &ids, &at, (run, told)).await?;
         transaction.commit().await?;
         Ok(deleted)
     }

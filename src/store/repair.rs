@@ -6,7 +6,7 @@
 
 use chrono::{DateTime, Utc};
 
-use super::{Generation, Store, StoreError, quarantine, statements::Statements};
+use super::{Generation, Store, StoreError, history, quarantine, statements::Statements};
 use crate::entity::{Entity, RecordId};
 
 /// A row as it was found wrong.
@@ -60,15 +60,18 @@ impl Store {
             return Ok(0);
         }
         let mut transaction = self.begin_leased(generation).await?;
-        let buried: Vec<i64> = sqlx::query_scalar(Statements::of(entity).verify().bury())
-            .bind(ids)
-            .bind(synced)
-            .bind(deleted)
-            .bind(asked_at)
-            .fetch_all(&mut *transaction)
-            .await?;
-        let gone: Vec<(i64, DateTime<Utc>)> = buried.iter().map(|id| (*id, asked_at)).collect();
-        quarantine::resolve_gone(&mut transaction, entity, &gone).await?;
+        let buried: Vec<(i64, DateTime<Utc>)> =
+            sqlx::query_as(Statements::of(entity).verify().bury())
+                .bind(ids)
+                .bind(synced)
+                .bind(deleted)
+                .bind(asked_at)
+                .fetch_all(&mut *transaction)
+                .await?;
+        quarantine::resolve_gone(&mut transaction, entity, &buried).await?;
+        if self.history.is_kept(entity) {
+            history::deleted(&mut transaction, entity, &buried).await?;
+        }
         transaction.commit().await?;
         Ok(buried.len() as u64)
     }

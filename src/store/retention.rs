@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use super::{Generation, Store, StoreError, statements::Statements};
+use super::{Generation, Store, StoreError, history, statements::Statements};
 use crate::entity::{Entity, RecordId};
 
 /// Rows that one transaction removes at most: readers and writers hardly notice it.
@@ -55,7 +55,7 @@ impl Store {
     }
 
     /// Removes some records that were deleted in the portal before a moment, with their
-    /// children and every note about them; needs no lease. Begins above an ID; returns how
+    /// children, their history and every note about them; needs no lease. Begins above an ID; returns how
     /// many, and the ID to go on above, or `None` when none is left.
     ///
     /// A record that comes back at the same time is either kept whole or simply new.
@@ -80,6 +80,7 @@ impl Store {
             .bind(&gone)
             .execute(&mut *transaction)
             .await?;
+        history::remove(&mut transaction, entity, &gone).await?;
         // The children go with their parents.
         let removed =
             sqlx::query(statements.remove()).bind(&gone).execute(&mut *transaction).await?;

@@ -23,6 +23,7 @@ pub(super) struct Statements {
     known: String,
     upsert: String,
     read: String,
+    read_locked: String,
     count: String,
     lock_deleted: String,
     remove: String,
@@ -64,6 +65,11 @@ impl Statements {
     /// `$1` IDs → ID, columns, custom fields, hash, synced, deleted.
     pub(super) fn read(&'static self) -> Sql {
         sql(&self.read)
+    }
+
+    /// The same, and locks the rows in the order of their IDs.
+    pub(super) fn read_locked(&'static self) -> Sql {
+        sql(&self.read_locked)
     }
 
     /// → live, tombstones.
@@ -137,6 +143,10 @@ impl Statements {
                 || "null::timestamptz".to_owned(),
                 |column| format!("\"{}\"", column.name),
             );
+        let read = format!(
+            "select id, {reads}custom_fields::text, content_hash, synced_at, deleted_at \
+             from \"{table}\" where id = any($1) order by id"
+        );
         let last = entity.columns.len() + 1;
         let (custom, hash, asked) = (last + 1, last + 2, last + 3);
         Self {
@@ -158,10 +168,8 @@ impl Statements {
                     and (t.deleted_at is null or t.deleted_at <= excluded.synced_at) \
                  returning t.id, t.xmax = 0"
             ),
-            read: format!(
-                "select id, {reads}custom_fields::text, content_hash, synced_at, deleted_at \
-                 from \"{table}\" where id = any($1) order by id"
-            ),
+            read_locked: format!("{read} for update"),
+            read,
             count: format!(
                 "select count(*) filter (where deleted_at is null), count(deleted_at) \
                  from \"{table}\""
@@ -196,7 +204,7 @@ impl Statements {
                     where t.deleted_at is null and t.synced_at <= g.at \
                     order by t.id for update of t) \
                  update \"{table}\" as t set deleted_at = gone.at from gone where t.id = gone.id \
-                 returning t.id"
+                 returning t.id, t.deleted_at"
             ),
             children: entity
                 .multi_fields

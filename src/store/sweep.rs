@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::{FromRow, PgConnection};
 
 use super::{
-    Generation, Refusal, Run, Store, StoreError, checkpoint::read_id, quarantine,
+    Generation, Refusal, Run, Store, StoreError, checkpoint::read_id, history, quarantine,
     refusals::drop_refusals, run_log, statements::Statements,
 };
 use crate::entity::{Entity, RecordId};
@@ -276,7 +276,8 @@ impl Store {
         .fetch_all(&mut *transaction)
         .await?;
         let (ids, confirmed): (Vec<i64>, Vec<DateTime<Utc>>) = gone.into_iter().unzip();
-        let deleted = tombstones(&mut transaction, entity, &ids, &confirmed, run).await?;
+        let told = self.history.is_kept(entity);
+        let deleted = tombstones(&mut transaction, entity, &ids, &confirmed, (run, told)).await?;
         transaction.commit().await?;
         Ok((ids.len(), deleted))
     }
@@ -361,24 +362,25 @@ pub(super) async fn store_step(
     Ok(())
 }
 
-/// Sets tombstones, each as of when it was confirmed, and counts them in the run.
+/// Sets tombstones, each as of when it was confirmed, counts them in the run, and tells of
+/// them where the entity has a history.
 pub(super) async fn tombstones(
     connection: &mut PgConnection,
     entity: &'static Entity,
     ids: &[i64],
     confirmed: &[DateTime<Utc>],
-    run: &Run,
+    (run, told): (&Run, bool),
 ) -> Result<u64, StoreError> {
-    let set: Vec<i64> = sqlx::query_scalar(Statements::of(entity).tombstones())
+    let gone: Vec<(i64, DateTime<Utc>)> = sqlx::query_as(Statements::of(entity).tombstones())
         .bind(ids)
         .bind(confirmed)
         .fetch_all(&mut *connection)
         .await?;
-    let set: HashSet<i64> = set.into_iter().collect();
-    let times = ids.iter().copied().zip(confirmed.iter().copied());
-    let gone: Vec<(i64, DateTime<Utc>)> = times.filter(|(id, _)| set.contains(id)).collect();
     quarantine::resolve_gone(connection, entity, &gone).await?;
-    let deleted = set.len() as u64;
+    if told {
+        history::deleted(connection, entity, &gone).await?;
+    }
+    let deleted = gone.len() as u64;
     let mut counts = run.counts;
     counts.deleted += deleted;
     run_log::store_counts(connection, run.id(), &counts).await?;

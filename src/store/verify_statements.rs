@@ -36,7 +36,7 @@ impl VerifyStatements {
     }
 
     /// `$1` to `$3` IDs and the times that their rows had, `$4` when the answer was asked
-    /// for that proved them gone → the IDs of the tombstones set.
+    /// for that proved them gone → the new tombstones, and their times.
     pub(super) fn bury(&'static self) -> Sql {
         sql(&self.bury)
     }
@@ -76,7 +76,8 @@ impl VerifyStatements {
                 "with seen as materialized ({unwritten}) \
                  update \"{table}\" as t set deleted_at = $4, \
                     synced_at = least(t.synced_at, $4) \
-                 from seen where t.id = seen.id and t.deleted_at is null returning t.id"
+                 from seen where t.id = seen.id and t.deleted_at is null \
+                 returning t.id, t.deleted_at"
             ),
         }
     }

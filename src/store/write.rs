@@ -1,7 +1,7 @@
 //! The batch transaction.
 //!
 //! In this order: prove the lease; look up which records differ; write those; make
-//! their children equal; open, confirm and resolve quarantine entries; store the progress
+//! their children equal; tell the history what changed; open, confirm and resolve quarantine entries; store the progress
 //! and the run's counts; commit. Records that PostgreSQL refuses are found by halving the
 //! batch between savepoints, so that the rest still goes into the same transaction.
 
@@ -20,6 +20,7 @@ use tokio::time::{sleep, timeout};
 use super::{
     Checkpoint, Generation, Run, Seen, Segment, Store, StoreError, SweepStep, checkpoint, children,
     error::state_of,
+    history::Journal,
     quarantine::{self, Entry},
     run_log, segments, sweep, upsert,
 };
@@ -170,7 +171,8 @@ impl Store {
         let rules = self.phones.hold().await;
         let phones = rules.unwrap_or_else(|| self.phones.unsettled());
         let (mut transaction, transaction_id) = self.begin_known(batch.generation).await?;
-        let writing = write_all(&mut transaction, batch, records, seen, phones).await;
+        let manner = Manner { phones, told: self.history.is_kept(batch.entity) };
+        let writing = write_all(&mut transaction, batch, records, seen, manner).await;
         let written = writing.inspect_err(|error| self.trust.look(error))?;
         // Else every connection of the pool would come to hold the largest batch's memory.
         transaction.shrink_buffers();
@@ -240,7 +242,7 @@ async fn write_all(
     batch: &Batch<'_>,
     records: &[&Record],
     seen: &[Seen],
-    phones: PhoneRules,
+    manner: Manner,
 ) -> Result<Written, StoreError> {
     let Batch { entity, asked_at, .. } = *batch;
     let mut written = Written::default();
@@ -259,7 +261,7 @@ async fn write_all(
     }
     written.unchanged = unchanged.len() as u64;
 
-    let Outcome { stored, refused } = write_halving(connection, batch, &candidates, phones).await?;
+    let Outcome { stored, refused } = write_halving(connection, batch, &candidates, manner).await?;
     for record in &candidates {
         match stored.get(&record.id()) {
             Some(true) => written.inserted += 1,
@@ -298,6 +300,15 @@ async fn write_all(
     Ok(written)
 }
 
+/// What else is written with the records.
+#[derive(Clone, Copy)]
+struct Manner {
+    /// How their numbers get their international form.
+    phones: PhoneRules,
+    /// Whether their changes are told in the history.
+    told: bool,
+}
+
 /// What became of the records that differ.
 #[derive(Default)]
 struct Outcome {
@@ -313,7 +324,7 @@ async fn write_halving(
     connection: &mut PgConnection,
     batch: &Batch<'_>,
     records: &[&Record],
-    phones: PhoneRules,
+    manner: Manner,
 ) -> Result<Outcome, StoreError> {
     let mut outcome = Outcome::default();
     let part = |start: usize| start..records.len().min(start + PART);
@@ -321,7 +332,7 @@ async fn write_halving(
     while let Some(range) = ranges.pop() {
         let mut savepoint = connection.begin().await?;
         let part = &records[range.clone()];
-        match write_part(&mut savepoint, batch, part, phones).await {
+        match write_part(&mut savepoint, batch, part, manner).await {
             Ok(stored) => {
                 savepoint.commit().await?;
                 outcome.stored.extend(stored);
@@ -346,10 +357,21 @@ async fn write_part(
     connection: &mut PgConnection,
     batch: &Batch<'_>,
     records: &[&Record],
-    phones: PhoneRules,
+    Manner { phones, told }: Manner,
 ) -> Result<HashMap<RecordId, bool>, StoreError> {
-    let stored = upsert::upsert(connection, batch.entity, records, batch.asked_at).await?;
-    children::replace(connection, batch.entity, records, &stored, phones).await?;
+    let Batch { entity, asked_at, .. } = *batch;
+    if !told {
+        let stored = upsert::upsert(connection, entity, records, asked_at).await?;
+        children::replace(connection, entity, records, &stored, phones, None).await?;
+        return Ok(stored);
+    }
+    // What a fill reads for the first time has been in the portal for long.
+    let tells_new = !matches!(batch.progress, Progress::Segments(_));
+    let mut journal = Journal::open(connection, entity, records, tells_new).await?;
+    let stored = upsert::upsert(connection, entity, records, asked_at).await?;
+    journal.records(records, &stored)?;
+    children::replace(connection, entity, records, &stored, phones, Some(&mut journal)).await?;
+    journal.close(connection, records, asked_at).await?;
     Ok(stored)
 }
 

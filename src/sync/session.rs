@@ -200,6 +200,7 @@ impl Session {
         let begun = async {
             session.claim().await?;
             session.store.settle_phone_rules(session.generation).await?;
+            session.store.begin_histories(session.generation).await?;
             pauses.look().await?;
             Ok(())
         };

@@ -14,6 +14,7 @@ mod governor;
 mod handover;
 mod harness;
 mod histories;
+mod history;
 mod idle;
 mod isolation;
 mod limits;

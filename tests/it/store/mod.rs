@@ -3,6 +3,7 @@
 
 mod batch;
 mod concurrency;
+mod history;
 mod progress;
 mod quarantine;
 mod repair;

@@ -62,7 +62,7 @@ async fn what_is_read_back_has_the_hash_that_was_written() {
     }
 }
 
-fn any_record(entity: &'static Entity) -> impl Strategy<Value = Record> {
+pub(super) fn any_record(entity: &'static Entity) -> impl Strategy<Value = Record> {
     let values: Vec<_> = entity.columns.iter().map(|column| any_value(column.kind)).collect();
     let children: Vec<_> =
         entity.multi_fields.iter().map(|multi_field| any_children(multi_field.field)).collect();

@@ -38,7 +38,11 @@ pub(crate) fn without_bookkeeping(
         ["contact", "lead"].iter().any(|record| table.starts_with(record))
             || ["sync_quarantine", "fields"].contains(&table.as_str())
     });
-    assert_eq!(versions.len(), 14, "two record tables, ten child tables, notes, fields");
+    assert_eq!(
+        versions.len(),
+        16,
+        "two record tables, ten child tables, two histories, notes, fields"
+    );
     versions
 }
 
