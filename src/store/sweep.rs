@@ -1,7 +1,5 @@
 //! Sweeps: how far one has come, what it has found, and the tombstones that it sets.
 
-use std::collections::HashSet;
-
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::{FromRow, PgConnection};
 
