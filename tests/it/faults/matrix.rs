@@ -156,13 +156,19 @@ fn cells(elsewhere: &str) -> Vec<Cell> {
     let columns: Vec<(Work, (Strikes, u64))> =
         Work::ALL.into_iter().flat_map(|work| TIMES.map(|times| (work, times))).collect();
     let mut cells = Vec::new();
+    // Some of the works alone, as `Sweep Verify`.
+    let named = std::env::var("B24MIRROR_WORKS").ok();
+    let wanted = |cell: &Cell| {
+        let work = format!("{:?}", cell.work);
+        named.as_ref().is_none_or(|named| named.split_whitespace().any(|named| named == work))
+    };
     for (number, failure) in Failure::all(elsewhere).into_iter().enumerate() {
         if long() {
             let cell = |(work, (strikes, after))| {
                 let failure = failure.clone();
                 Cell { work, failure, strikes, after }
             };
-            cells.extend(columns.iter().copied().map(cell).filter(Cell::ends));
+            cells.extend(columns.iter().copied().map(cell).filter(Cell::ends).filter(wanted));
             continue;
         }
         // A step that shares no factor with the number of columns visits them all.

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     history::{Disturbance, What},
-    relay::Relay,
+    relay::{Relay, Statements},
     scene::Scene,
 };
 
@@ -48,8 +48,8 @@ pub(super) struct Process<'a> {
     scene: Arc<Scene>,
     chains: u32,
     life: Option<Life>,
-    /// How many statements each piece of work took.
-    pub(super) statements: Vec<usize>,
+    /// The statements of each piece of work.
+    pub(super) statements: Vec<Statements>,
 }
 
 /// A process that lives. Dropping it is a crash.

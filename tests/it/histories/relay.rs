@@ -36,12 +36,22 @@ struct Shared {
 struct Plan {
     /// Statements that went through since it was made.
     statements: usize,
+    /// Which of them were a COMMIT.
+    commits: Vec<usize>,
     /// What is still to happen, the next one last.
     due: Vec<Disturbance>,
     fired: bool,
     dead: bool,
     scene: Option<Arc<Scene>>,
     stop: CancellationToken,
+}
+
+/// The statements of a piece of work.
+#[derive(Debug, Clone)]
+pub(super) struct Statements {
+    pub(super) count: usize,
+    /// How many came before each COMMIT.
+    pub(super) commits: Vec<usize>,
 }
 
 /// What becomes of a statement.
@@ -93,11 +103,12 @@ impl Relay {
         *self.shared.plan.lock().unwrap() = Plan { due, scene, stop, ..Plan::default() };
     }
 
-    /// Lets nothing more happen; returns how many statements came, and whether the process
+    /// Lets nothing more happen; returns the statements that came, and whether the process
     /// was disturbed.
-    pub(super) fn quiet(&self) -> (usize, bool) {
-        let plan = std::mem::take(&mut *self.shared.plan.lock().unwrap());
-        (plan.statements, plan.fired)
+    pub(super) fn quiet(&self) -> (Statements, bool) {
+        let Plan { statements: count, commits, fired, .. } =
+            std::mem::take(&mut *self.shared.plan.lock().unwrap());
+        (Statements { count, commits }, fired)
     }
 
     /// Completes when the process is killed.
@@ -112,7 +123,12 @@ impl Relay {
 
 impl Shared {
     /// A statement is about to go through; lets happen what is due before it.
-    async fn statement(&self) -> Fate {
+    async fn statement(&self, message: &[u8]) -> Fate {
+        if message.ends_with(b"COMMIT\0") {
+            let mut plan = self.plan.lock().unwrap();
+            let before = plan.statements;
+            plan.commits.push(before);
+        }
         loop {
             let (what, scene) = {
                 let mut plan = self.plan.lock().unwrap();
@@ -241,8 +257,9 @@ async fn relay(
                 }
                 let mut passed = 0;
                 while let Some(length) = asked.until(&up[passed..], b"SQ") {
+                    let message = &up[passed..passed + length];
                     passed += length;
-                    if let Fate::Ends { answered, kills } = shared.statement().await {
+                    if let Fate::Ends { answered, kills } = shared.statement(message).await {
                         if !answered {
                             return shared.end(kills);
                         }

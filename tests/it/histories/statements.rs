@@ -1,13 +1,17 @@
 //! A crash before and after each single statement.
 
+use std::collections::BTreeSet;
+
 use super::{
     history::{Disturbance, Event, History, Setup, Step, What, Who, Zone},
+    relay::Statements,
     world::World,
 };
 use crate::support::long;
 
-/// Crashes of each kind of work in everyday use; in a long campaign, one at each statement.
-const CRASHES: usize = 5;
+/// Crashes of each kind of work in everyday use, beside one after each COMMIT; in a long
+/// campaign, two at each statement.
+const CRASHES: usize = 3;
 
 /// A small portal, and before each piece of work enough changes for more than a page.
 fn history() -> History {
@@ -44,9 +48,11 @@ fn history() -> History {
     History { setup, steps }
 }
 
-/// The history with a disturbance in one of its steps.
+/// The history with a disturbance in one of its steps, which is the last one: what a cycle
+/// lost, a sweep would find.
 fn disturbed(step: usize, disturbance: Disturbance) -> History {
     let mut history = history();
+    history.steps.truncate(step + 1);
     match &mut history.steps[step] {
         Step::Backfill { meanwhile, .. } | Step::Cycle(meanwhile) | Step::Sweep(meanwhile) => {
             meanwhile.push(disturbance);
@@ -64,20 +70,27 @@ fn a_process_may_die_before_and_after_any_statement() {
     let works =
         |step: &Step| matches!(step, Step::Backfill { .. } | Step::Cycle(_) | Step::Sweep(_));
     let steps = (0..calm.steps.len()).filter(|step| works(&calm.steps[*step]));
-    for (step, statements) in steps.zip(worked.statements) {
-        assert!(statements > 20, "step {step} took {statements} statements only");
-        let every = if long() { 1 } else { statements / CRASHES };
-        for after in (0..statements).step_by(every) {
+    for (step, Statements { count, commits }) in steps.zip(worked.statements) {
+        assert!(count > 20, "step {step} took {count} statements only");
+        assert!(!commits.is_empty(), "step {step} committed nothing");
+        let every = if long() { 1 } else { count / CRASHES };
+        let mut crashes = BTreeSet::new();
+        for (turn, after) in (0..count).step_by(every).enumerate() {
             // Both ways to die are tried at each place in the long run, in turn in the short one.
-            let both = if long() { 2 } else { 1 };
-            for way in 0..both {
-                let answered = (after / every + way) % 2 == 0;
-                let after = u16::try_from(after).unwrap();
-                let disturbance = Disturbance { after, what: What::Kill { answered } };
-                let history = disturbed(step, disturbance);
-                if let Err(why) = world.live(&history) {
-                    panic!("killed in step {step} at statement {after} ({answered}): {why}");
-                }
+            let answered = turn % 2 == 0;
+            crashes.insert((after, answered));
+            if long() {
+                crashes.insert((after, !answered));
+            }
+        }
+        // What belongs together is committed together: nowhere else would a part of it do.
+        crashes.extend(commits.into_iter().map(|commit| (commit, true)));
+        for (after, answered) in crashes {
+            let disturbance =
+                Disturbance { after: u16::try_from(after).unwrap(), what: What::Kill { answered } };
+            let history = disturbed(step, disturbance);
+            if let Err(why) = world.live(&history) {
+                panic!("killed in step {step} at statement {after} ({answered}): {why}");
             }
         }
     }

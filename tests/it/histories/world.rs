@@ -9,7 +9,7 @@ use tokio::runtime::{Builder, Runtime};
 use super::{
     history::{Disturbance, History, Step},
     process::{PROCESS, Process, Work, connect},
-    relay::Relay,
+    relay::{Relay, Statements},
     scene::Scene,
 };
 use crate::support::{
@@ -44,8 +44,8 @@ pub(super) struct World {
 
 /// A history that did not break the law.
 pub(super) struct Lived {
-    /// How many statements each piece of work took, those of the end included.
-    pub(super) statements: Vec<usize>,
+    /// The statements of each piece of work, those of the end included.
+    pub(super) statements: Vec<Statements>,
 }
 
 impl World {

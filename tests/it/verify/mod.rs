@@ -277,7 +277,7 @@ async fn counts_lead_to_the_ids_where_they_differ() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_ids_of_many_records_take_few_requests() {
-    let records: u64 = if long() { 200_000 } else { 20_000 };
+    let records: u64 = if long() { 1_000_000 } else { 20_000 };
     let (portal, database) = (contacts(records), database().await);
     backfilled(&portal, &database).await;
     portal.reset_stats();
