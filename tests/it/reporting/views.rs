@@ -1,0 +1,230 @@
+//! The views of records and of their multi-values.
+
+use std::collections::BTreeMap;
+
+use b24mirror::entity::Entity;
+
+use super::{NAME_EVERY_CODE, columns, comment, execute, refreshed, with_views};
+use crate::support::{TestPortal, database, tables::value, unlimited};
+
+fn portal() -> TestPortal {
+    use b24mirror::simulator::Options;
+    TestPortal::with(Options { contacts: 120, leads: 120, ..unlimited() })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_code_has_its_label_beside_it() {
+    let (portal, database) = (portal(), database().await);
+    portal.backfilled(&database).await;
+    let pool = database.pool();
+    execute(pool, NAME_EVERY_CODE).await;
+    let wrong = |view: &'static str, wrong: &'static str| async move {
+        let query = format!("select count(*) from bitrix24_report.{view} where {wrong}");
+        let seen = format!("select count(*) from bitrix24_report.{view}");
+        assert!(value::<i64>(pool, &seen).await > 100);
+        assert_eq!(value::<i64>(pool, &query).await, 0, "{view} where {wrong}");
+    };
+    for view in ["contacts", "leads"] {
+        wrong(view, "source is distinct from 'Name of ' || source_id").await;
+        wrong(view, "honorific_name is distinct from 'Name of ' || honorific").await;
+        for person in ["assigned_by", "created_by", "modify_by"] {
+            // The portal hides bots: 41 and above.
+            let condition = format!(
+                "{person} is distinct from case when {person}_id <= 40 then 'User ' || {person}_id end"
+            );
+            wrong(view, condition.leak()).await;
+        }
+        wrong(
+            view,
+            "last_activity_by_name is distinct from \
+             case when last_activity_by <= 40 then 'User ' || last_activity_by end",
+        )
+        .await;
+        wrong(view, "full_name is null and name <> '' and name !~ '^\\s*$'").await;
+    }
+    wrong("contacts", "type is distinct from 'Name of ' || type_id").await;
+    wrong("leads", "status is distinct from 'Name of ' || status_id").await;
+    wrong("leads", "currency is distinct from 'Name of ' || currency_id").await;
+    wrong(
+        "leads",
+        "status_semantic is distinct from case status_semantic_id when 'P' then 'in progress' \
+         when 'S' then 'successful' when 'F' then 'failed' end",
+    )
+    .await;
+
+    // A lead and the contact that it belongs to know each other by name.
+    execute(
+        pool,
+        "update bitrix24.leads set contact_id = (select min(id) from bitrix24.contacts), \
+            title = 'A lead' where id = (select min(id) from bitrix24.leads); \
+         update bitrix24.contacts set lead_id = (select min(id) from bitrix24.leads), \
+            name = 'Ada', second_name = null, last_name = 'Lovelace' \
+         where id = (select min(id) from bitrix24.contacts)",
+    )
+    .await;
+    let first = "order by id limit 1";
+    let contact = format!("select contact from bitrix24_report.leads {first}");
+    assert_eq!(value::<String>(pool, &contact).await, "Ada Lovelace");
+    let lead = format!("select lead from bitrix24_report.contacts {first}");
+    assert_eq!(value::<String>(pool, &lead).await, "A lead");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_what_the_portal_has_is_seen_and_with_all_its_values() {
+    let (portal, database) = (portal(), database().await);
+    portal.backfilled(&database).await;
+    let pool = database.pool();
+    for entity in Entity::ALL {
+        let (name, one) = (entity.name, entity.singular);
+        execute(
+            pool,
+            &format!(
+                "update bitrix24.{name} set deleted_at = now() where id in \
+                    (select {one}_id from bitrix24.{one}_phones order by 1 limit 3)"
+            ),
+        )
+        .await;
+        let differing = format!(
+            "select count(*) from (select id from bitrix24.{name} where deleted_at is null) t \
+             full join bitrix24_report.{name} v using (id) \
+             full join bitrix24_report.{name}_custom c using (id) \
+             where t.id is null or v.id is null or c.id is null"
+        );
+        assert_eq!(value::<i64>(pool, &differing).await, 0, "{name}");
+        for multi_field in entity.multi_fields {
+            let table = multi_field.table;
+            let differing = format!(
+                "select count(*) from (select m.* from bitrix24.{table} m \
+                    join bitrix24.{name} t on t.id = m.{one}_id where t.deleted_at is null) m \
+                 full join bitrix24_report.{table} v on v.{one}_id = m.{one}_id and v.id = m.id \
+                 where v.id is null or m.id is null or v.value is distinct from m.value"
+            );
+            assert_eq!(value::<i64>(pool, &differing).await, 0, "{table}");
+        }
+        let differing = format!(
+            "select count(*) from bitrix24_report.{name} v where \
+                phones <> array(select value from bitrix24.{one}_phones p \
+                    where p.{one}_id = v.id order by p.id) \
+                or emails <> array(select address from bitrix24.{one}_emails p \
+                    where p.{one}_id = v.id order by p.id) \
+                or first_phone is distinct from phones[1] \
+                or first_email is distinct from emails[1]"
+        );
+        assert_eq!(value::<i64>(pool, &differing).await, 0, "{name}");
+        let some =
+            format!("select count(*) from bitrix24_report.{name} where phones[2] is not null");
+        assert!(value::<i64>(pool, &some).await > 0, "some {name} have several phones");
+    }
+}
+
+#[tokio::test]
+async fn every_documented_column_is_in_the_view_and_everything_says_what_it_is() {
+    let database = database().await;
+    let store = with_views(&database).await;
+    let pool = database.pool();
+    for entity in Entity::ALL {
+        let types: BTreeMap<String, String> =
+            columns(pool, entity.name).await.into_iter().collect();
+        for column in entity.columns {
+            assert_eq!(types[column.name], column.kind.sql_type(), "{}", column.name);
+        }
+    }
+    let silent: Vec<String> = sqlx::query_scalar(
+        "select n.nspname || '.' || c.relname || coalesce('.' || a.attname, '') \
+         from pg_class c join pg_namespace n on n.oid = c.relnamespace \
+         left join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped \
+         where n.nspname in ('bitrix24', 'bitrix24_report') and c.relkind in ('r', 'v') \
+            and c.relname <> '_sqlx_migrations' \
+            and (coalesce(obj_description(c.oid, 'pg_class'), '') = '' \
+                or coalesce(col_description(c.oid, a.attnum), '') = '') \
+         order by 1",
+    )
+    .fetch_all(pool)
+    .await
+    .unwrap();
+    assert_eq!(silent, Vec::<String>::new(), "these tables and columns have no comment");
+
+    // The portal's own label comes first.
+    execute(
+        pool,
+        "insert into bitrix24.fields (entity, field, type, label, multiple, custom, read_only) \
+         values ('leads', 'OPPORTUNITY', 'double', 'It''s \\ «Сумма»', false, false, false)",
+    )
+    .await;
+    refreshed(&store).await;
+    let said = comment(pool, "leads", "opportunity").await.unwrap();
+    assert_eq!(said, "It's \\ «Сумма». In the currency of currency_id.");
+}
+
+#[tokio::test]
+async fn what_people_build_upon_a_view_survives_and_a_long_reader_delays_only_the_view() {
+    let database = database().await;
+    let store = with_views(&database).await;
+    let pool = database.pool();
+    execute(
+        pool,
+        "create view public.mine as select id, full_name from bitrix24_report.contacts; \
+         alter table bitrix24.contact_phones add column later text; \
+         comment on column bitrix24.contact_phones.later is 'A new one.'; \
+         insert into bitrix24.contacts (id, content_hash, synced_at) values (1, 0, now()); \
+         insert into bitrix24.contact_phones (contact_id, id, value, later) values (1, 1, '1', 'x')",
+    )
+    .await;
+
+    // Somebody reads the view while it has to change.
+    let mut reader = pool.begin().await.unwrap();
+    sqlx::query("select from bitrix24_report.contact_phones").execute(&mut *reader).await.unwrap();
+    let options = b24mirror::reporting::ReportOptions::default();
+    let left = b24mirror::sync::refresh_reports(&store, &options, None).await.unwrap();
+    assert_eq!(left, 1);
+    let problems = store.report_problems().await.unwrap();
+    assert_eq!(problems[0].0, "contact_phones");
+    assert!(problems[0].1.contains("reads it for long"), "{problems:?}");
+    reader.rollback().await.unwrap();
+
+    refreshed(&store).await;
+    assert_eq!(store.report_problems().await.unwrap(), []);
+    let later = "select later from bitrix24_report.contact_phones";
+    assert_eq!(value::<String>(pool, later).await, "x");
+    assert_eq!(value::<i64>(pool, "select count(*) from public.mine").await, 1);
+
+    // Nothing is made again that is as it should be; what somebody dropped comes back.
+    let made = "select max(applied_at)::text from bitrix24.report_views";
+    let before: String = value(pool, made).await;
+    refreshed(&store).await;
+    assert_eq!(value::<String>(pool, made).await, before);
+    execute(pool, "drop view bitrix24_report.lead_links").await;
+    refreshed(&store).await;
+    assert!(!columns(pool, "lead_links").await.is_empty());
+}
+
+#[tokio::test]
+async fn words_that_need_quoting_are_never_names() {
+    let database = database().await;
+    let words: Vec<String> =
+        sqlx::query_scalar("select upper(word) from pg_get_keywords() where catcode in ('R', 'T')")
+            .fetch_all(database.pool())
+            .await
+            .unwrap();
+    let store = with_views(&database).await;
+    for word in &words {
+        sqlx::query(
+            "insert into bitrix24.fields (entity, field, type, label, multiple, custom, read_only) \
+             values ('contacts', $1, 'string', $2, false, true, false)",
+        )
+        .bind(format!("UF_CRM_{word}"))
+        .bind(word)
+        .execute(database.pool())
+        .await
+        .unwrap();
+    }
+    refreshed(&store).await;
+    let named = columns(database.pool(), "contacts_custom").await;
+    assert_eq!(named.len(), words.len() + 1);
+    let quoted: Vec<&String> = named
+        .iter()
+        .map(|(name, _)| name)
+        .filter(|name| words.contains(&name.to_uppercase()))
+        .collect();
+    assert_eq!(quoted, Vec::<&String>::new());
+}
