@@ -11,8 +11,8 @@ create index contact_phones_e164 on contact_phones (e164, contact_id) where e164
 create index lead_phones_e164 on lead_phones (e164, lead_id) where e164 is not null;
 
 -- The few numbers that mean nothing to a numbering plan can still be the same.
-create index contact_phones_unresolved on contact_phones (digits, contact_id) where e164 is null;
-create index lead_phones_unresolved on lead_phones (digits, lead_id) where e164 is null;
+create index contact_phones_unresolved on contact_phones (digits collate "C", contact_id) where e164 is null;
+create index lead_phones_unresolved on lead_phones (digits collate "C", lead_id) where e164 is null;
 
 comment on column contact_phones.e164 is
     'The number in international form, +79161234567; null where value is no valid number.';
@@ -56,6 +56,10 @@ create index lead_emails_address on lead_emails (address, lead_id);
 create index contacts_date_create on contacts (date_create) where deleted_at is null;
 create index contacts_assigned_by_id on contacts (assigned_by_id, id) where deleted_at is null;
 create index leads_assigned_by_id on leads (assigned_by_id, id) where deleted_at is null;
+
+-- The leads of a contact.
+create index leads_contact_id on leads (contact_id, id)
+    where contact_id is not null and deleted_at is null;
 
 -- Tombstones are few, so reports look for those instead of for every living record.
 create index contacts_deleted on contacts (id) where deleted_at is not null;

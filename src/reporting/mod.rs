@@ -19,6 +19,7 @@ pub mod custom;
 mod meaning;
 mod multi_values;
 pub mod page;
+pub mod ready;
 mod records;
 mod sql;
 mod view;
@@ -29,6 +30,7 @@ pub use self::{
     custom::NamedColumn,
     view::{Existing, View},
 };
+use self::ready::Place;
 use crate::entity::Entity;
 
 /// What the views need to know of the settings.
@@ -114,7 +116,16 @@ impl Blueprint {
             }
             views.extend(custom::views(self, entity));
         }
+        views.extend(ready::views().iter().map(|report| report.view(self.place())));
         views
+    }
+
+    fn place(&self) -> Place<'_> {
+        Place {
+            data_schema: &self.data_schema,
+            report_schema: &self.report_schema,
+            time_zone: &self.time_zone,
+        }
     }
 
     fn table(&self, table: &str) -> String {

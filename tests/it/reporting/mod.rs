@@ -1,7 +1,10 @@
 //! What people who query the mirror rely on.
 
 mod custom_fields;
+mod dashboards;
 mod phones;
+mod ready;
+mod role;
 mod schema;
 mod views;
 
@@ -12,7 +15,7 @@ use b24mirror::{
 };
 use sqlx::{AssertSqlSafe, PgPool};
 
-use crate::support::Database;
+use crate::support::{Database, database};
 
 /// A migrated schema with its views.
 async fn with_views(database: &Database) -> Store {
@@ -85,3 +88,26 @@ const NAME_EVERY_CODE: &str = "
         from bitrix24.leads where currency_id is not null
         on conflict do nothing;
 ";
+
+/// A migrated database with every view, and nothing in it. Its days begin half a day from
+/// those of UTC and there is no summer time, so that a wrong day shows.
+async fn in_tokyo() -> Database {
+    let database = database().await;
+    let store = with_views(&database).await;
+    let options =
+        ReportOptions { time_zone: Some("Asia/Tokyo".to_owned()), ..ReportOptions::default() };
+    assert_eq!(refresh_reports(&store, &options, None).await.unwrap(), 0);
+    store.close().await;
+    database
+}
+
+/// Runs statements with the mirror's own tables in reach.
+async fn fill(database: &Database, sql: &str) {
+    execute(database.pool(), &format!("set search_path = bitrix24; {sql}; reset search_path")).await;
+}
+
+/// The rows of a query, each as PostgreSQL writes a row.
+async fn rows(database: &Database, query: &str) -> Vec<String> {
+    let sql = format!("select one::text from ({query}) as one");
+    sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(database.pool()).await.unwrap()
+}

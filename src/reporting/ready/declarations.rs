@@ -1,0 +1,347 @@
+//! What the ready reports are called and what they say of themselves.
+
+use super::{ReadyReport, ReportColumn};
+
+const fn column(name: &'static str, sql_type: &'static str, comment: &'static str) -> ReportColumn {
+    ReportColumn { name, sql_type, comment }
+}
+
+/// Every report.
+pub(super) const REPORTS: &[ReadyReport] = &[
+    ReadyReport {
+        name: "lead_funnel",
+        comment: "Where do our leads stand, by stage and source? One row for each stage and \
+                  source, leads as they are now, in the order of the portal's stages. Amounts are \
+                  in the base currency, by the portal's rates.",
+        columns: &[
+            column("status_id", "text", "The stage's code."),
+            column("status", "text", "The stage."),
+            column("status_order", "integer", "The portal's order of stages, smallest first."),
+            column("outcome", "text", "What the stage means: open, converted or failed."),
+            column("source_id", "text", "The source's code."),
+            column("source", "text", "The source."),
+            column("leads", "bigint", "Leads in this stage from this source."),
+            column(
+                "new_in_30_days",
+                "bigint",
+                "How many of them were created in the last 30 days.",
+            ),
+            column("percent_of_source", "numeric", "Their share of all leads from this source."),
+            column(
+                "amount",
+                "numeric",
+                "What they are worth, in the base currency; leads in a currency without a rate \
+                  do not count.",
+            ),
+            column("currency", "text", "The base currency."),
+        ],
+        sql: include_str!("lead_funnel.sql"),
+    },
+    ReadyReport {
+        name: "conversion_by_source_and_month",
+        comment: "Which sources bring leads that become customers? Leads by the month of their \
+                  creation, and what has become of them since: young months still have open \
+                  leads, so compare those by closed leads. JUNK is the portal's own stage for \
+                  leads that are none.",
+        columns: &[
+            column("month", "date", "First day of the month in which the leads were created."),
+            column("source_id", "text", "The source's code."),
+            column("source", "text", "The source."),
+            column("leads", "bigint", "Leads created in that month."),
+            column("converted", "bigint", "Those that are converted."),
+            column("failed", "bigint", "Those that failed, junk among them."),
+            column("junk", "bigint", "Those in the stage JUNK."),
+            column("open", "bigint", "Those that are neither."),
+            column("conversion_percent", "numeric", "Converted of all."),
+            column(
+                "conversion_percent_without_junk",
+                "numeric",
+                "Converted of all that are not junk.",
+            ),
+            column(
+                "conversion_percent_of_closed",
+                "numeric",
+                "Converted of those that are converted or failed.",
+            ),
+        ],
+        sql: include_str!("conversion_by_source_and_month.sql"),
+    },
+    ReadyReport {
+        name: "time_to_conversion",
+        comment: "How long does it take from a lead's creation to its conversion? Converted leads \
+                  by the month of their conversion: when the lead was closed, else when it came \
+                  to its last stage.",
+        columns: &[
+            column("month", "date", "First day of the month of the conversion."),
+            column("source_id", "text", "The source's code."),
+            column("source", "text", "The source."),
+            column("converted", "bigint", "Leads converted in that month."),
+            column("average_days", "numeric", "Days from creation to conversion, on average."),
+            column("median_days", "numeric", "Half of the leads took no longer."),
+            column("ninety_percent_within_days", "numeric", "Nine of ten took no longer."),
+            column("fastest_days", "numeric", "The quickest."),
+            column("slowest_days", "numeric", "The slowest."),
+            column(
+                "untimed",
+                "bigint",
+                "Leads whose dates are missing or impossible; they count as converted, and not \
+                  in the days.",
+            ),
+        ],
+        sql: include_str!("time_to_conversion.sql"),
+    },
+    ReadyReport {
+        name: "leads_per_responsible",
+        comment: "Who has how many leads, and how old are they? One row for each responsible \
+                  person; the age of an open lead counts from its creation.",
+        columns: &[
+            column("assigned_by_id", "bigint", "The responsible person's ID."),
+            column(
+                "assigned_by",
+                "text",
+                "The responsible person; the ID where the portal hides the name.",
+            ),
+            column(
+                "active",
+                "boolean",
+                "Whether the person may still log in; null where the portal hides the person.",
+            ),
+            column("open_leads", "bigint", "Leads that are neither converted nor failed."),
+            column("average_age_days", "numeric", "Their age, on average."),
+            column("oldest_age_days", "numeric", "The age of the oldest."),
+            column("open_over_7_days", "bigint", "Open leads of at least 7 days."),
+            column("open_over_30_days", "bigint", "Open leads of at least 30 days."),
+            column("open_over_90_days", "bigint", "Open leads of at least 90 days."),
+            column(
+                "open_idle_for_14_days",
+                "bigint",
+                "Open leads without any activity for 14 days.",
+            ),
+            column("converted", "bigint", "Leads converted, ever."),
+            column("failed", "bigint", "Leads failed, ever."),
+            column("leads", "bigint", "All of them."),
+        ],
+        sql: include_str!("leads_per_responsible.sql"),
+    },
+    ReadyReport {
+        name: "new_contacts_per_week",
+        comment: "How many contacts are new each week? Every week from the first contact until \
+                  now, those without any included. Weeks begin on Monday; contacts whose date \
+                  lies in the future do not count.",
+        columns: &[
+            column("week", "date", "The week's Monday."),
+            column("new_contacts", "bigint", "Contacts created in that week that still exist."),
+            column("contacts_so_far", "bigint", "Contacts created until the end of that week."),
+        ],
+        sql: include_str!("new_contacts_per_week.sql"),
+    },
+    ReadyReport {
+        name: "contacts_without_phone_or_email",
+        comment: "Whom can nobody reach? Contacts that have neither a phone nor an e-mail. A \
+                  phone without a digit is none, nor is an e-mail without @.",
+        columns: &[
+            column("contact_id", "bigint", "The contact."),
+            column("full_name", "text", "First, middle and last name."),
+            column("assigned_by_id", "bigint", "The responsible person's ID."),
+            column(
+                "assigned_by",
+                "text",
+                "The responsible person; the ID where the portal hides the name.",
+            ),
+            column("source_id", "text", "The source's code."),
+            column("source", "text", "The source."),
+            column("date_create", "timestamp with time zone", "When it was created."),
+            column("has_messenger", "boolean", "Whether there is a messenger to reach it by."),
+        ],
+        sql: include_str!("contacts_without_phone_or_email.sql"),
+    },
+    ReadyReport {
+        name: "duplicates_by_phone",
+        comment: "Who is in the portal twice? Every phone number that several contacts or leads \
+                  hold. A number counts once for each record, however it is typed; what is no \
+                  valid number is compared by its digits if there are seven at least. A lead that \
+                  belongs to a contact with the same number is not a duplicate of it.",
+        columns: &[
+            column("number", "text", "The number in international form, or its digits."),
+            column("records", "bigint", "Contacts and leads that hold it."),
+            column("contacts", "bigint", "Contacts among them."),
+            column("leads", "bigint", "Leads among them."),
+            column("contact_ids", "bigint[]", "The contacts, at most 20, the oldest first."),
+            column("lead_ids", "bigint[]", "The leads, at most 20, the oldest first."),
+            column(
+                "probably_an_office",
+                "boolean",
+                "Whether more than ten hold it: an office's rather than one person's.",
+            ),
+        ],
+        sql: include_str!("duplicates_by_phone.sql"),
+    },
+    ReadyReport {
+        name: "duplicates_by_email",
+        comment: "Who is in the portal twice? Every e-mail address that several contacts or leads \
+                  hold, whatever its case. A lead that belongs to a contact with the same address \
+                  is not a duplicate of it.",
+        columns: &[
+            column("address", "text", "The address in lower case."),
+            column("records", "bigint", "Contacts and leads that hold it."),
+            column("contacts", "bigint", "Contacts among them."),
+            column("leads", "bigint", "Leads among them."),
+            column("contact_ids", "bigint[]", "The contacts, at most 20, the oldest first."),
+            column("lead_ids", "bigint[]", "The leads, at most 20, the oldest first."),
+            column(
+                "probably_an_office",
+                "boolean",
+                "Whether more than ten hold it: an office's rather than one person's.",
+            ),
+        ],
+        sql: include_str!("duplicates_by_email.sql"),
+    },
+    ReadyReport {
+        name: "leads_linked_to_contacts",
+        comment: "Which leads come from people whom we know already? Leads that share a phone \
+                  number or an e-mail address with a contact, whether or not the portal has \
+                  linked the two. What more than ten contacts share is an office's and says \
+                  nothing about a person.",
+        columns: &[
+            column("lead_id", "bigint", "The lead."),
+            column(
+                "contact_id",
+                "bigint",
+                "The contact: the one that shares both, else the oldest.",
+            ),
+            column("matched_by", "text", "What they share: phone, e-mail, or phone and e-mail."),
+            column("contacts", "bigint", "How many contacts match."),
+            column(
+                "contact_in_portal",
+                "bigint",
+                "The contact that the portal has linked to the lead.",
+            ),
+            column("linked_in_portal", "boolean", "Whether it has linked one."),
+        ],
+        sql: include_str!("leads_linked_to_contacts.sql"),
+    },
+    ReadyReport {
+        name: "records_of_inactive_owners",
+        comment: "Whose records does nobody look after? Contacts and leads whose responsible \
+                  person may no longer log in, is gone, or is not among the portal's users. Empty \
+                  as long as the users could not be read.",
+        columns: &[
+            column("entity", "text", "contacts or leads."),
+            column("id", "bigint", "The record."),
+            column("assigned_by_id", "bigint", "The responsible person's ID."),
+            column(
+                "assigned_by",
+                "text",
+                "The responsible person; the ID where the portal hides the name.",
+            ),
+            column(
+                "why",
+                "text",
+                "inactive: dismissed; gone: no longer listed by the portal; unknown: never \
+                  listed, a bot or a mail user for example.",
+            ),
+        ],
+        sql: include_str!("records_of_inactive_owners.sql"),
+    },
+    ReadyReport {
+        name: "impossible_dates",
+        comment: "Which dates cannot be true? Birthdays before 1900 or after the record was \
+                  created, times that lie in the future by more than a day, records that changed, \
+                  closed or moved before they were created. One row for each problem.",
+        columns: &[
+            column("entity", "text", "contacts or leads."),
+            column("id", "bigint", "The record."),
+            column("field", "text", "The column."),
+            column("problem", "text", "What is wrong."),
+            column(
+                "value",
+                "timestamp without time zone",
+                "The value, in the time zone of the reports.",
+            ),
+            column("date_create", "timestamp with time zone", "When the record was created."),
+        ],
+        sql: include_str!("impossible_dates.sql"),
+    },
+    ReadyReport {
+        name: "utm_performance",
+        comment: "Which campaigns bring leads, and which of those become customers? Leads that \
+                  carry UTM marks, by source, medium and campaign. Amounts are in the base \
+                  currency, by the portal's rates.",
+        columns: &[
+            column("utm_source", "text", "The advertising system, such as google."),
+            column("utm_medium", "text", "The kind of traffic, such as cpc."),
+            column("utm_campaign", "text", "The campaign."),
+            column("leads", "bigint", "Leads with these marks."),
+            column("converted", "bigint", "Those that are converted."),
+            column("failed", "bigint", "Those that failed, junk among them."),
+            column("junk", "bigint", "Those in the stage JUNK."),
+            column("open", "bigint", "Those that are neither converted nor failed."),
+            column("conversion_percent", "numeric", "Converted of all."),
+            column("junk_percent", "numeric", "Junk of all."),
+            column("amount", "numeric", "What they are worth, in the base currency."),
+            column("amount_converted", "numeric", "What the converted ones are worth."),
+            column("currency", "text", "The base currency."),
+            column("first_lead_on", "date", "Day of the first lead."),
+            column("last_lead_on", "date", "Day of the latest lead."),
+        ],
+        sql: include_str!("utm_performance.sql"),
+    },
+    ReadyReport {
+        name: "freshness",
+        comment: "How fresh is the mirror? One row for each entity, with what b24mirror itself \
+                  knows of its work.",
+        columns: &[
+            column("entity", "text", "contacts or leads."),
+            column(
+                "last_complete_cycle",
+                "timestamp with time zone",
+                "When the mirror last was equal to what the portal showed, by the database's \
+                  clock.",
+            ),
+            column("lag_seconds", "bigint", "Seconds since then."),
+            column(
+                "last_change",
+                "timestamp with time zone",
+                "The latest change of any record, by the portal's clock.",
+            ),
+            column(
+                "last_written",
+                "timestamp with time zone",
+                "When a pass last ended that wrote something.",
+            ),
+            column(
+                "last_run",
+                "text",
+                "The last pass in the log: backfill, incremental, sweep, verify and others; \
+                  passes that found nothing new are not logged.",
+            ),
+            column("last_run_at", "timestamp with time zone", "When it ended."),
+            column(
+                "last_verdict",
+                "text",
+                "How it ended: complete, incomplete, stopped or interrupted.",
+            ),
+            column("state", "text", "active, waiting, stopped or never read."),
+            column("reason", "text", "Why it waits or has stopped."),
+            column("paused", "boolean", "Whether a person has paused it."),
+            column("filling", "boolean", "Whether it is being filled, or read again as a whole."),
+            column(
+                "deletions_known_until",
+                "timestamp with time zone",
+                "What was deleted in the portal before is gone here; null before the first \
+                  sweep.",
+            ),
+            column(
+                "content_checked_since",
+                "timestamp with time zone",
+                "Every record was compared with the portal since; null before the first round.",
+            ),
+            column(
+                "set_aside",
+                "bigint",
+                "Values and records that could not be stored as they came.",
+            ),
+        ],
+        sql: include_str!("freshness.sql"),
+    },
+];

@@ -1,0 +1,40 @@
+select
+    e.entity,
+    c.completed_at as last_complete_cycle,
+    extract(epoch from clock_timestamp() - c.completed_at)::bigint as lag_seconds,
+    case e.entity
+        when 'contacts' then
+            (select max(date_modify) from {data}.contacts where deleted_at is null)
+        when 'leads' then
+            (select max(date_modify) from {data}.leads where deleted_at is null)
+    end as last_change,
+    changed.finished_at as last_written,
+    last.kind as last_run,
+    last.finished_at as last_run_at,
+    last.verdict as last_verdict,
+    case when c.entity is null then 'never read' else coalesce(health.state, 'active') end as state,
+    health.reason,
+    exists (select from {data}.sync_pauses p where p.entity = e.entity) as paused,
+    exists (select from {data}.backfill_segments s where s.entity = e.entity and not s.done)
+        as filling,
+    sweep.swept_from as deletions_known_until,
+    check_round.checked_from as content_checked_since,
+    (select count(*) from {data}.sync_quarantine q
+        where q.entity = e.entity and q.resolved_at is null) as set_aside
+from (values ('contacts'), ('leads')) as e (entity)
+left join {data}.sync_checkpoints c on c.entity = e.entity
+left join {data}.sync_health health on health.entity = e.entity
+left join {data}.sweeps sweep on sweep.entity = e.entity
+left join {data}.rolling_checks check_round on check_round.entity = e.entity
+left join lateral (
+    select r.kind, r.finished_at, r.verdict from {data}.sync_runs r
+    where r.entity = e.entity and r.finished_at is not null
+    order by r.id desc limit 1
+) as last on true
+left join lateral (
+    select r.finished_at from {data}.sync_runs r
+    where r.entity = e.entity and r.finished_at is not null
+        and r.inserted + r.updated + r.deleted > 0
+    order by r.id desc limit 1
+) as changed on true
+order by e.entity

@@ -1,0 +1,141 @@
+//! The reporting role reads the reports, and fails at everything else.
+
+use std::{collections::BTreeSet, process::Stdio};
+
+use b24mirror::reporting::ready;
+use secrecy::ExposeSecret as _;
+use sqlx::{AssertSqlSafe, PgConnection};
+use tokio::process::Command;
+
+use super::{execute, reported};
+use crate::support::{Database, tables::value};
+
+/// What the role may read besides the report schema; a new table is refused until it is here
+/// and in the script.
+const READABLE: [&str; 20] = [
+    "contact_changes",
+    "contact_emails",
+    "contact_links",
+    "contact_messengers",
+    "contact_phones",
+    "contact_websites",
+    "contacts",
+    "currencies",
+    "departments",
+    "field_options",
+    "fields",
+    "lead_changes",
+    "lead_emails",
+    "lead_links",
+    "lead_messengers",
+    "lead_phones",
+    "lead_websites",
+    "leads",
+    "statuses",
+    "users",
+];
+
+/// Runs the script as an administrator would.
+async fn run_script(database: &Database, role: &str) {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/reporting-role.sql");
+    let done = Command::new("psql")
+        .args(["--no-psqlrc", "--quiet", "--file", script, "--set", &format!("role={role}")])
+        .arg(database.url().expose_secret())
+        .stdin(Stdio::null())
+        .output()
+        .await
+        .expect("psql comes with PostgreSQL's client programs");
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+}
+
+/// Runs a statement as the role; the SQLSTATE of its failure.
+async fn attempt(connection: &mut PgConnection, sql: &str) -> Option<String> {
+    let failed = sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(connection).await.err()?;
+    Some(failed.as_database_error().unwrap().code().unwrap().into_owned())
+}
+
+async fn names(database: &Database, schema: &str, kind: char) -> Vec<String> {
+    let sql = format!(
+        "select relname::text from pg_class where relnamespace = '{schema}'::regnamespace \
+         and relkind = '{kind}' order by 1"
+    );
+    sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(database.pool()).await.unwrap()
+}
+
+#[tokio::test]
+async fn the_reporting_role_reads_the_reports_and_fails_at_everything_else() {
+    let database = reported().await;
+    let name: String = value(database.pool(), "select current_database()::text").await;
+    let role = format!("{name}_reader");
+    // Granted by a person before, and taken back by the script.
+    run_script(&database, &role).await;
+    execute(&database, &format!("grant select, insert on sync_quarantine to {role}")).await;
+    run_script(&database, &role).await;
+    // What comes later: a report is readable, a table is not.
+    execute(
+        &database,
+        "create view bitrix24_report.later_report as select 1 as one; create table later (id int)",
+    )
+    .await;
+
+    let views = names(&database, "bitrix24_report", 'v').await;
+    assert_eq!(views.len(), ready::views().len() + 1);
+    let tables = names(&database, "bitrix24", 'r').await;
+    let mut connection = database.pool().acquire().await.unwrap().detach();
+    let login = format!("set session authorization {role}");
+    assert_eq!(attempt(&mut connection, &login).await, None);
+
+    for view in &views {
+        let reading = format!("select * from bitrix24_report.{view}");
+        assert_eq!(attempt(&mut connection, &reading).await, None, "{view}");
+    }
+    let refused = Some("42501".to_owned());
+    let mut readable = BTreeSet::new();
+    for table in &tables {
+        match attempt(&mut connection, &format!("select from bitrix24.{table} limit 1")).await {
+            None => assert!(readable.insert(table.as_str())),
+            why => assert_eq!(why, refused, "{table}"),
+        }
+    }
+    let expected: BTreeSet<&str> =
+        READABLE.into_iter().filter(|table| tables.iter().any(|one| one == table)).collect();
+    assert_eq!(readable, expected);
+    assert!(expected.len() >= 18 && tables.len() > expected.len() + 10);
+
+    let all = tables.iter().map(|table| format!("bitrix24.{table}"));
+    let all = all.chain(views.iter().map(|view| format!("bitrix24_report.{view}")));
+    for table in all {
+        for writing in [
+            format!("insert into {table} default values"),
+            format!("delete from {table}"),
+            format!("comment on {} {table} is ''", kind(&table)),
+            format!("drop {} {table}", kind(&table)),
+        ] {
+            let why = attempt(&mut connection, &writing).await;
+            // Most views cannot be written through, whoever tries.
+            let impossible = why.as_deref() == Some("55000") && kind(&table) == "view";
+            assert!(why == refused || impossible, "{writing}: {why:?}");
+        }
+    }
+    for making in [
+        "create table bitrix24.mine (id int)",
+        "create table bitrix24_report.mine (id int)",
+        "create view bitrix24_report.mine as select 1",
+        "create schema mine",
+        "create role mine",
+        "truncate bitrix24.contacts",
+        "update bitrix24.contacts set name = 'x'",
+        "copy bitrix24.sync_quarantine to stdout",
+    ] {
+        let why = attempt(&mut connection, making).await;
+        assert_eq!(why, refused, "{making}");
+    }
+
+    assert_eq!(attempt(&mut connection, "reset session authorization").await, None);
+    let away = format!("drop owned by {role}; drop role {role}");
+    assert_eq!(attempt(&mut connection, &away).await, None);
+}
+
+fn kind(table: &str) -> &'static str {
+    if table.starts_with("bitrix24_report.") { "view" } else { "table" }
+}
