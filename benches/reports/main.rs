@@ -27,11 +27,8 @@ use support::{
     server::{Database, Server},
 };
 
-const PLACE: Place<'_> = Place {
-    data_schema: "bitrix24",
-    report_schema: "bitrix24_report",
-    time_zone: "Europe/Moscow",
-};
+const PLACE: Place<'_> =
+    Place { data_schema: "bitrix24", report_schema: "bitrix24_report", time_zone: "Europe/Moscow" };
 
 /// What a person waits for without noticing.
 const TARGET: Duration = Duration::from_secs(1);
