@@ -17,8 +17,9 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 use b24mirror::{
-    reporting::ready::{self, Place},
+    reporting::{ReportOptions, ready},
     store::{Store, StoreOptions},
+    sync::refresh_reports,
 };
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use support::{
@@ -26,9 +27,6 @@ use support::{
     report::{Report, Row, float, thousands},
     server::{Database, Server},
 };
-
-const PLACE: Place<'_> =
-    Place { data_schema: "bitrix24", report_schema: "bitrix24_report", time_zone: "Europe/Moscow" };
 
 /// What a person waits for without noticing.
 const TARGET: Duration = Duration::from_secs(1);
@@ -98,7 +96,7 @@ async fn measure(
         .await?;
 
     for one in ready::views().iter().filter(|one| arguments.wants(one.name)) {
-        let query = format!("select * from {}.{}", PLACE.report_schema, one.name);
+        let query = format!("select * from bitrix24_report.{}", one.name);
         let (spent, rows) = median(&mut connection, &query).await?;
         ensure!(rows > 0, "{} is empty, so its time says nothing", one.name);
         let what = format!("`{}`, {} rows", one.name, thousands(rows));
@@ -120,21 +118,20 @@ async fn measure(
 async fn fill(database: &Database, contacts: u64, leads: u64) -> anyhow::Result<()> {
     let store = Store::connect(&StoreOptions {
         url: database.url.clone(),
-        schema: PLACE.data_schema.parse()?,
+        schema: "bitrix24".parse()?,
         max_connections: 2,
         application_name: "b24mirror benchmark".to_owned(),
     })
     .await?;
     store.migrate().await?;
+    let moscow =
+        ReportOptions { time_zone: Some("Europe/Moscow".to_owned()), ..ReportOptions::default() };
+    ensure!(refresh_reports(&store, &moscow, None).await? == 0, "a view could not be made");
     store.close().await;
-    database.run(&format!("create schema if not exists {}", PLACE.report_schema)).await?;
-    for one in ready::views() {
-        database.run(&one.create(PLACE)).await?;
-    }
     let data = include_str!("data.sql")
         .replace("{contacts}", &contacts.to_string())
         .replace("{leads}", &leads.to_string());
-    database.run(&format!("set search_path = {}; {data}", PLACE.data_schema)).await?;
+    database.run(&format!("set search_path = bitrix24; {data}")).await?;
     // As autovacuum leaves it.
     database.run("vacuum analyze").await?;
     database.run("checkpoint").await

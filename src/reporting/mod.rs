@@ -26,11 +26,11 @@ mod view;
 
 use std::collections::BTreeMap;
 
+use self::ready::Place;
 pub use self::{
     custom::NamedColumn,
     view::{Existing, View},
 };
-use self::ready::Place;
 use crate::entity::Entity;
 
 /// What the views need to know of the settings.

@@ -10,7 +10,10 @@
 
 mod declarations;
 
-use std::fmt::Write as _;
+use super::{
+    sql,
+    view::{View, ViewColumn},
+};
 
 /// One report.
 #[derive(Debug, PartialEq, Eq)]
@@ -57,39 +60,31 @@ impl ReadyReport {
     #[must_use]
     pub fn select(&self, place: Place<'_>) -> String {
         self.sql
-            .replace("{data}", &name(place.data_schema))
-            .replace("{report}", &name(place.report_schema))
-            .replace("{zone}", &literal(place.time_zone))
+            .replace("{data}", &sql::name(place.data_schema))
+            .replace("{report}", &sql::name(place.report_schema))
+            .replace("{zone}", &sql::literal(place.time_zone))
     }
 
-    /// The statements that make the view what it should be, and let it and its columns speak
-    /// for themselves.
-    #[must_use]
-    pub fn create(&self, place: Place<'_>) -> String {
-        let view = format!("{}.{}", name(place.report_schema), name(self.name));
-        let mut text = format!("create or replace view {view} as\n{};\n", self.select(place));
-        // `write!` to a String cannot fail.
-        let _ = writeln!(text, "comment on view {view} is {};", literal(self.comment));
-        for column in self.columns {
-            let (of, comment) = (name(column.name), literal(column.comment));
-            let _ = writeln!(text, "comment on column {view}.{of} is {comment};");
+    /// The view that answers it.
+    pub(super) fn view(&self, place: Place<'_>) -> View {
+        View {
+            schema: place.report_schema.to_owned(),
+            name: self.name.to_owned(),
+            comment: self.comment.to_owned(),
+            columns: self.columns.iter().map(ReportColumn::in_view).collect(),
+            source: format!("from (\n{}\n) as answer", self.select(place)),
         }
-        text
     }
 }
 
-/// A quoted identifier.
-fn name(text: &str) -> String {
-    format!("\"{}\"", text.replace('"', "\"\""))
-}
-
-/// A quoted literal, right whatever `standard_conforming_strings` says.
-fn literal(text: &str) -> String {
-    let text = text.replace('\'', "''");
-    if text.contains('\\') {
-        format!("E'{}'", text.replace('\\', "\\\\"))
-    } else {
-        format!("'{text}'")
+impl ReportColumn {
+    fn in_view(&self) -> ViewColumn {
+        ViewColumn {
+            name: self.name.to_owned(),
+            sql_type: self.sql_type.to_owned(),
+            expression: format!("answer.{}", sql::name(self.name)),
+            comment: self.comment.to_owned(),
+        }
     }
 }
 
@@ -103,7 +98,7 @@ mod tests {
     fn what_stands_in_the_place_of_a_name_is_quoted() {
         let place = Place { data_schema: "d\"a", report_schema: "r", time_zone: "O'Zone\\" };
         for report in views() {
-            let sql = report.create(place);
+            let sql = report.select(place);
             assert!(sql.contains("\"d\"\"a\"."), "{}", report.name);
             assert!(!sql.contains('{') && !sql.contains('}'), "{}", report.name);
         }

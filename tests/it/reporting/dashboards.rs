@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, PgConnection};
 
-use super::{TOKYO, reported};
+use super::in_tokyo;
 
 const DASHBOARDS: [(&str, &str); 2] = [
     ("sales", include_str!("../../../deploy/grafana/sales.json")),
@@ -54,8 +54,8 @@ fn expanded(query: &str) -> String {
     }
     sql.push_str(rest);
     for (variable, value) in [
-        ("${report}", TOKYO.report_schema),
-        ("${data}", TOKYO.data_schema),
+        ("${report}", "bitrix24_report"),
+        ("${data}", "bitrix24"),
         ("${source:sqlstring}", "'Сайт','(none)'"),
     ] {
         sql = sql.replace(variable, value);
@@ -85,7 +85,7 @@ const NUMBERS: [&str; 4] = ["bigint", "numeric", "integer", "double precision"];
 
 #[tokio::test]
 async fn every_query_of_the_dashboards_runs_and_gives_what_its_panel_draws() {
-    let database = reported().await;
+    let database = in_tokyo().await;
     let mut connection = database.pool().acquire().await.unwrap().detach();
     for (name, json) in DASHBOARDS {
         let board: Value = serde_json::from_str(json).unwrap();
@@ -200,7 +200,7 @@ fn sources() -> BTreeMap<String, BTreeMap<String, BTreeSet<String>>> {
 
 #[tokio::test]
 async fn every_table_and_column_that_dbt_is_told_of_exists() {
-    let database = reported().await;
+    let database = in_tokyo().await;
     let sources = sources();
     let count = |source: &str| sources[source].len();
     assert_eq!((count("bitrix24"), count("bitrix24_report")), (18, 13));

@@ -103,7 +103,8 @@ async fn in_tokyo() -> Database {
 
 /// Runs statements with the mirror's own tables in reach.
 async fn fill(database: &Database, sql: &str) {
-    execute(database.pool(), &format!("set search_path = bitrix24; {sql}; reset search_path")).await;
+    execute(database.pool(), &format!("set search_path = bitrix24; {sql}; reset search_path"))
+        .await;
 }
 
 /// The rows of a query, each as PostgreSQL writes a row.

@@ -2,7 +2,7 @@
 
 use b24mirror::reporting::ready;
 
-use super::{TOKYO, execute, reported, rows};
+use super::{fill, in_tokyo, rows};
 use crate::support::tables::value;
 
 /// Stages, sources, currencies and people; each test adds its records.
@@ -19,7 +19,7 @@ const DICTIONARIES: &str = "
 
 #[tokio::test]
 async fn every_report_has_the_columns_that_it_says_and_comments_on_all_of_them() {
-    let database = reported().await;
+    let database = in_tokyo().await;
     for report in ready::views() {
         let columns: Vec<(String, String, Option<String>)> = sqlx::query_as(
             "select attname::text, format_type(atttypid, atttypmod), \
@@ -38,8 +38,6 @@ async fn every_report_has_the_columns_that_it_says_and_comments_on_all_of_them()
         assert_eq!(columns, said, "{}", report.name);
         let says = format!("select obj_description('bitrix24_report.{}'::regclass)", report.name);
         assert_eq!(value::<String>(database.pool(), &says).await, report.comment);
-        // What is there already stays what it is.
-        execute(&database, &report.create(TOKYO)).await;
         let empty =
             rows(&database, &format!("select * from bitrix24_report.{}", report.name)).await;
         match report.name {
@@ -51,10 +49,10 @@ async fn every_report_has_the_columns_that_it_says_and_comments_on_all_of_them()
 
 #[tokio::test]
 async fn leads_are_counted_by_stage_source_month_and_campaign() {
-    let database = reported().await;
-    execute(&database, DICTIONARIES).await;
+    let database = in_tokyo().await;
+    fill(&database, DICTIONARIES).await;
     // The last one is deleted. 2026-01-31 20:00 UTC is February in Tokyo.
-    execute(
+    fill(
         &database,
         "insert into leads (id, status_id, status_semantic_id, source_id, currency_id, opportunity,
             date_create, utm_source, utm_campaign, content_hash, synced_at, deleted_at)
@@ -112,18 +110,19 @@ async fn leads_are_counted_by_stage_source_month_and_campaign() {
 
 #[tokio::test]
 async fn conversions_take_the_days_that_they_took() {
-    let database = reported().await;
-    execute(&database, DICTIONARIES).await;
+    let database = in_tokyo().await;
+    fill(&database, DICTIONARIES).await;
     // Ten that took one to ten days; closed in February in Tokyo, in January in UTC. Then one
     // that has no closing date, one whose dates are impossible, a failed and a deleted one.
-    execute(
+    fill(
         &database,
         "insert into leads (id, status_semantic_id, source_id, date_create, date_closed, moved_time,
             content_hash, synced_at, deleted_at)
          select n, 'S', 'WEB', timestamptz '2026-01-31 20:00Z' - n * interval '1 day',
-            '2026-01-31 20:00Z', '2026-01-05Z', 0, now(), null::timestamptz
-            from generate_series(1, 10) n
-         union all values
+            '2026-01-31 20:00Z', '2026-01-05Z', 0, now(), null
+            from generate_series(1, 10) n;
+         insert into leads (id, status_semantic_id, source_id, date_create, date_closed, moved_time,
+            content_hash, synced_at, deleted_at) values
             (11, 'S', 'WEB', '2026-02-01Z', null, '2026-02-03Z', 0, now(), null),
             (12, 'S', 'WEB', '2026-02-09Z', '2026-02-08Z', null, 0, now(), null),
             (13, 'F', 'WEB', '2026-02-01Z', '2026-02-02Z', null, 0, now(), null),
@@ -138,7 +137,7 @@ async fn conversions_take_the_days_that_they_took() {
 
 #[tokio::test]
 async fn people_are_told_their_open_leads_and_whose_records_nobody_looks_after() {
-    let database = reported().await;
+    let database = in_tokyo().await;
     let leads = "insert into leads (id, status_semantic_id, assigned_by_id, date_create, \
                     last_activity_time, content_hash, synced_at, deleted_at) values \
         (1, 'P', 1, now() - interval '1 day', now(), 0, now(), null), \
@@ -148,11 +147,11 @@ async fn people_are_told_their_open_leads_and_whose_records_nobody_looks_after()
         (5, 'F', 2, now() - interval '1 day', null, 0, now(), null), \
         (6, 'P', 77, now() - interval '30 days', null, 0, now(), null), \
         (7, 'P', 1, now(), null, 0, now(), now())";
-    execute(&database, leads).await;
+    fill(&database, leads).await;
     let unattended = "select * from bitrix24_report.records_of_inactive_owners order by 1, 2";
     assert!(rows(&database, unattended).await.is_empty(), "no user is known at all");
-    execute(&database, DICTIONARIES).await;
-    execute(
+    fill(&database, DICTIONARIES).await;
+    fill(
         &database,
         "insert into contacts (id, assigned_by_id, content_hash, synced_at, deleted_at) values
             (1, 1, 0, now(), null), (2, 2, 0, now(), null), (3, 3, 0, now(), null),
@@ -183,10 +182,10 @@ async fn people_are_told_their_open_leads_and_whose_records_nobody_looks_after()
 
 #[tokio::test]
 async fn contacts_are_counted_by_week_and_those_whom_nobody_can_reach_are_named() {
-    let database = reported().await;
-    execute(&database, DICTIONARIES).await;
+    let database = in_tokyo().await;
+    fill(&database, DICTIONARIES).await;
     // Sunday 2026-03-01 16:00 UTC is Monday in Tokyo.
-    execute(
+    fill(
         &database,
         "insert into contacts (id, name, last_name, date_create, has_phone, has_email,
             assigned_by_id, source_id, content_hash, synced_at, deleted_at) values
@@ -230,9 +229,9 @@ async fn contacts_are_counted_by_week_and_those_whom_nobody_can_reach_are_named(
 
 #[tokio::test]
 async fn who_is_there_twice_is_found_and_who_shares_an_office_is_told_apart() {
-    let database = reported().await;
+    let database = in_tokyo().await;
     // Contact 9 is deleted, as one that was merged into another is. Contact 1 came from lead 1.
-    execute(
+    fill(
         &database,
         "insert into contacts (id, content_hash, synced_at, deleted_at)
             select n, 0, now(), case n when 9 then now() end from generate_series(1, 40) n;
@@ -289,8 +288,8 @@ async fn who_is_there_twice_is_found_and_who_shares_an_office_is_told_apart() {
 
 #[tokio::test]
 async fn dates_that_cannot_be_true_are_named_with_their_problem() {
-    let database = reported().await;
-    execute(
+    let database = in_tokyo().await;
+    fill(
         &database,
         "insert into contacts (id, birthdate, date_create, date_modify, content_hash, synced_at,
             deleted_at) values
@@ -326,8 +325,8 @@ async fn dates_that_cannot_be_true_are_named_with_their_problem() {
 
 #[tokio::test]
 async fn freshness_tells_lag_last_change_and_last_verdict_of_each_entity() {
-    let database = reported().await;
-    execute(
+    let database = in_tokyo().await;
+    fill(
         &database,
         "insert into contacts (id, date_modify, content_hash, synced_at, deleted_at) values
             (1, '2026-01-01Z', 0, now(), null), (2, '2026-01-02Z', 0, now(), null),

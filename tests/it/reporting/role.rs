@@ -7,7 +7,7 @@ use secrecy::ExposeSecret as _;
 use sqlx::{AssertSqlSafe, PgConnection};
 use tokio::process::Command;
 
-use super::{execute, reported};
+use super::{fill, in_tokyo};
 use crate::support::{Database, tables::value};
 
 /// What the role may read besides the report schema; a new table is refused until it is here
@@ -64,15 +64,15 @@ async fn names(database: &Database, schema: &str, kind: char) -> Vec<String> {
 
 #[tokio::test]
 async fn the_reporting_role_reads_the_reports_and_fails_at_everything_else() {
-    let database = reported().await;
+    let database = in_tokyo().await;
     let name: String = value(database.pool(), "select current_database()::text").await;
     let role = format!("{name}_reader");
     // Granted by a person before, and taken back by the script.
     run_script(&database, &role).await;
-    execute(&database, &format!("grant select, insert on sync_quarantine to {role}")).await;
+    fill(&database, &format!("grant select, insert on sync_quarantine to {role}")).await;
     run_script(&database, &role).await;
     // What comes later: a report is readable, a table is not.
-    execute(
+    fill(
         &database,
         "create view bitrix24_report.later_report as select 1 as one; create table later (id int)",
     )
