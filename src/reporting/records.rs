@@ -11,13 +11,13 @@ use crate::entity::{Entity, MultiField};
 /// The view of an entity's live records.
 pub(super) fn view(plan: &Blueprint, entity: &'static Entity) -> View {
     let comments = plan.comments(entity.name);
-    let plain = |name: &str, sql_type: &str, expression: String, comment: String| ViewColumn {
+    let shown = |name: &str, sql_type: &str, expression: String, comment: String| ViewColumn {
         name: name.to_owned(),
         sql_type: sql_type.to_owned(),
         expression,
         comment,
     };
-    let mut columns = vec![plain(
+    let mut columns = vec![shown(
         "id",
         "bigint",
         "t.id".to_owned(),
@@ -26,7 +26,7 @@ pub(super) fn view(plan: &Blueprint, entity: &'static Entity) -> View {
     for column in entity.columns {
         let label = plan.field(entity, column.field).and_then(|field| field.telling_label());
         let value = format!("t.{}", sql::name(column.name));
-        columns.push(plain(
+        columns.push(shown(
             column.name,
             column.kind.sql_type(),
             value.clone(),
@@ -34,7 +34,7 @@ pub(super) fn view(plan: &Blueprint, entity: &'static Entity) -> View {
         ));
         if let Some(meaning) = Meaning::of(column) {
             let name = label_name(column);
-            columns.push(plain(
+            columns.push(shown(
                 &name,
                 "text",
                 meaning.label(plan, &value),
@@ -43,7 +43,7 @@ pub(super) fn view(plan: &Blueprint, entity: &'static Entity) -> View {
         }
     }
     let own = |name: &str, sql_type: &str, expression: String, comment: &str| {
-        plain(name, sql_type, expression, comment.to_owned())
+        shown(name, sql_type, expression, comment.to_owned())
     };
     columns.push(own("full_name", "text", full_name("t"), "First, middle and last name."));
     if let Some(phones) = multi_field(entity, "PHONE") {

@@ -102,7 +102,7 @@ impl View {
         for column in existing {
             let same =
                 |one: &&ViewColumn| one.name == column.name && one.sql_type == column.sql_type;
-            fitted.push(match wanted.iter().position(|one| same(&one)) {
+            fitted.push(match wanted.iter().position(same) {
                 Some(place) => wanted.remove(place).clone(),
                 None => ViewColumn {
                     name: column.name.clone(),

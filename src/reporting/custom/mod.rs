@@ -165,9 +165,12 @@ fn typed(plan: &Blueprint, entity: &'static Entity, column: &NamedColumn) -> Vie
         }
         _ => String::new(),
     };
-    let call = |one: &str, several: &str| match column.multiple {
-        false => format!("{}({text})", plan.function(one)),
-        true => format!("{}({list})", plan.function(several)),
+    let call = |one: &str, several: &str| {
+        if column.multiple {
+            format!("{}({list})", plan.function(several))
+        } else {
+            format!("{}({text})", plan.function(one))
+        }
     };
     let expression = match (column.kind, column.multiple) {
         (Kind::Text | Kind::StatusCode, false) => text.clone(),
@@ -209,7 +212,7 @@ fn comment(column: &NamedColumn, field: Option<&FieldDescription>) -> String {
     match field {
         Some(field) if !field.gone => {
             let several = if field.multiple { ", several values" } else { "" };
-            text.push_str(&format!(" (in the portal {}{several}).", field.kind));
+            text.extend([" (in the portal ", &field.kind, several, ")."]);
         }
         _ => text.push_str(". The portal no longer has it."),
     }
