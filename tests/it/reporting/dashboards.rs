@@ -69,7 +69,8 @@ async fn columns(connection: &mut PgConnection, sql: &str) -> BTreeMap<String, S
     let view = format!("drop view if exists pg_temp.asked; create temp view asked as {sql}");
     let made = sqlx::raw_sql(AssertSqlSafe(view)).execute(&mut *connection).await;
     made.unwrap_or_else(|error| panic!("{error}: {sql}"));
-    let read = sqlx::query("select * from pg_temp.asked").execute(&mut *connection).await;
+    // Unprepared, since each time it has other columns.
+    let read = sqlx::raw_sql("select * from pg_temp.asked").execute(&mut *connection).await;
     read.unwrap_or_else(|error| panic!("{error}: {sql}"));
     let columns: Vec<(String, String)> = sqlx::query_as(
         "select attname::text, format_type(atttypid, null) from pg_attribute \
