@@ -42,7 +42,7 @@ fn expanded(query: &str) -> String {
             arguments = rest[1..close].split(',').map(str::trim).collect();
             rest = &rest[close + 1..];
         }
-        sql.push_str(&match (name, arguments.as_slice()) {
+        let written = match (name, arguments.as_slice()) {
             ("timeFilter", [column]) => {
                 format!("{column} BETWEEN '2020-01-01T00:00:00Z' AND '2026-12-31T23:59:59Z'")
             }
@@ -50,7 +50,8 @@ fn expanded(query: &str) -> String {
                 format!("floor(extract(epoch from {column})/3600)*3600 AS \"time\"")
             }
             unknown => panic!("a macro that Grafana does not have: {unknown:?}"),
-        });
+        };
+        sql.push_str(&written);
     }
     sql.push_str(rest);
     for (variable, value) in [
