@@ -9,6 +9,7 @@ mod check;
 #[cfg(feature = "simulator")]
 mod demo;
 mod following;
+mod forget;
 mod migrate;
 mod one_shot;
 mod output;
@@ -33,7 +34,7 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 use clap::{Parser, Subcommand};
 
 use crate::{
-    entity::Entity,
+    entity::{Entity, RecordId},
     lifecycle::Lifecycle,
     portal::{InvalidWebhook, PortalError},
     settings::{Settings, SettingsError},
@@ -160,6 +161,22 @@ enum Command {
         #[arg(long, value_name = "AGE", value_parser = purge::age, allow_hyphen_values = true)]
         older_than: Duration,
     },
+    /// Remove records from every table, history and quarantine included, and keep them out for
+    /// as long as the portal has them; a hash of the ID is all that remains
+    Forget {
+        /// The entity (contacts, leads)
+        #[arg(value_parser = entity)]
+        entity: &'static Entity,
+        /// The records' IDs in the portal
+        #[arg(value_name = "ID", required = true, allow_negative_numbers = true)]
+        ids: Vec<RecordId>,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Bring the database schema up to date
     Migrate,
     /// Print every table, view and column with its type and what it holds, custom fields included
@@ -279,6 +296,10 @@ fn execute(cli: Cli) -> anyhow::Result<Exit> {
             Command::Purge { entities, older_than } => {
                 purge::run(&settings, &lifecycle, &entities, older_than).await
             }
+            Command::Forget { entity, ids, yes, json } => {
+                let (what, how) = ((entity, ids.as_slice()), (yes, json));
+                lifecycle.run(Box::pin(forget::run(&settings, &lifecycle, what, how))).await?
+            }
             Command::Migrate => {
                 lifecycle.run(Box::pin(migrate::run(&settings, &lifecycle))).await?
             }
@@ -300,6 +321,7 @@ fn classify(error: &anyhow::Error) -> Exit {
             || cause.is::<InvalidWebhook>()
             || cause.is::<wiring::Disabled>()
             || cause.is::<refresh::WrongWords>()
+            || cause.is::<forget::NobodyToAsk>()
             || matches!(
                 cause.downcast_ref(),
                 Some(PortalError::CaFile { .. } | PortalError::CaCertificate { .. })

@@ -14,7 +14,7 @@ use crate::{
     reporting::ReportOptions,
     retry::RetryPolicy,
     settings::{DatabaseSource, Settings},
-    store::{HistoryOptions, SchemaState, Store, StoreError, StoreOptions},
+    store::{HistoryOptions, PrivacyOptions, SchemaState, Store, StoreError, StoreOptions},
     sync::{CheckOptions, DATABASE_PATIENCE, ProgressBoard, SyncOptions},
 };
 
@@ -73,9 +73,20 @@ pub(super) async fn database(
         application_name: format!("b24mirror {command}"),
     };
     let region = settings.reporting.default_region.as_deref().map(str::parse).transpose()?;
-    let store = connect(&options, patience, stop).await?;
-    let store = store.with_default_region(region).with_history(history(settings));
+    let store = connect(&options, patience, stop)
+        .await?
+        .with_default_region(region)
+        .with_history(history(settings))
+        .with_privacy(privacy(settings));
     Ok(Database { store, _server: server })
+}
+
+/// What may not be stored as it comes.
+fn privacy(settings: &Settings) -> PrivacyOptions {
+    let rules = |entity: &'static Entity| {
+        Some((entity, settings.entities.by_name(entity.name)?.privacy.clone()))
+    };
+    Entity::ALL.into_iter().filter_map(rules).collect()
 }
 
 /// The histories that the settings ask for.

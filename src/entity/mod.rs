@@ -18,6 +18,7 @@ pub mod json;
 mod lead;
 mod multi_field;
 pub mod phone;
+pub mod privacy;
 pub mod record;
 mod value;
 

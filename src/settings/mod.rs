@@ -32,7 +32,7 @@ use url::Url;
 pub use self::error::{Place, SettingsError};
 use self::values::Values;
 use crate::{
-    entity::phone::Region,
+    entity::{CONTACTS, Entity, LEADS, phone::Region, privacy::PrivacyRules},
     portal::{QuietHours, Restraint, Share},
     telemetry::{LogFormat, LogLevel},
 };
@@ -151,7 +151,7 @@ pub struct SyncSettings {
 }
 
 /// The sections `[entities.…]`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EntitiesSettings {
     /// `[entities.contacts]`
     pub contacts: EntitySettings,
@@ -162,17 +162,17 @@ pub struct EntitiesSettings {
 impl EntitiesSettings {
     /// The settings of an entity, by its plural name.
     #[must_use]
-    pub fn by_name(&self, name: &str) -> Option<EntitySettings> {
+    pub fn by_name(&self, name: &str) -> Option<&EntitySettings> {
         match name {
-            "contacts" => Some(self.contacts),
-            "leads" => Some(self.leads),
+            "contacts" => Some(&self.contacts),
+            "leads" => Some(&self.leads),
             _ => None,
         }
     }
 }
 
 /// One section `[entities.…]`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EntitySettings {
     /// Whether it is mirrored.
     pub enabled: bool,
@@ -180,6 +180,8 @@ pub struct EntitySettings {
     pub interval: Duration,
     /// Whether every change of a field is kept.
     pub history: bool,
+    /// Fields that are left out, and fields of which only a hash is kept.
+    pub privacy: PrivacyRules,
 }
 
 /// The section `[reporting]`.
@@ -463,11 +465,23 @@ fn read_entities(values: &Values, interval: Duration) -> Result<EntitiesSettings
             enabled: values.flag("entities.contacts.enabled", true)?,
             interval: values.duration("entities.contacts.interval", INTERVALS, interval)?,
             history: values.flag("entities.contacts.history", false)?,
+            privacy: read_privacy(
+                values,
+                &CONTACTS,
+                "entities.contacts.exclude_fields",
+                "entities.contacts.hash_fields",
+            )?,
         },
         leads: EntitySettings {
             enabled: values.flag("entities.leads.enabled", true)?,
             interval: values.duration("entities.leads.interval", INTERVALS, interval)?,
             history: values.flag("entities.leads.history", false)?,
+            privacy: read_privacy(
+                values,
+                &LEADS,
+                "entities.leads.exclude_fields",
+                "entities.leads.hash_fields",
+            )?,
         },
     };
     if !entities.contacts.enabled && !entities.leads.enabled {
@@ -477,6 +491,19 @@ fn read_entities(values: &Values, interval: Duration) -> Result<EntitiesSettings
         ));
     }
     Ok(entities)
+}
+
+fn read_privacy(
+    values: &Values,
+    entity: &'static Entity,
+    excluded: &'static str,
+    hashed: &'static str,
+) -> Result<PrivacyRules, SettingsError> {
+    let rules = PrivacyRules::excluding(entity, &values.list(excluded, "COMMENTS")?)
+        .map_err(|error| values.invalid(excluded, error.to_string()))?;
+    rules
+        .hashing(entity, &values.list(hashed, "PHONE")?)
+        .map_err(|error| values.invalid(hashed, error.to_string()))
 }
 
 fn read_log(values: &Values) -> Result<LogSettings, SettingsError> {

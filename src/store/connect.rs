@@ -87,6 +87,8 @@ pub(super) async fn connect(options: &StoreOptions) -> Result<Store, StoreError>
         unlogged: Arc::default(),
         phones: Arc::default(),
         history: Arc::default(),
+        privacy: Arc::default(),
+        forgotten: Arc::default(),
     })
 }
 

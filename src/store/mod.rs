@@ -6,7 +6,8 @@
 //! - nothing is written by a process that has lost the lease;
 //! - a record that came unchanged costs no row lock, no dead tuple and no WAL;
 //! - an answer that was asked for earlier never overwrites one that was asked for later;
-//! - what PostgreSQL refuses is set aside with its reason and never stops the rest.
+//! - what PostgreSQL refuses is set aside with its reason and never stops the rest;
+//! - nothing is written of a record that has been forgotten.
 //!
 //! Table names are unqualified everywhere: the schema comes from the connection's
 //! `search_path`. Statements are literals, or made once from the declarations' names;
@@ -19,12 +20,14 @@ mod dictionaries;
 mod error;
 mod field_options;
 mod fields;
+mod forgotten;
 mod health;
 mod history;
 mod lease;
 mod pauses;
 mod phones;
 mod portal;
+mod privacy;
 mod quarantine;
 mod read;
 mod refusals;
@@ -54,11 +57,13 @@ pub use self::{
     checkpoint::{Checkpoint, ClockShift, Successor, Watermark},
     dictionaries::{Code, DictionaryRows, DictionaryStanding},
     error::StoreError,
+    forgotten::Removed,
     health::{Health, HealthSince},
     history::HistoryOptions,
     lease::{Acquired, Generation, HolderWait, Lease, LeaseRow},
     pauses::Pause,
     portal::PortalClaim,
+    privacy::PrivacyOptions,
     quarantine::QuarantineCount,
     read::{LiveRange, RecordCounts, Stored, StoredKey},
     refusals::Refusal,
@@ -72,7 +77,7 @@ pub use self::{
     sweep::{Confirmed, MirrorKey, SweepProgress, SweepStanding, SweepStep},
     write::{Batch, Progress, Written},
 };
-use self::{phones::Phones, run_log::Unlogged, trust::Trust};
+use self::{forgotten::Forgotten, phones::Phones, run_log::Unlogged, trust::Trust};
 
 /// What the store needs to know about its database.
 pub struct StoreOptions {
@@ -95,6 +100,8 @@ pub struct Store {
     unlogged: Arc<Unlogged>,
     phones: Arc<Phones>,
     history: Arc<HistoryOptions>,
+    privacy: Arc<PrivacyOptions>,
+    forgotten: Arc<Forgotten>,
 }
 
 impl fmt::Debug for Store {

@@ -18,6 +18,8 @@ pub enum RequestKind {
     Verify,
     /// Some records, read again.
     Refresh,
+    /// Some records, removed and kept out.
+    Forget,
 }
 
 /// How work ended.
@@ -39,6 +41,7 @@ stored_words!(RequestKind {
     Sweep = "sweep",
     Verify = "verify",
     Refresh = "refresh",
+    Forget = "forget",
 });
 
 stored_words!(Verdict {

@@ -171,8 +171,9 @@ impl Store {
         let rules = self.phones.hold().await;
         let phones = rules.unwrap_or_else(|| self.phones.unsettled());
         let (mut transaction, transaction_id) = self.begin_known(batch.generation).await?;
-        let manner = Manner { phones, told: self.history.is_kept(batch.entity) };
-        let writing = write_all(&mut transaction, batch, records, seen, manner).await;
+        // Looked at inside the transaction: whoever forgets a record waits for its end.
+        let content = self.content(batch, records, seen, phones);
+        let writing = write_all(&mut transaction, batch, &content).await;
         let written = writing.inspect_err(|error| self.trust.look(error))?;
         // Else every connection of the pool would come to hold the largest batch's memory.
         transaction.shrink_buffers();
@@ -183,6 +184,34 @@ impl Store {
             }
             Err(error) => Err(Failure::Clean(error)),
         }
+    }
+
+    /// What of a batch is to be written: nothing of what has been forgotten.
+    fn content<'a>(
+        &self,
+        batch: &'a Batch<'_>,
+        records: &[&'a Record],
+        seen: &'a [Seen],
+        phones: PhoneRules,
+    ) -> Content<'a> {
+        let missing = match batch.progress {
+            Progress::Sweep(SweepStep { missing, .. }) => missing,
+            _ => &[],
+        };
+        let mut content = Content {
+            records: records.to_vec(),
+            rejects: batch.rejects.iter().collect(),
+            missing: missing.to_vec(),
+            seen,
+            manner: Manner { phones, told: self.history.is_kept(batch.entity) },
+        };
+        if self.forgotten.any() {
+            let kept = |id: RecordId| !self.is_forgotten(batch.entity, id);
+            content.records.retain(|record| kept(record.id()));
+            content.rejects.retain(|reject| reject.id.is_none_or(kept));
+            content.missing.retain(|id| kept(*id));
+        }
+        content
     }
 
     /// Whether a transaction whose COMMIT got no answer was committed nevertheless.
@@ -237,14 +266,24 @@ impl Store {
     }
 }
 
+/// What of a batch is to be written.
+struct Content<'a> {
+    /// In the order of their IDs.
+    records: Vec<&'a Record>,
+    rejects: Vec<&'a Reject>,
+    /// What a sweep did not find.
+    missing: Vec<RecordId>,
+    seen: &'a [Seen],
+    manner: Manner,
+}
+
 async fn write_all(
     connection: &mut PgConnection,
     batch: &Batch<'_>,
-    records: &[&Record],
-    seen: &[Seen],
-    manner: Manner,
+    content: &Content<'_>,
 ) -> Result<Written, StoreError> {
     let Batch { entity, asked_at, .. } = *batch;
+    let Content { records, rejects, missing, seen, manner } = content;
     let mut written = Written::default();
 
     let distrusted = upsert::distrust(connection, entity, seen, asked_at).await?;
@@ -261,7 +300,8 @@ async fn write_all(
     }
     written.unchanged = unchanged.len() as u64;
 
-    let Outcome { stored, refused } = write_halving(connection, batch, &candidates, manner).await?;
+    let Outcome { stored, refused } =
+        write_halving(connection, batch, &candidates, *manner).await?;
     for record in &candidates {
         match stored.get(&record.id()) {
             Some(true) => written.inserted += 1,
@@ -275,7 +315,7 @@ async fn write_all(
 
     candidates.retain(|record| stored.contains_key(&record.id()));
     let mut faults = refused;
-    faults.extend(batch.rejects.iter().map(Entry::of_reject));
+    faults.extend(rejects.iter().map(|reject| Entry::of_reject(reject)));
     written.quarantined =
         quarantine::reconcile(connection, entity, asked_at, &candidates, &unchanged, faults)
             .await?;
@@ -285,7 +325,9 @@ async fn write_all(
         Progress::Checkpoint(progress) => {
             checkpoint::store_checkpoint(connection, entity, progress).await?;
         }
-        Progress::Sweep(step) => sweep::store_step(connection, entity, step).await?,
+        Progress::Sweep(SweepStep { progress, .. }) => {
+            sweep::store_step(connection, entity, SweepStep { progress, missing }).await?;
+        }
         Progress::Segments(progress) => {
             for segment in progress {
                 segments::store_segment(connection, segment).await?;

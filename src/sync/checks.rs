@@ -9,7 +9,7 @@ use super::{
     mirror::Mirror,
     work::{Level, Selection, Work},
 };
-use crate::{portal::Lane, store::RunKind};
+use crate::{entity::RecordId, portal::Lane, store::RunKind};
 
 /// A share of the rolling check is due so often: a little at a time, around the clock.
 pub(super) const ROLLING_EVERY: Duration = Duration::from_hours(1);
@@ -49,6 +49,8 @@ pub(super) enum Check {
     Verify { level: Level, repair: bool },
     /// See [`Work::Refresh`].
     Refresh(Selection),
+    /// See [`Work::Forget`]. No check, but done like one: in its turn, and not by the schedule.
+    Forget(Vec<RecordId>),
     /// Compares the content of the next share of all records.
     Rolling,
 }
@@ -61,6 +63,7 @@ impl Check {
             Work::Sweep { accept } => Some(Self::Sweep { accept: *accept }),
             Work::Verify { level, repair } => Some(Self::Verify { level: *level, repair: *repair }),
             Work::Refresh { records } => Some(Self::Refresh(records.clone())),
+            Work::Forget { records } => Some(Self::Forget(records.clone())),
         }
     }
 
@@ -69,14 +72,15 @@ impl Check {
         match self {
             Self::Sweep { .. } => RunKind::Sweep,
             Self::Verify { .. } => RunKind::Verify,
-            Self::Refresh(_) => RunKind::Refresh,
+            // Forgetting leaves none, for its counts would be all that is known of a record.
+            Self::Refresh(_) | Self::Forget(_) => RunKind::Refresh,
             Self::Rolling => RunKind::RollingCheck,
         }
     }
 
     /// Whether it says nothing as long as records are still to be read for the first time.
     pub(super) const fn needs_a_filled_mirror(&self) -> bool {
-        !matches!(self, Self::Refresh(_))
+        !matches!(self, Self::Refresh(_) | Self::Forget(_))
     }
 }
 
@@ -95,6 +99,7 @@ impl Mirror {
             Check::Sweep { accept } => Box::pin(self.sweep(lane, *accept)).await,
             Check::Verify { level, repair } => Box::pin(self.verify(lane, *level, *repair)).await,
             Check::Refresh(selection) => Box::pin(self.refresh(lane, selection)).await,
+            Check::Forget(records) => self.forget(records).await,
             Check::Rolling => Box::pin(self.rolling_check(lane)).await,
         }
     }
@@ -105,6 +110,9 @@ impl Mirror {
     /// [`SyncError::NeverBackfilled`], [`SyncError::NotFilled`].
     pub(super) async fn refuse_unready(&self, check: &Check) -> Result<(), SyncError> {
         let entity = self.entity().name;
+        if matches!(check, Check::Forget(_)) {
+            return Ok(());
+        }
         if self.checkpoint().await?.is_none() {
             return Err(SyncError::NeverBackfilled { entity });
         }
@@ -116,7 +124,7 @@ impl Mirror {
 
     /// Whether every record has been read as records are mapped now.
     pub(super) async fn is_filled(&self) -> Result<bool, SyncError> {
-        let fingerprint = self.entity().fingerprint();
+        let fingerprint = self.fingerprint();
         let checkpoint = self.checkpoint().await?;
         Ok(checkpoint.is_some_and(|checkpoint| checkpoint.fingerprint == fingerprint)
             && self.segments().await?.iter().all(|segment| segment.done))

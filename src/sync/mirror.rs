@@ -27,7 +27,9 @@ use super::{
     room::{Memory, Room},
 };
 use crate::{
-    entity::{Entity, RecordId, catalogue::Catalogue, decode::Decoded, record::Record},
+    entity::{
+        Entity, RecordId, catalogue::Catalogue, decode::Decoded, privacy::Privacy, record::Record,
+    },
     portal::{Lane, Meter, Portal, PortalTime},
     retry::RetryPolicy,
     store::{
@@ -131,10 +133,16 @@ struct Learnt {
 }
 
 impl Mirror {
-    pub(super) fn new(entity: &'static Entity, ground: Ground, pausing: Pausing) -> Self {
+    pub(super) fn new(
+        entity: &'static Entity,
+        ground: Ground,
+        pausing: Pausing,
+        privacy: Arc<Privacy>,
+    ) -> Self {
+        let reader = Reader::new(entity, ground.portal.clone(), ground.retry, ground.room.clone());
         Self {
             entity,
-            reader: Reader::new(entity, ground.portal.clone(), ground.retry, ground.room.clone()),
+            reader: reader.keeping(privacy),
             ground,
             pausing,
             learnt: Arc::new(Learnt {
@@ -186,6 +194,11 @@ impl Mirror {
     /// The entity's checkpoint.
     pub(super) async fn checkpoint(&self) -> Result<Option<Checkpoint>, SyncError> {
         self.unless_stopped(async { Ok(self.store().checkpoint(self.entity).await?) }).await
+    }
+
+    /// The fingerprint of how records become rows, by the settings too.
+    pub(super) fn fingerprint(&self) -> i64 {
+        self.reader.fingerprint()
     }
 
     /// The entity's ID ranges, read ones included.

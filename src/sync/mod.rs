@@ -53,6 +53,7 @@ mod checks;
 mod cycle;
 mod dictionaries;
 mod ending;
+mod forget;
 mod halt;
 mod housekeeping;
 mod incremental;

@@ -22,7 +22,7 @@ impl Mirror {
     pub(super) async fn prepare(&self, lane: Lane, restart: bool) -> Result<(), SyncError> {
         let entity = self.entity();
         let stored = self.checkpoint().await?;
-        let fingerprint = entity.fingerprint();
+        let fingerprint = self.fingerprint();
         match stored {
             Some(checkpoint) if checkpoint.fingerprint == fingerprint && !restart => Ok(()),
             Some(checkpoint) => {

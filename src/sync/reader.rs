@@ -20,6 +20,7 @@ use crate::{
         Entity, RecordId,
         catalogue::Catalogue,
         decode::{Decoded, Decoder, key_of, nameless},
+        privacy::Privacy,
     },
     portal::{
         Ask, Chain, ChainEnd, ClassicSource, Detail, Heard, Lane, MAX_COMMANDS, Page, Patience,
@@ -122,6 +123,24 @@ impl Reader {
             room,
             known: Arc::default(),
         }
+    }
+
+    /// The same under rules that say what is left out and what is hashed.
+    pub(super) fn keeping(self, privacy: Arc<Privacy>) -> Self {
+        let excluded = privacy.rules().excluded();
+        let multi_fields = self.entity.multi_fields.iter().map(|multi| multi.field);
+        let left_out = multi_fields.filter(|field| excluded.contains(*field)).collect();
+        let source = ClassicSource::new(self.portal.clone(), self.entity).leaving_out(left_out);
+        Self {
+            source: Arc::new(source),
+            decoder: Arc::new(Decoder::keeping(self.entity, privacy)),
+            ..self
+        }
+    }
+
+    /// The fingerprint of how records become rows.
+    pub(super) fn fingerprint(&self) -> i64 {
+        self.decoder.privacy().fingerprint(self.entity)
     }
 
     /// The longest chain that is worth asking for: as the time and the size of the answer

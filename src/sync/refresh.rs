@@ -40,6 +40,8 @@ enum Outcome {
     SetAside,
     /// Neither the portal nor the mirror has it.
     Unknown,
+    /// It has been forgotten, and was not asked for.
+    Forgotten,
 }
 
 impl Outcome {
@@ -53,6 +55,7 @@ impl Outcome {
             Self::StillDeleted => "still_deleted",
             Self::SetAside => "set_aside",
             Self::Unknown => "unknown",
+            Self::Forgotten => "forgotten",
         }
     }
 
@@ -67,6 +70,7 @@ impl Outcome {
             Self::StillDeleted => "tombstones as before",
             Self::SetAside => "set aside; `sync_quarantine` says why",
             Self::Unknown => "neither in the portal nor in the mirror",
+            Self::Forgotten => "forgotten, and stay so",
         }
     }
 
@@ -153,7 +157,10 @@ impl Mirror {
         };
         ids.sort_unstable();
         ids.dedup();
-        let mut outcomes = BTreeMap::new();
+        let mut outcomes: BTreeMap<RecordId, Outcome> = BTreeMap::new();
+        let asked = ids.clone();
+        self.leave_out_forgotten(&mut ids, |id| *id);
+        outcomes.extend(asked.into_iter().map(|id| (id, Outcome::Forgotten)));
         for part in ids.chunks(GIVEN) {
             self.read_part(lane, part, tally, entry, &mut outcomes).await?;
         }
@@ -215,6 +222,12 @@ fn findings(selection: &Selection, outcomes: &BTreeMap<RecordId, Outcome>) -> Fi
         let named: Vec<String> = ids.iter().take(NAMED).map(ToString::to_string).collect();
         let more = if ids.len() > NAMED { ", …" } else { "" };
         let (count, words, named) = (ids.len(), outcome.words(), named.join(", "));
+        if *outcome == Outcome::Forgotten {
+            // What is told is stored where it was handed over, and is to name none of them.
+            let _ = write!(line, "\n  {count} {words}");
+            result.insert(outcome.as_str().to_owned(), json!(count));
+            continue;
+        }
         // `write!` to a String cannot fail.
         let _ = write!(line, "\n  {count} {words}: {named}{more}");
         result.insert(outcome.as_str().to_owned(), json!(ids));

@@ -176,19 +176,13 @@ impl Session {
             stop: stop.clone(),
         };
         let mut pauses = Pauses::new(store.clone());
-        let mut mirror = |entity| Mirror::new(entity, ground.clone(), pauses.show(entity));
-        let mirrors = options
-            .entities
-            .iter()
-            .map(|(entity, interval)| (Arc::new(mirror(*entity)), *interval))
-            .collect();
         let generation = lease.generation;
         let (store, portal) = (store.clone(), portal.clone());
         let mut session = Self {
             store,
             portal,
             generation,
-            mirrors,
+            mirrors: Vec::new(),
             board,
             dictionaries,
             reports,
@@ -198,6 +192,14 @@ impl Session {
             watcher: None,
         };
         let begun = async {
+            // Before anything else: what may not be stored any more is not to wait.
+            let settled = session.store.settle_privacy(generation).await?;
+            for (entity, interval) in &options.entities {
+                let privacy = settled.iter().find(|(settled, _)| settled == entity);
+                let Some((_, privacy)) = privacy.cloned() else { continue };
+                let mirror = Mirror::new(entity, ground.clone(), pauses.show(entity), privacy);
+                session.mirrors.push((Arc::new(mirror), *interval));
+            }
             session.claim().await?;
             session.store.settle_phone_rules(session.generation).await?;
             session.store.begin_histories(session.generation).await?;

@@ -38,6 +38,11 @@ pub enum Work {
         /// Which ones.
         records: Selection,
     },
+    /// Remove some records and keep them out.
+    Forget {
+        /// Which ones.
+        records: Vec<RecordId>,
+    },
 }
 
 /// How closely a mirror is compared with its portal.
@@ -84,6 +89,7 @@ impl Work {
             Self::Sweep { .. } => RequestKind::Sweep,
             Self::Verify { .. } => RequestKind::Verify,
             Self::Refresh { .. } => RequestKind::Refresh,
+            Self::Forget { .. } => RequestKind::Forget,
         }
     }
 
@@ -129,6 +135,8 @@ mod tests {
             Work::Sweep { accept: Some(12) },
             Work::Verify { level: Level::Counts, repair: false },
             Work::Verify { level: Level::Full, repair: true },
+            Work::Forget { records: ids.clone() },
+            Work::Forget { records: Vec::new() },
             Work::Refresh { records: Selection::Ids(ids) },
             Work::Refresh { records: Selection::Quarantined },
         ]
@@ -167,6 +175,7 @@ mod tests {
             (RequestKind::Verify, json!({ "repair": true })),
             (RequestKind::Refresh, json!({ "records": { "ids": ["x"] } })),
             (RequestKind::Refresh, json!({})),
+            (RequestKind::Forget, json!({ "records": "all" })),
             (RequestKind::Refresh, json!(null)),
         ];
         for (kind, arguments) in foreign {

@@ -1,6 +1,6 @@
 //! From one page of the portal's answer to records, rejects and notes.
 
-use std::{borrow::Cow, collections::HashMap, ops::Range};
+use std::{borrow::Cow, collections::HashMap, ops::Range, sync::Arc};
 
 use chrono::{DateTime, Utc};
 
@@ -12,6 +12,7 @@ use super::{
         self, Raw,
         raw::{Quoted, Shape},
     },
+    privacy::Privacy,
     record::{Child, ChildList, CustomFields, Note, Reason, Record, Reject, Value},
     value::{self, Reading},
 };
@@ -64,36 +65,98 @@ pub struct Page {
 #[derive(Debug)]
 pub struct Decoder {
     entity: &'static Entity,
-    slots: HashMap<&'static str, Slot>,
+    slots: HashMap<Cow<'static, str>, Slot>,
     /// For each multi-field, where the flag that proves it stands among the columns.
     flags: Vec<Option<usize>>,
+    /// For each multi-field, whether it is left out.
+    left_out: Vec<bool>,
+    /// Flags that prove something and are left out all the same.
+    hidden_flags: Vec<usize>,
+    privacy: Arc<Privacy>,
 }
 
 /// What becomes of a field.
 #[derive(Debug, Clone, Copy)]
 enum Slot {
     Id,
-    Column(usize, Column),
-    MultiField(usize),
-    Custom(CustomKind),
+    Column(usize, Column, Kept),
+    MultiField(usize, Kept),
+    Custom(CustomKind, Kept),
+    LeftOut,
+}
+
+/// How a value is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kept {
+    AsItCame,
+    Hashed,
 }
 
 impl Decoder {
-    /// Prepares the look-up of the entity's fields.
+    /// Prepares the look-up of the entity's fields; everything is kept as it comes.
     #[must_use]
     pub fn new(entity: &'static Entity) -> Self {
-        let columns = entity.columns.iter().enumerate();
-        let multi_fields = entity.multi_fields.iter().enumerate();
-        let slots = std::iter::once(("ID", Slot::Id))
-            .chain(columns.map(|(index, column)| (column.field, Slot::Column(index, *column))))
-            .chain(multi_fields.map(|(index, multi)| (multi.field, Slot::MultiField(index))))
-            .collect();
-        let flags = entity
+        Self::keeping(entity, Arc::new(Privacy::none()))
+    }
+
+    /// The same where rules say that fields are left out or hashed.
+    #[must_use]
+    pub fn keeping(entity: &'static Entity, privacy: Arc<Privacy>) -> Self {
+        let kept = |field| if privacy.is_hashed(field) { Kept::Hashed } else { Kept::AsItCame };
+        let left_out: Vec<bool> =
+            entity.multi_fields.iter().map(|multi| privacy.is_excluded(multi.field)).collect();
+        let flags: Vec<Option<usize>> = entity
             .multi_fields
             .iter()
-            .map(|multi| multi.flag.and_then(|flag| entity.position(flag)))
+            .zip(&left_out)
+            .map(|(multi, left_out)| {
+                // What is left out need not come, whatever its flag says.
+                multi.flag.filter(|_| !left_out).and_then(|flag| entity.position(flag))
+            })
             .collect();
-        Self { entity, slots, flags }
+        let mut slots: HashMap<Cow<'static, str>, Slot> = privacy
+            .rules()
+            .excluded()
+            .iter()
+            .map(|field| (field.clone().into(), Slot::LeftOut))
+            .collect();
+        slots.insert("ID".into(), Slot::Id);
+        let mut hidden_flags = Vec::new();
+        for (index, column) in entity.columns.iter().enumerate() {
+            if privacy.is_excluded(column.field) {
+                if !flags.contains(&Some(index)) {
+                    continue;
+                }
+                hidden_flags.push(index);
+            }
+            slots.insert(column.field.into(), Slot::Column(index, *column, kept(column.field)));
+        }
+        for (index, multi) in entity.multi_fields.iter().enumerate() {
+            if !left_out[index] {
+                slots.insert(multi.field.into(), Slot::MultiField(index, kept(multi.field)));
+            }
+        }
+        Self { entity, slots, flags, left_out, hidden_flags, privacy }
+    }
+
+    /// The rules that records are read by.
+    #[must_use]
+    pub fn privacy(&self) -> &Privacy {
+        &self.privacy
+    }
+
+    /// By what a value that is kept so is hashed.
+    fn veil(&self, kept: Kept) -> Option<&Privacy> {
+        (kept == Kept::Hashed).then_some(&*self.privacy)
+    }
+
+    fn whole(&self, raw: Raw<'_>, reason: Reason) -> Reject {
+        let mut raw_text = json::evidence(raw);
+        if !self.privacy.rules().is_empty() {
+            // What cannot be taken apart cannot be cleared of single fields either.
+            raw_text = self.privacy.withheld(raw.text(), &raw_text);
+        }
+        Reject { id: None, note: Note { field: String::new(), reason, raw: raw_text } }
     }
 
     /// Decodes one page of full rows. It takes a while: about 10 µs for a row.
@@ -113,6 +176,9 @@ impl Decoder {
         }
         for draft in drafts.iter_mut().flatten() {
             self.distrust_bare(draft);
+            for flag in &self.hidden_flags {
+                draft.values[*flag] = Value::Null;
+            }
         }
         let rows = drafts
             .into_iter()
@@ -157,6 +223,9 @@ impl Decoder {
             return;
         }
         for (index, multi) in self.entity.multi_fields.iter().enumerate() {
+            if self.left_out[index] {
+                continue;
+            }
             let denied =
                 self.flags[index].is_some_and(|flag| draft.values[flag] == Value::Flag(false));
             if !denied && draft.children[index] != ChildList::Untrusted {
@@ -167,8 +236,13 @@ impl Decoder {
     }
 }
 
-fn whole(raw: Raw<'_>, reason: Reason) -> Reject {
-    Reject { id: None, note: Note { field: String::new(), reason, raw: json::evidence(raw) } }
+/// What a note says of a value: the value itself, or its hash.
+fn evidence(raw: Raw<'_>, veil: Option<&Privacy>) -> String {
+    let evidence = json::evidence(raw);
+    match veil {
+        Some(privacy) => privacy.veiled(&evidence),
+        None => evidence,
+    }
 }
 
 /// How far ahead of the last key the next one is looked for.
@@ -205,24 +279,32 @@ impl<'a, 'd> Desk<'a, 'd> {
 
     fn draft(&mut self, raw: Raw<'a>) -> Result<Draft, Reject> {
         if !raw.text().starts_with('{') {
-            return Err(whole(raw, Reason::UnparsableRecord));
+            return Err(self.decoder.whole(raw, Reason::UnparsableRecord));
         }
-        let mut draft = Draft::new(self.decoder.entity);
+        let decoder = self.decoder;
+        let mut draft = Draft::new(decoder.entity);
         let mut next = 0;
         for (key, value) in raw.fields() {
             let Ok(name) = key.read() else {
-                return Err(whole(raw, Reason::UnparsableRecord));
+                return Err(self.decoder.whole(raw, Reason::UnparsableRecord));
             };
             match self.slot(key, &name, &mut next) {
                 Slot::Id => draft.id = record_id(value).unwrap_or(RecordId::ZERO),
-                Slot::Column(index, column) => draft.column(index, column, value),
-                Slot::MultiField(index) => draft.children(index, &name, value),
-                Slot::Custom(kind) => self.custom_field(&mut draft, name, value, kind),
+                Slot::Column(index, column, kept) => {
+                    draft.column(index, column, value, decoder.veil(kept));
+                }
+                Slot::MultiField(index, kept) => {
+                    draft.children(index, &name, value, decoder.veil(kept));
+                }
+                Slot::Custom(kind, kept) => {
+                    self.custom_field(&mut draft, name, value, (kind, decoder.veil(kept)));
+                }
+                Slot::LeftOut => {}
             }
         }
         draft.custom_fields = self.take_custom_fields();
         if draft.id == RecordId::ZERO {
-            return Err(whole(raw, Reason::NoUsableId));
+            return Err(self.decoder.whole(raw, Reason::NoUsableId));
         }
         Ok(draft)
     }
@@ -237,7 +319,9 @@ impl<'a, 'd> Desk<'a, 'd> {
         let slot = self.decoder.slots.get(name).copied().unwrap_or_else(|| {
             let field = self.catalogue.field(name);
             self.stale |= field.is_none() && name.starts_with("UF_");
-            Slot::Custom(CustomKind::of(name, field.map(|field| field.kind.as_str())))
+            let kind = CustomKind::of(name, field.map(|field| field.kind.as_str()));
+            let hashed = self.decoder.privacy.is_hashed(name);
+            Slot::Custom(kind, if hashed { Kept::Hashed } else { Kept::AsItCame })
         });
         if let Some(key) = key.unescaped().filter(|_| self.order.len() < REMEMBERED) {
             self.order.insert(*next, (key, slot));
@@ -251,17 +335,32 @@ impl<'a, 'd> Desk<'a, 'd> {
         draft: &mut Draft,
         name: Cow<'a, str>,
         raw: Raw<'a>,
-        kind: CustomKind,
+        (kind, mut veil): (CustomKind, Option<&Privacy>),
     ) {
-        let name = if name.contains('\0') { name.replace('\0', "").into() } else { name };
+        let privacy = &self.decoder.privacy;
+        let name = if name.contains('\0') {
+            let name = name.replace('\0', "");
+            // Under the name that it would be stored by.
+            if privacy.is_excluded(&name) {
+                return;
+            }
+            veil = privacy.is_hashed(&name).then_some(&**privacy);
+            name.into()
+        } else {
+            name
+        };
         let start = self.texts.len();
         let Ok(losses) = kind.write(raw, &mut self.texts) else {
             self.texts.truncate(start);
-            draft.note(&name, Reason::UnreadableValue, json::evidence(raw));
+            draft.note(&name, Reason::UnreadableValue, evidence(raw, veil));
             return;
         };
         if losses.nul_removed {
-            draft.note(&name, Reason::NulRemoved, json::evidence(raw));
+            draft.note(&name, Reason::NulRemoved, evidence(raw, veil));
+        }
+        if let Some(privacy) = veil.filter(|_| self.texts.len() > start) {
+            let value = self.texts.split_off(start);
+            privacy.push_hashed(Raw::well_formed(&value), &mut self.texts);
         }
         if losses.withheld {
             // Not even as evidence may it be kept.
@@ -312,51 +411,62 @@ impl Draft {
         Record::new(self.id, self.values, self.custom_fields, self.children, self.notes)
     }
 
-    fn column(&mut self, index: usize, column: Column, raw: Raw<'_>) {
+    fn column(&mut self, index: usize, column: Column, raw: Raw<'_>, veil: Option<&Privacy>) {
         let Ok(reading) = value::read(column.kind, raw) else {
             // A file object may carry the webhook's secret under any key.
             let raw = match column.kind {
                 ColumnType::File => "null".to_owned(),
-                _ => json::evidence(raw),
+                _ => evidence(raw, veil),
             };
             self.values[index] = Value::Null;
             self.note(column.field, Reason::UnreadableValue, raw);
             return;
         };
         if reading.nul_removed {
-            self.note(column.field, Reason::NulRemoved, json::evidence(raw));
+            self.note(column.field, Reason::NulRemoved, evidence(raw, veil));
         }
-        self.values[index] = reading.value;
+        self.values[index] = match (reading.value, veil) {
+            (Value::Text(text), Some(privacy)) => Value::Text(privacy.value(column.field, &text)),
+            (value, _) => value,
+        };
     }
 
-    fn children(&mut self, index: usize, field: &str, raw: Raw<'_>) {
+    fn children(&mut self, index: usize, field: &str, raw: Raw<'_>, veil: Option<&Privacy>) {
         let is_index = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
         let children = match raw.shape() {
             Shape::Null | Shape::Bool(false) | Shape::EmptyCompound => Vec::new(),
             Shape::Text(text) if text.is_empty() => Vec::new(),
-            Shape::List => self.child_list(field, raw.items()),
+            Shape::List => self.child_list(field, raw.items(), veil),
             // PHP's form of a list with holes.
             Shape::Object if raw.fields().all(|(key, _)| key.unescaped().is_some_and(is_index)) => {
-                self.child_list(field, raw.fields().map(|(_, item)| item))
+                self.child_list(field, raw.fields().map(|(_, item)| item), veil)
             }
             Shape::Bool(true) | Shape::Number(_) | Shape::Text(_) | Shape::Object => {
                 self.children[index] = ChildList::Untrusted;
-                self.note(field, Reason::UnreadableChildren, json::evidence(raw));
+                self.note(field, Reason::UnreadableChildren, evidence(raw, veil));
                 return;
             }
         };
         self.children[index] = ChildList::Known(children);
     }
 
-    fn child_list<'a>(&mut self, field: &str, items: impl Iterator<Item = Raw<'a>>) -> Vec<Child> {
+    fn child_list<'a>(
+        &mut self,
+        field: &str,
+        items: impl Iterator<Item = Raw<'a>>,
+        veil: Option<&Privacy>,
+    ) -> Vec<Child> {
         let mut found = Vec::new();
         for item in items {
-            let Some((child, flaw)) = child(item) else {
-                self.note(field, Reason::ChildWithoutId, json::evidence(item));
+            let Some((mut child, flaw)) = child(item) else {
+                self.note(field, Reason::ChildWithoutId, evidence(item, veil));
                 continue;
             };
             if let Some(reason) = flaw {
-                self.note(field, reason, json::evidence(item));
+                self.note(field, reason, evidence(item, veil));
+            }
+            if let Some(privacy) = veil {
+                child.value = child.value.map(|value| privacy.value(field, &value));
             }
             found.push((child, item));
         }
@@ -365,7 +475,7 @@ impl Draft {
         let mut children: Vec<Child> = Vec::with_capacity(found.len());
         for (child, item) in found {
             if children.last().is_some_and(|last| last.id == child.id) {
-                self.note(field, Reason::DuplicateChildId, json::evidence(item));
+                self.note(field, Reason::DuplicateChildId, evidence(item, veil));
             } else {
                 children.push(child);
             }
@@ -397,10 +507,17 @@ pub fn date_of(raw: Raw<'_>) -> Option<DateTime<Utc>> {
     }
 }
 
-/// The reject for a row without a usable ID.
+/// The reject for a keys-only row without a usable ID. Nothing is kept of it but the keys
+/// that were asked for: what else came may be of a field that is not to be stored.
 #[must_use]
 pub fn nameless(raw: Raw<'_>) -> Decoded {
-    Decoded::Reject(whole(raw, Reason::NoUsableId))
+    let keys = ["DATE_MODIFY", "ID"].into_iter();
+    let keys = keys.filter_map(|name| Some((name, json::evidence(field(raw, name)?))));
+    let keys: Vec<(&str, String)> = keys.collect();
+    let raw = CustomFields::of_sorted(keys.iter().map(|(name, json)| (*name, json.as_str())));
+    let raw = raw.as_str().to_owned();
+    let note = Note { field: String::new(), reason: Reason::NoUsableId, raw };
+    Decoded::Reject(Reject { id: None, note })
 }
 
 /// A field by its name, spelled without escapes; the last one if it is repeated.

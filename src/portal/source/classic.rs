@@ -38,13 +38,22 @@ const FAR_AHEAD: &str = "2999-01-01T00:00:00+00:00";
 pub struct ClassicSource {
     portal: Portal,
     entity: &'static Entity,
+    left_out: Vec<&'static str>,
 }
 
 impl ClassicSource {
     /// Reads that entity from that portal.
     #[must_use]
     pub const fn new(portal: Portal, entity: &'static Entity) -> Self {
-        Self { portal, entity }
+        Self { portal, entity, left_out: Vec::new() }
+    }
+
+    /// The same without these multi-fields, which are not asked for then.
+    ///
+    /// Other fields cannot be left out: only `*` brings those that are not documented yet.
+    #[must_use]
+    pub fn leaving_out(self, left_out: Vec<&'static str>) -> Self {
+        Self { left_out, ..self }
     }
 
     /// Asks everything in one batch request and walks the answer.
@@ -163,7 +172,8 @@ impl ClassicSource {
             Detail::Keys => vec!["ID", "DATE_MODIFY"],
             Detail::Full => {
                 let multi_fields = self.entity.multi_fields.iter().map(|multi| multi.field);
-                multi_fields.chain(["*", "UF_*"]).collect()
+                let asked = multi_fields.filter(|field| !self.left_out.contains(field));
+                asked.chain(["*", "UF_*"]).collect()
             }
         }
     }

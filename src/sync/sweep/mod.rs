@@ -183,7 +183,7 @@ impl Sweeper<'_> {
                 }
                 listed => listed,
             };
-            let Some(listed) = listed else {
+            let Some(mut listed) = listed else {
                 if wanted.newest {
                     contradicted += 1;
                     if contradicted > mirror.retry().attempts() {
@@ -198,6 +198,7 @@ impl Sweeper<'_> {
             };
             contradicted = 0;
             delays.reset();
+            mirror.leave_out_forgotten(&mut listed.keys, |(id, _)| *id);
             progress.cursor = listing.cursor();
             let through = end.is_some_and(|end| listing.cursor() >= end);
             progress.listed = listing.ended() || through;

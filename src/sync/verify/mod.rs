@@ -137,6 +137,10 @@ impl Comparison<'_> {
             self.through(RecordId::ZERO, end).await?;
         }
         self.confirm().await?;
+        if self.mirror.store().has_forgotten() && self.report.is_equal() {
+            // What the portal counts beyond ours has been forgotten.
+            self.report.ranges.clear();
+        }
         self.delete_extra().await
     }
 

@@ -52,7 +52,8 @@ impl Comparison<'_> {
         let keys = self.mirror.list_keys(self.lane, wanted).await?;
         let nameless: usize = keys.pages.iter().map(|page| page.rows - page.keys.len()).sum();
         let taken = self.taken(listing, &keys.pages, keys.newest.as_ref(), wanted, nameless);
-        let Some(listed) = taken.await? else { return Ok(()) };
+        let Some(mut listed) = taken.await? else { return Ok(()) };
+        self.mirror.leave_out_forgotten(&mut listed.keys, |(id, _)| *id);
         let mut rest = listed.keys.as_slice();
         let mut rows = Rows::of(&listed);
         while let Some(block) = rows.next(self.mirror, KEYS).await? {
@@ -84,11 +85,12 @@ impl Comparison<'_> {
         let nameless = rows.iter().flatten().filter(|row| row.id().is_none()).count();
         let taken = self.taken(listing, &facts, newest.as_ref(), wanted, nameless);
         let Some(listed) = taken.await? else { return Ok(()) };
-        let shown: Vec<(RecordId, Shown<'_>)> = rows
+        let mut shown: Vec<(RecordId, Shown<'_>)> = rows
             .iter()
             .flatten()
             .filter_map(|row| Some((row.id()?, as_shown(Some(row)))))
             .collect();
+        self.mirror.leave_out_forgotten(&mut shown, |(id, _)| *id);
         let mut rest = shown.as_slice();
         let mut rows = Rows::of(&listed);
         while let Some(block) = rows.next(self.mirror, ROWS).await? {

@@ -158,7 +158,10 @@ impl Worker {
                 match task.work {
                     Work::Sync => self.cycles.asking.push(task),
                     Work::Backfill { .. } => self.fills.pending.push(task),
-                    Work::Sweep { .. } | Work::Verify { .. } | Work::Refresh { .. } => {
+                    Work::Sweep { .. }
+                    | Work::Verify { .. }
+                    | Work::Refresh { .. }
+                    | Work::Forget { .. } => {
                         self.checks.asked.push_back(task);
                     }
                 }

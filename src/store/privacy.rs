@@ -1,0 +1,295 @@
+//! What is stored is made to follow the rules before anything else is done.
+//!
+//! Rules are settings, and settings change while rows stay. So the rules that the rows follow
+//! are kept beside them: whatever is new in the settings is erased or hashed in one
+//! transaction, and every record is read again afterwards.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    sync::Arc,
+};
+
+use sqlx::{AssertSqlSafe, PgConnection};
+
+use super::{Generation, Store, StoreError};
+use crate::entity::{
+    Entity,
+    privacy::{HASH_DIGITS, HashKey, Privacy, PrivacyRules},
+};
+
+/// The rules of the settings, by the entity's name.
+#[derive(Debug, Clone, Default)]
+pub struct PrivacyOptions(BTreeMap<&'static str, PrivacyRules>);
+
+impl FromIterator<(&'static Entity, PrivacyRules)> for PrivacyOptions {
+    fn from_iter<T: IntoIterator<Item = (&'static Entity, PrivacyRules)>>(rules: T) -> Self {
+        Self(rules.into_iter().map(|(entity, rules)| (entity.name, rules)).collect())
+    }
+}
+
+/// Fields of one entity that are to be erased or hashed where they are stored.
+#[derive(Default)]
+struct Overdue {
+    erased: BTreeSet<String>,
+    hashed: BTreeSet<String>,
+}
+
+impl Store {
+    /// The same store under rules; without this call it stores everything as it comes.
+    #[must_use]
+    pub fn with_privacy(mut self, privacy: PrivacyOptions) -> Self {
+        self.privacy = privacy.into();
+        self
+    }
+
+    /// Makes what is stored follow the rules, and gives the rules of every entity with the
+    /// schema's key, which is made when there is none. Reads what has been forgotten, too.
+    ///
+    /// # Errors
+    /// [`StoreError::LeaseLost`] when the lease is another's; then, and after every other
+    /// error, what is stored of the entity at hand is as it was.
+    pub async fn settle_privacy(
+        &self,
+        generation: Generation,
+    ) -> Result<Vec<(&'static Entity, Arc<Privacy>)>, StoreError> {
+        let key = self.hash_key(generation).await?;
+        self.remember_forgotten(key.clone()).await?;
+        let mut settled = Vec::with_capacity(Entity::ALL.len());
+        for entity in Entity::ALL {
+            let rules = self.privacy.0.get(entity.name).cloned().unwrap_or_default();
+            self.settle(generation, entity, &rules, &key).await?;
+            settled.push((entity, Arc::new(Privacy::new(rules, key.clone()))));
+        }
+        Ok(settled)
+    }
+
+    async fn hash_key(&self, generation: Generation) -> Result<HashKey, StoreError> {
+        let mut transaction = self.begin_leased(generation).await?;
+        // Two random UUIDs have 244 random bits; the hash makes 32 bytes of them.
+        sqlx::query(
+            "insert into privacy_salt (salt) \
+             select sha256(convert_to(gen_random_uuid()::text || gen_random_uuid()::text, 'UTF8')) \
+             on conflict do nothing",
+        )
+        .execute(&mut *transaction)
+        .await?;
+        let salt: Vec<u8> = sqlx::query_scalar("select salt from privacy_salt")
+            .fetch_one(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        let inconsistent = StoreError::Inconsistent { table: "privacy_salt", column: "salt" };
+        Ok(HashKey::new(salt.try_into().map_err(|_| inconsistent)?))
+    }
+
+    async fn settle(
+        &self,
+        generation: Generation,
+        entity: &'static Entity,
+        rules: &PrivacyRules,
+        key: &HashKey,
+    ) -> Result<(), StoreError> {
+        let mut transaction = self.begin_leased(generation).await?;
+        let stored: Option<(Vec<String>, Vec<String>)> =
+            sqlx::query_as("select excluded, hashed from privacy_rules where entity = $1")
+                .bind(entity.name)
+                .fetch_optional(&mut *transaction)
+                .await?;
+        let (excluded, hashed) = stored.unwrap_or_default();
+        let excluded: BTreeSet<String> = excluded.into_iter().collect();
+        let hashed: BTreeSet<String> = hashed.into_iter().collect();
+        if (&excluded, &hashed) == (rules.excluded(), rules.hashed()) {
+            return Ok(());
+        }
+        let overdue = Overdue {
+            erased: rules.excluded() - &excluded,
+            hashed: &(rules.hashed() - &hashed) - &excluded,
+        };
+        let rows = overdue.apply(&mut transaction, entity, key).await?;
+        sqlx::query(
+            "insert into privacy_rules (entity, excluded, hashed, applied_at) \
+             values ($1, $2, $3, clock_timestamp()) \
+             on conflict (entity) do update set excluded = excluded.excluded, \
+                hashed = excluded.hashed, applied_at = excluded.applied_at",
+        )
+        .bind(entity.name)
+        .bind(rules.excluded().iter().collect::<Vec<_>>())
+        .bind(rules.hashed().iter().collect::<Vec<_>>())
+        .execute(&mut *transaction)
+        .await?;
+        // No mapping has this fingerprint, so every record is read again.
+        sqlx::query("update sync_checkpoints set fingerprint = 0 where entity = $1")
+            .bind(entity.name)
+            .execute(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        tracing::info!(
+            entity = entity.name,
+            rows,
+            excluded = rules.excluded().len(),
+            hashed = rules.hashed().len(),
+            "fields are excluded or hashed as the settings say now; what was stored of them follows"
+        );
+        Ok(())
+    }
+}
+
+impl Overdue {
+    /// Erases or hashes the fields wherever they are stored; returns how many rows that took.
+    async fn apply(
+        &self,
+        connection: &mut PgConnection,
+        entity: &'static Entity,
+        key: &HashKey,
+    ) -> Result<u64, StoreError> {
+        if self.erased.is_empty() && self.hashed.is_empty() {
+            return Ok(0);
+        }
+        let [outer, inner] = key.pads();
+        let mut rows = 0;
+        for statement in self.hashing(entity) {
+            rows += sqlx::query(AssertSqlSafe(statement))
+                .bind(&outer)
+                .bind(&inner)
+                .execute(&mut *connection)
+                .await?
+                .rows_affected();
+        }
+        for statement in self.erasing(entity) {
+            rows += sqlx::query(AssertSqlSafe(statement))
+                .execute(&mut *connection)
+                .await?
+                .rows_affected();
+        }
+        let custom: Vec<&String> = self.all().filter(|field| !is_declared(entity, field)).collect();
+        if !custom.is_empty() {
+            let erase = format!(
+                "update \"{}\" set custom_fields = custom_fields - $1::text[] \
+                 where custom_fields ?| $1::text[]",
+                entity.name
+            );
+            rows += sqlx::query(AssertSqlSafe(erase))
+                .bind(&custom)
+                .execute(&mut *connection)
+                .await?
+                .rows_affected();
+        }
+        // What is hashed in the rows is hashed in the history, and erased with them there.
+        let hashed_in_place =
+            |field: &&String| self.hashed.contains(*field) && is_declared(entity, field);
+        let lines: Vec<String> = self
+            .all()
+            .filter(|field| !hashed_in_place(field))
+            .flat_map(|field| [field.clone(), format!("{field}.VALUE_TYPE")])
+            .collect();
+        let erase = format!("delete from \"{}_changes\" where field = any($1)", entity.singular);
+        rows += sqlx::query(AssertSqlSafe(erase))
+            .bind(lines)
+            .execute(&mut *connection)
+            .await?
+            .rows_affected();
+        Ok(rows + self.clear_notes(connection, entity).await?)
+    }
+
+    fn all(&self) -> impl Iterator<Item = &String> {
+        self.erased.iter().chain(&self.hashed)
+    }
+
+    /// Notes of the fields are erased: a fault that stays is noted again, without its value.
+    /// Of records that were set aside whole, only the fact is kept.
+    async fn clear_notes(
+        &self,
+        connection: &mut PgConnection,
+        entity: &'static Entity,
+    ) -> Result<u64, StoreError> {
+        let erased =
+            sqlx::query("delete from sync_quarantine where entity = $1 and field = any($2)")
+                .bind(entity.name)
+                .bind(self.all().collect::<Vec<_>>())
+                .execute(&mut *connection)
+                .await?;
+        // Each by its number, since open notes of one kind may not say the same.
+        let cleared = sqlx::query(
+            "update sync_quarantine set raw = to_json(format('(withheld since, note %s)', id)) \
+             where entity = $1 and field = '' and reason <> 'undeliverable'",
+        )
+        .bind(entity.name)
+        .execute(&mut *connection)
+        .await?;
+        Ok(erased.rows_affected() + cleared.rows_affected())
+    }
+
+    /// `$1` and `$2` the key as HMAC mixes it in.
+    fn hashing(&self, entity: &'static Entity) -> Vec<String> {
+        let mut statements = Vec::new();
+        let changes = format!("{}_changes", entity.singular);
+        let lines = |field: &str| {
+            let (old, new) = (hash(field, "old_value"), hash(field, "new_value"));
+            // The field is a name of the declaration.
+            format!(
+                "update \"{changes}\" set old_value = {old}, new_value = {new} \
+                 where field = '{field}'"
+            )
+        };
+        let (mut sets, mut any) = (String::new(), String::new());
+        for column in entity.columns.iter().filter(|column| self.hashed.contains(column.field)) {
+            let name = format!("\"{}\"", column.name);
+            let (comma, or) = if sets.is_empty() { ("", "") } else { (", ", " or ") };
+            let _ = write!(sets, "{comma}{name} = {}", hash(column.field, &name));
+            let _ = write!(any, "{or}{name} is not null");
+            statements.push(lines(column.field));
+        }
+        if !sets.is_empty() {
+            statements.push(format!("update \"{}\" set {sets} where {any}", entity.name));
+        }
+        for multi in entity.multi_fields.iter().filter(|multi| self.hashed.contains(multi.field)) {
+            statements.push(format!(
+                "update \"{}\" set value = {} where value is not null",
+                multi.table,
+                hash(multi.field, "value")
+            ));
+            statements.push(lines(multi.field));
+        }
+        statements
+    }
+
+    fn erasing(&self, entity: &'static Entity) -> Vec<String> {
+        let columns = entity.columns.iter().filter(|column| self.erased.contains(column.field));
+        let names: Vec<String> = columns.map(|column| format!("\"{}\"", column.name)).collect();
+        let tables = entity.multi_fields.iter().filter(|multi| self.erased.contains(multi.field));
+        let mut statements: Vec<String> =
+            tables.map(|multi| format!("delete from \"{}\"", multi.table)).collect();
+        if !names.is_empty() {
+            let sets: Vec<String> = names.iter().map(|name| format!("{name} = null")).collect();
+            let any: Vec<String> = names.iter().map(|name| format!("{name} is not null")).collect();
+            statements.push(format!(
+                "update \"{}\" set {} where {}",
+                entity.name,
+                sets.join(", "),
+                any.join(" or ")
+            ));
+        }
+        statements
+    }
+}
+
+/// Whether the field has a column or a table of its own.
+fn is_declared(entity: &'static Entity, field: &str) -> bool {
+    entity.position(field).is_some() || entity.multi_fields.iter().any(|multi| multi.field == field)
+}
+
+/// The keyed hash of a value, as [`Privacy::value`] computes it.
+fn hash(field: &str, value: &str) -> String {
+    let normal = match field {
+        "PHONE" => {
+            format!("coalesce(nullif(regexp_replace({value}, '[^0-9]', '', 'g'), ''), {value})")
+        }
+        // "C", since other collations would change letters that we leave alone.
+        "EMAIL" => format!("lower(btrim({value}, E' \\t\\r\\n') collate \"C\")"),
+        _ => value.to_owned(),
+    };
+    format!(
+        "left(encode(sha256($1::bytea || sha256($2::bytea || convert_to({normal}, 'UTF8'))), \
+            'hex'), {HASH_DIGITS})"
+    )
+}
