@@ -173,10 +173,15 @@ impl Mirror {
             return Err(SyncError::FilterIgnored { entity });
         }
         if !probes.past_gave_rows && checkpoint.newest > RecordId::ZERO {
-            // An entity that has been emptied gives no rows to any filter.
+            // An entity that has been emptied gives no rows to any filter, and one that was
+            // empty for a moment has given none to this one.
             let (existing, _) = self.newest(lane).await?;
             if !existing.is_empty() {
-                return Err(SyncError::FilterMisread { entity });
+                let question = Question { probes: true, ..Question::default() };
+                let again = self.ask(lane, &question).await?;
+                if again.probes.is_some_and(|again| !again.past_gave_rows) {
+                    return Err(SyncError::FilterMisread { entity });
+                }
             }
         }
         self.probed();

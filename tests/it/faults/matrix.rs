@@ -156,19 +156,13 @@ fn cells(elsewhere: &str) -> Vec<Cell> {
     let columns: Vec<(Work, (Strikes, u64))> =
         Work::ALL.into_iter().flat_map(|work| TIMES.map(|times| (work, times))).collect();
     let mut cells = Vec::new();
-    // Some of the works alone, as `Sweep Verify`.
-    let named = std::env::var("B24MIRROR_WORKS").ok();
-    let wanted = |cell: &Cell| {
-        let work = format!("{:?}", cell.work);
-        named.as_ref().is_none_or(|named| named.split_whitespace().any(|named| named == work))
-    };
     for (number, failure) in Failure::all(elsewhere).into_iter().enumerate() {
         if long() {
             let cell = |(work, (strikes, after))| {
                 let failure = failure.clone();
                 Cell { work, failure, strikes, after }
             };
-            cells.extend(columns.iter().copied().map(cell).filter(Cell::ends).filter(wanted));
+            cells.extend(columns.iter().copied().map(cell).filter(Cell::ends));
             continue;
         }
         // A step that shares no factor with the number of columns visits them all.
@@ -177,6 +171,17 @@ fn cells(elsewhere: &str) -> Vec<Cell> {
         let strikes = if failure.fate == Fate::WaitedOut { Strikes::Once } else { strikes };
         cells.push(Cell { work, failure, strikes, after });
     }
+    cells
+}
+
+/// Those of the works that `B24MIRROR_WORKS` names, as `Sweep Verify`; all without it.
+fn asked_for(elsewhere: &str) -> Vec<Cell> {
+    let named = std::env::var("B24MIRROR_WORKS").ok();
+    let mut cells = cells(elsewhere);
+    cells.retain(|cell| {
+        let work = format!("{:?}", cell.work);
+        named.as_ref().is_none_or(|named| named.split_whitespace().any(|named| named == work))
+    });
     cells
 }
 
@@ -285,13 +290,13 @@ async fn no_failure_of_the_portal_leaves_the_mirror_short_without_a_word() {
         stages.push(Stage::new(seed + 1).await);
     }
     // Every stage has a name of its own for the portal that moves.
-    let count = cells("").len();
-    let queue: Arc<Mutex<VecDeque<usize>>> = Arc::new(Mutex::new(order(&cells("")).into()));
+    let count = asked_for("").len();
+    let queue: Arc<Mutex<VecDeque<usize>>> = Arc::new(Mutex::new(order(&asked_for("")).into()));
     let mut playing = tokio::task::JoinSet::new();
     for mut stage in stages {
         let queue = Arc::clone(&queue);
         playing.spawn(async move {
-            let cells = cells(&stage.portal.url().replace("127.0.0.1", "localhost"));
+            let cells = asked_for(&stage.portal.url().replace("127.0.0.1", "localhost"));
             let (mut endings, mut wrong) = (BTreeMap::<Ending, usize>::new(), Vec::new());
             loop {
                 let Some(number) = queue.lock().unwrap().pop_front() else { break };

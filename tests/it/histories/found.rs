@@ -37,3 +37,21 @@ fn the_only_record_may_go_between_being_listed_and_being_read() {
         Step::Sweep(vec![Disturbance { after: 0, what: goes }]),
     ]);
 }
+
+/// The filter was probed in the very moment in which there was no record, and was said to be
+/// misread because there was one again.
+#[test]
+fn all_records_may_go_and_one_return_while_the_filter_is_probed() {
+    let between = |after, event| Disturbance { after, what: What::Between(event) };
+    holds(vec![
+        Step::Happen(Event::Import { count: 50, days: 1, late: 0 }),
+        Step::Backfill {
+            restart: false,
+            meanwhile: vec![
+                between(0, Event::Delete { who: Who::Some(51) }),
+                between(4, Event::Restore { count: 1, late: 0 }),
+            ],
+        },
+        Step::Happen(Event::Create { count: 1, late: 0 }),
+    ]);
+}
