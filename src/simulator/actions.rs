@@ -278,6 +278,13 @@ pub enum Action {
         /// What happens.
         then: Box<Action>,
     },
+    /// The same between two pages of the lists that explain codes.
+    AfterPages {
+        /// Pages of them that are answered before it.
+        pages: u64,
+        /// What happens.
+        then: Box<Action>,
+    },
     /// Switches the zone; stored times stay the wall-clock times that they are.
     SetZone {
         /// An IANA name.
@@ -431,6 +438,7 @@ impl Portal {
                 self.clock.pass(Duration::try_from_secs_f64(seconds).unwrap_or_default());
             }
             Action::After { commands, then } => self.awaited.push((commands, *then)),
+            Action::AfterPages { pages, then } => self.awaited_pages.push((pages, *then)),
             Action::SetZone { zone } => {
                 self.clock.zone = zone.parse::<Tz>().map_err(|_| ActionError::NoZone(zone))?;
                 self.rewrite();
@@ -452,6 +460,7 @@ impl Portal {
                 self.faults.queue.clear();
                 self.faults.poison.clear();
                 self.awaited.clear();
+                self.awaited_pages.clear();
             }
             Action::Poison { poison } => self.faults.poison.push(poison),
             Action::Writing { plain_utf8 } if self.options.plain_utf8 != plain_utf8 => {
@@ -479,10 +488,19 @@ impl Portal {
 
     /// A list has been answered: what waited for that happens now.
     pub(super) fn list_answered(&mut self) {
-        for (commands, _) in &mut self.awaited {
-            *commands = commands.saturating_sub(1);
+        self.answered(|portal| &mut portal.awaited);
+    }
+
+    /// A page of another list has been answered.
+    pub(super) fn page_answered(&mut self) {
+        self.answered(|portal| &mut portal.awaited_pages);
+    }
+
+    fn answered(&mut self, awaited: impl Fn(&mut Self) -> &mut Vec<(u64, Action)>) {
+        for (left, _) in awaited(self) {
+            *left = left.saturating_sub(1);
         }
-        let due = self.awaited.extract_if(.., |(commands, _)| *commands == 0);
+        let due = awaited(self).extract_if(.., |(left, _)| *left == 0);
         for (_, action) in due.collect::<Vec<_>>() {
             // Impossible by now, such as the second deletion of one record.
             let _ = self.apply(action);

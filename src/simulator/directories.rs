@@ -133,6 +133,7 @@ impl Portal {
             let next = offset + PAGE;
             answer.next = (next < total).then(|| i64::try_from(next).unwrap_or(0));
         }
+        self.page_answered();
         answer
     }
 }

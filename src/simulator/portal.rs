@@ -143,6 +143,8 @@ pub(super) struct Portal {
     pub(super) pending: Vec<Pending>,
     /// What happens after so many more lists.
     pub(super) awaited: Vec<(u64, Action)>,
+    /// What happens after so many more pages of other lists.
+    pub(super) awaited_pages: Vec<(u64, Action)>,
     pub(super) rng: Rng,
     pub(super) shuffle: u64,
     /// The download address, with the webhook's secret.
@@ -201,6 +203,7 @@ impl Portal {
             stats: Stats::default(),
             pending: Vec::new(),
             awaited: Vec::new(),
+            awaited_pages: Vec::new(),
             shuffle: 0,
             download: String::new(),
             epoch: 1,

@@ -408,3 +408,27 @@ async fn the_choices_of_user_fields_follow_the_portal() {
     assert_eq!(choices("gone_since is null").await, [], "they go with their field");
     assert_eq!(choices("gone_since is not null").await.len(), first.len());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_moves_between_two_pages_is_not_taken_for_gone() {
+    let (portal, database) = (portal(), database().await);
+    portal.backfilled(&database).await;
+    let pool = database.pool();
+    // The first pages of statuses, users and departments travel together.
+    let hide = Action::HideUser { id: 3, hidden: true };
+    portal.happens(Action::AfterPages { pages: 3, then: Box::new(hide) });
+    portal.reset_stats();
+    for hidden in [0, 1] {
+        sqlx::query("update bitrix24.sync_dictionaries set tried_at = null")
+            .execute(pool)
+            .await
+            .unwrap();
+        let finished = portal.command(&database, &["sync"]).await;
+        assert_eq!(finished.code, Some(0), "{finished:#?}");
+        let gone = rows(pool, "users", "gone_since is not null").await;
+        assert_eq!(gone.len(), hidden, "{gone:?}");
+    }
+    // Each reading missed somebody and looked again.
+    assert_eq!(asked(&portal, "user.get"), 8);
+    assert_names_equal(&portal, pool).await;
+}
