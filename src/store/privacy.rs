@@ -188,6 +188,14 @@ impl Overdue {
             .execute(&mut *connection)
             .await?
             .rows_affected();
+        let coded = |field: &String| {
+            entity.coded().any(|(place, _)| entity.columns[place].field == field.as_str())
+        };
+        if self.all().any(coded) {
+            // Codes that nothing explains are gathered again where their field is kept.
+            let forget = sqlx::query("delete from sync_hidden_codes");
+            rows += forget.execute(&mut *connection).await?.rows_affected();
+        }
         Ok(rows + self.clear_notes(connection, entity).await?)
     }
 
