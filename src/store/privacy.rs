@@ -251,8 +251,10 @@ impl Overdue {
             statements.push(format!("update \"{}\" set {sets} where {any}", entity.name));
         }
         for multi in entity.multi_fields.iter().filter(|multi| self.hashed.contains(multi.field)) {
+            // What was derived from the value tells as much as the value.
+            let derived = if multi.is_phone() { ", e164 = null" } else { "" };
             statements.push(format!(
-                "update \"{}\" set value = {} where value is not null",
+                "update \"{}\" set value = {}{derived} where value is not null",
                 multi.table,
                 hash(multi.field, "value")
             ));

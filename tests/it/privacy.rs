@@ -159,6 +159,8 @@ async fn assert_hashed(portal: &TestPortal, database: &Database) {
             .collect();
         assert_eq!(phones.unwrap_or_default(), expected, "contact {id}");
     }
+    let numbers = "select count(e164) from bitrix24.contact_phones";
+    assert_eq!(value::<i64>(database.pool(), numbers).await, 0, "a number tells what was typed");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -79,7 +79,7 @@ async fn the_reporting_role_reads_the_reports_and_fails_at_everything_else() {
     .await;
 
     let views = names(&database, "bitrix24_report", 'v').await;
-    assert_eq!(views.len(), ready::views().len() + 1);
+    assert!(views.len() > ready::views().len() + 10, "the views for people are there, too");
     let tables = names(&database, "bitrix24", 'r').await;
     let mut connection = database.pool().acquire().await.unwrap().detach();
     let login = format!("set session authorization {role}");
