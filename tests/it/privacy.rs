@@ -23,7 +23,7 @@ use crate::support::{
 const MARK: &str = "zzmark";
 
 /// The same in phone numbers, which are told by their digits.
-const DIGITS: &str = "5550199887";
+const DIGITS: &str = "7916555019";
 
 const RULES: &str = "exclude_fields = [\"COMMENTS\", \"EMAIL\", \"UF_CRM_OUT\", \"BIRTHDATE\"]\n\
                      hash_fields = [\"NAME\", \"POST\", \"PHONE\", \"WEB\", \"UF_CRM_HASH\"]\n";
@@ -80,7 +80,7 @@ fn mark(portal: &TestPortal, ids: &[i64], round: &str) {
         for field in ["COMMENTS", "NAME", "POST", "UF_CRM_OUT", "UF_CRM_HASH"] {
             touch(portal, *id, field, text(field));
         }
-        values(portal, *id, "PHONE", &[&format!("+7 (555) 019-98-87 {round}0")]);
+        values(portal, *id, "PHONE", &[&format!("+7 (916) 555-01-9{round}")]);
         values(portal, *id, "EMAIL", &[&format!(" ZZmark{round}@Example.ORG")]);
         values(portal, *id, "WEB", &[&format!("https://zzmark.example/{round}")]);
     }
