@@ -47,7 +47,7 @@ from unnest(array[
     'contacts', 'contact_phones', 'contact_emails', 'contact_websites', 'contact_messengers',
     'contact_links', 'contact_changes',
     'leads', 'lead_phones', 'lead_emails', 'lead_websites', 'lead_messengers', 'lead_links',
-    'lead_changes', 'lead_status_spans',
+    'lead_changes', 'lead_status_spans', 'history',
     'statuses', 'users', 'departments', 'currencies', 'fields', 'field_options'
 ]) as name
 where to_regclass(format('%I.%I', :'data', name)) is not null \gexec

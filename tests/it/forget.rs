@@ -41,7 +41,8 @@ async fn named(database: &Database, id: i64) -> Vec<String> {
     let tables: Vec<String> = sqlx::query_scalar(
         "select relname::text from pg_class \
          where relnamespace = 'bitrix24'::regnamespace and relkind = 'r' \
-            and relname not in ('sync_checkpoints', 'backfill_segments', 'sweeps')",
+            and relname not in ('sync_checkpoints', 'backfill_segments', 'sweeps', \
+                'sync_phone_numbers')",
     )
     .fetch_all(database.pool())
     .await

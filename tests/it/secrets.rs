@@ -64,11 +64,12 @@ async fn dump(pool: &PgPool) -> String {
 
 /// What holds the mirror against the portal, by the daemon and without it, and what else
 /// people do with it.
-const CHECKS: [&[&str]; 7] = [
+const CHECKS: [&[&str]; 8] = [
     &["sweep"],
     &["verify", "--level", "full", "--json"],
     &["refresh", "contacts", "1", "2"],
     &["refresh", "--quarantined"],
+    &["forget", "contacts", "999999999", "--yes"],
     &["pause", "leads"],
     &["resume", "leads"],
     &["purge", "--older-than", "90d"],

@@ -24,6 +24,7 @@ const READABLE: [&str; 21] = [
     "departments",
     "field_options",
     "fields",
+    "history",
     "lead_changes",
     "lead_emails",
     "lead_links",
