@@ -75,10 +75,9 @@ pub fn markdown(schema: &str, relations: &[Described]) -> String {
 pub fn mermaid(relations: &[Described]) -> String {
     let mut diagram = String::from("erDiagram\n");
     for relation in relations {
-        for (other, verb) in references(relation, relations) {
-            let shape = if other == "id" { "||--||" } else { "||--o{" };
-            let (from, label) = verb;
-            let _ = writeln!(diagram, "    {from} {shape} {} : \"{label}\"", relation.name);
+        for (other, key) in references(relation, relations) {
+            let shape = if key == "id" { "||--||" } else { "||--o{" };
+            let _ = writeln!(diagram, "    {other} {shape} {} : \"{key}\"", relation.name);
         }
     }
     for relation in relations {
@@ -100,22 +99,22 @@ pub fn mermaid(relations: &[Described]) -> String {
     diagram
 }
 
-/// What a relation refers to: by which column, which relation, and how that is called.
+/// The entities that a relation refers to, each with the column by which it does.
 fn references<'a>(
     relation: &'a Described,
-    relations: &'a [Described],
-) -> Vec<(&'a str, (&'a str, &'a str))> {
+    relations: &[Described],
+) -> Vec<(&'static str, &'a str)> {
     let exists = |name: &str| relations.iter().any(|one| one.name == name);
     let mut found = Vec::new();
     for entity in Entity::ALL.into_iter().filter(|entity| exists(entity.name)) {
         if relation.name.starts_with(&format!("{}_custom", entity.name)) {
-            found.push(("id", (entity.name, "id")));
+            found.push((entity.name, "id"));
         }
         let key = format!("{}_id", entity.singular);
         if let Some(column) = relation.columns.iter().find(|column| column.name == key)
             && relation.name != entity.name
         {
-            found.push((column.name.as_str(), (entity.name, column.name.as_str())));
+            found.push((entity.name, column.name.as_str()));
         }
     }
     found

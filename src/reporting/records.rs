@@ -1,7 +1,7 @@
 //! The view of an entity's records: every documented column, with its label beside it.
 
 use super::{
-    Blueprint,
+    Blueprint, FieldDescription,
     meaning::{Meaning, full_name, label_name},
     sql,
     view::{View, ViewColumn},
@@ -24,7 +24,7 @@ pub(super) fn view(plan: &Blueprint, entity: &'static Entity) -> View {
         documented(None, comments.get("id").copied()),
     )];
     for column in entity.columns {
-        let label = plan.field(entity, column.field).and_then(|field| field.telling_label());
+        let label = plan.field(entity, column.field).and_then(FieldDescription::telling_label);
         let value = format!("t.{}", sql::name(column.name));
         columns.push(shown(
             column.name,

@@ -192,8 +192,8 @@ impl Store {
         Ok(transaction.commit().await?)
     }
 
-    /// Notes the portal's time zone and country where it names them; writes only what
-    /// differs. A zone that this server does not know could not be counted in, so it is
+    /// Notes the portal's time zone and country where it names them, and says whether that is
+    /// news; writes only what differs. A zone that this server does not know could not be counted in, so it is
     /// left out.
     ///
     /// # Errors
@@ -203,7 +203,7 @@ impl Store {
         generation: Generation,
         time_zone: Option<&str>,
         country: Option<&str>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let differs: bool = sqlx::query_scalar(
             "select exists (select from portal where time_zone is distinct from \
                 coalesce($1, time_zone) or country is distinct from coalesce($2, country))",
@@ -213,11 +213,11 @@ impl Store {
         .fetch_one(&self.pool)
         .await?;
         if !differs {
-            return Ok(());
+            return Ok(false);
         }
         let mut transaction = self.begin_leased(generation).await?;
         let zone = known_zone(&mut transaction, time_zone).await?;
-        sqlx::query(
+        let updated = sqlx::query(
             "update portal set time_zone = coalesce($1, time_zone), \
                 country = coalesce($2, country) \
              where time_zone is distinct from coalesce($1, time_zone) \
@@ -227,7 +227,8 @@ impl Store {
         .bind(country)
         .execute(&mut *transaction)
         .await?;
-        Ok(transaction.commit().await?)
+        transaction.commit().await?;
+        Ok(updated.rows_affected() > 0)
     }
 }
 

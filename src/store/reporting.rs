@@ -299,12 +299,12 @@ impl Store {
             Some(generation) => self.begin_leased(generation).await?,
             None => self.begin().await?,
         };
-        sqlx::query(SHORT_LOCKS).execute(&mut *transaction).await?;
         sqlx::query("select pg_advisory_xact_lock($1, hashtext($2))")
             .bind(REPORT_LOCK)
             .bind(self.schema.as_str())
             .execute(&mut *transaction)
             .await?;
+        sqlx::query(SHORT_LOCKS).execute(&mut *transaction).await?;
         Ok(transaction)
     }
 }

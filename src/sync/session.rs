@@ -173,6 +173,7 @@ impl Session {
             generation: lease.generation,
             codes: ground.codes.clone(),
             interval: options.dictionary_interval,
+            reports: reports.clone(),
             stop: stop.clone(),
         };
         let mut pauses = Pauses::new(store.clone());

@@ -15,7 +15,7 @@ use crate::{
     portal::{DictionarySource, HeardDictionaries, Lane, Listed, Portal, PortalError},
     retry::Disposition,
     store::{Code, DictionaryRows, Generation, Store, StoreError},
-    sync::SyncError,
+    sync::{SyncError, reporting::ReportBell},
 };
 
 /// A daemon's first cycles go first.
@@ -36,6 +36,8 @@ pub(in crate::sync) struct Keeper {
     pub(in crate::sync) codes: Codes,
     /// Between two readings.
     pub(in crate::sync) interval: Duration,
+    /// Rung when the portal's time zone, in which reports count days, becomes known.
+    pub(in crate::sync) reports: ReportBell,
     /// Ends with the session: answers are abandoned, transactions are not.
     pub(in crate::sync) stop: CancellationToken,
 }
@@ -274,11 +276,13 @@ impl Keeper {
     async fn save_facts(&self, time_zone: Option<&str>, licence: Option<&str>) {
         let country = licence.and_then(country_of_licence);
         let saved = self.store.save_portal_facts(self.generation, time_zone, country).await;
-        if let Err(error) = saved {
-            tracing::debug!(
+        match saved {
+            Ok(true) => self.reports.ring(),
+            Ok(false) => {}
+            Err(error) => tracing::debug!(
                 error = &error as &dyn std::error::Error,
                 "the portal's time zone and country could not be stored"
-            );
+            ),
         }
     }
 

@@ -4,6 +4,7 @@ mod custom_fields;
 mod dashboards;
 mod phones;
 mod ready;
+mod resolved;
 mod role;
 mod schema;
 mod views;
@@ -79,14 +80,14 @@ const NAME_EVERY_CODE: &str = "
             union all select 'HONORIFIC', honorific from bitrix24.contacts
             union all select 'HONORIFIC', honorific from bitrix24.leads
         ) as codes where code is not null
-        on conflict do nothing;
+        on conflict (directory, code) do update set name = excluded.name;
     insert into bitrix24.users (id, full_name, active)
         select id, 'User ' || id, true from generate_series(1, 40) as id
-        on conflict do nothing;
+        on conflict (id) do update set full_name = excluded.full_name;
     insert into bitrix24.currencies (code, name, base)
         select distinct currency_id, 'Name of ' || currency_id, false
         from bitrix24.leads where currency_id is not null
-        on conflict do nothing;
+        on conflict (code) do update set name = excluded.name;
 ";
 
 /// A migrated database with every view, and nothing in it. Its days begin half a day from
