@@ -194,25 +194,69 @@ async fn views_follow_the_fields_while_the_mirror_runs_and_no_record_is_read_for
     drop(daemon);
 }
 
+/// Types whose values are cast.
+const CAST: [&str; 11] = [
+    "string",
+    "integer",
+    "double",
+    "boolean",
+    "date",
+    "datetime",
+    "money",
+    "enumeration",
+    "employee",
+    "crm_status",
+    "file",
+];
+
+/// Texts that are nearly a value of some type.
+const NEARLY: [&str; 38] = [
+    "",
+    " ",
+    "0",
+    "-",
+    ".",
+    "1e",
+    "1e99",
+    "1e400",
+    "NaN",
+    "Infinity",
+    "12,5",
+    "0x10",
+    "1_000",
+    "99999999999999999999",
+    "2023-02-29",
+    "2024-02-29",
+    "0000-01-01",
+    "2024-13-01",
+    "2024-00-10",
+    "2024-04-31",
+    "9999-12-31",
+    "2024-05-05T24:00:00Z",
+    "2024-05-05T23:59:60Z",
+    "2024-05-05T10:00:00+16:00",
+    "2024-05-05T10:00:00",
+    "2024-05-05T10:00:00.123456789Z",
+    "100|USD",
+    "|",
+    "100|",
+    "|USD",
+    "x|y|z",
+    "true",
+    "Y",
+    "[]",
+    "{}",
+    "'; drop",
+    "\\",
+    "№",
+];
+
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_in_a_custom_field_can_make_a_query_fail() {
     let database = database().await;
     let store = with_views(&database).await;
     let pool = database.pool();
-    let kinds = [
-        "string",
-        "integer",
-        "double",
-        "boolean",
-        "date",
-        "datetime",
-        "money",
-        "enumeration",
-        "employee",
-        "crm_status",
-        "file",
-    ];
-    for kind in kinds {
+    for kind in CAST {
         for multiple in [false, true] {
             sqlx::query(
                 "insert into bitrix24.fields (entity, field, type, label, multiple, custom, read_only) \
@@ -227,48 +271,8 @@ async fn nothing_in_a_custom_field_can_make_a_query_fail() {
         }
     }
     refreshed(&store).await;
-    let nasty = [
-        "",
-        " ",
-        "0",
-        "-",
-        ".",
-        "1e",
-        "1e99",
-        "1e400",
-        "NaN",
-        "Infinity",
-        "12,5",
-        "0x10",
-        "1_000",
-        "99999999999999999999",
-        "2023-02-29",
-        "2024-02-29",
-        "0000-01-01",
-        "2024-13-01",
-        "2024-00-10",
-        "2024-04-31",
-        "9999-12-31",
-        "2024-05-05T24:00:00Z",
-        "2024-05-05T23:59:60Z",
-        "2024-05-05T10:00:00+16:00",
-        "2024-05-05T10:00:00",
-        "2024-05-05T10:00:00.123456789Z",
-        "100|USD",
-        "|",
-        "100|",
-        "|USD",
-        "x|y|z",
-        "true",
-        "Y",
-        "[]",
-        "{}",
-        "'; drop",
-        "\\",
-        "№",
-    ];
     let mut id = 0;
-    for text in nasty.iter().map(|text| (*text).to_owned()).chain(["9".repeat(200_000)]) {
+    for text in NEARLY.iter().map(|text| (*text).to_owned()).chain(["9".repeat(200_000)]) {
         let values = [
             serde_json::json!(text),
             serde_json::json!([text, text]),
@@ -279,7 +283,7 @@ async fn nothing_in_a_custom_field_can_make_a_query_fail() {
         ];
         for value in values {
             id += 1;
-            let fields: serde_json::Map<String, serde_json::Value> = kinds
+            let fields: serde_json::Map<String, serde_json::Value> = CAST
                 .iter()
                 .flat_map(|kind| [format!("UF_{kind}_true"), format!("UF_{kind}_false")])
                 .map(|code| (code, value.clone()))

@@ -87,16 +87,14 @@ async fn unresolved(pool: &PgPool, meanings: &Meanings) -> Vec<String> {
         ] {
             found.extend(wrong(pool, &custom, (code, label), &meanings).await);
             // Lists have their labels in the order of their codes.
-            let lists = format!(
-                "(select unnest({code_list}) as code, unnest({label_list}) as label \
-                  from bitrix24_report.{custom}) as lists",
-                code_list = code
-                    .replace("pole_crm_status", "pole_crm_status_neskolko")
-                    .replace("pole_employee", "pole_employee_neskolko"),
-                label_list = format!("{label}_neskolko"),
+            let list = format!("{label}_neskolko");
+            let query = format!(
+                "select distinct code::text, label from \
+                    (select unnest({codes}) as code, unnest({list}) as label \
+                     from bitrix24_report.{custom}) as lists \
+                 where code is not null",
+                codes = code.replace(label, &list),
             );
-            let query =
-                format!("select distinct code::text, label from {lists} where code is not null");
             let shown: Vec<(String, Option<String>)> =
                 sqlx::query_as(AssertSqlSafe(query)).fetch_all(pool).await.unwrap();
             assert!(!shown.is_empty(), "{custom} has no list of {label}");

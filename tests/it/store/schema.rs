@@ -51,7 +51,9 @@ async fn every_declaration_is_the_migrated_table() {
                 own("value_type", "text", true),
             ];
             match multi_field.field {
-                "PHONE" => expected.push(own("digits", "text", true)),
+                "PHONE" => {
+                    expected.extend([own("digits", "text", true), own("e164", "text", true)]);
+                }
                 "EMAIL" => expected.push(own("address", "text", true)),
                 _ => {}
             }
