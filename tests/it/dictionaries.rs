@@ -307,8 +307,10 @@ async fn a_missing_right_is_told_and_stops_nothing() {
                 of people are missing";
     assert!(status.stdout.contains(told), "{status:#?}");
     let scopes = ["crm", "user", "department"].map(str::to_owned).to_vec();
+    let since = now(pool).await;
     portal.happens(Action::Scopes { scopes });
-    names_become_equal(&portal, pool).await;
+    eventually("a reading of everything", || all_read_since(pool, &since)).await;
+    assert_names_equal(&portal, pool).await;
     drop(daemon);
     let_the_lease_run_out(pool).await;
     let status = portal.command(&database, &["status"]).await;
