@@ -133,8 +133,8 @@ async fn privacy(database: &Database) -> Privacy {
 
 /// Fails unless every name, job and phone of the mirror is the hash of the portal's.
 async fn assert_hashed(portal: &TestPortal, database: &Database) {
-    let privacy = privacy(database).await;
     type Row = (i64, Option<String>, Option<String>, Option<Vec<String>>);
+    let privacy = privacy(database).await;
     let rows: Vec<Row> = sqlx::query_as(
         "select id, name, post, (select array_agg(coalesce(value, '') order by p.id) \
             from bitrix24.contact_phones p where contact_id = c.id) \
