@@ -4,7 +4,10 @@ use proptest::prelude::*;
 use serde_json::{Value as Json, json};
 
 use super::*;
-use crate::entity::{CONTACTS, LEADS};
+use crate::entity::{
+    CONTACTS, LEADS,
+    privacy::{HashKey, PrivacyRules},
+};
 
 fn catalogue() -> Catalogue {
     let raw = serde_json::value::to_raw_value(&json!({
@@ -203,4 +206,47 @@ proptest! {
         prop_assert_eq!(decoded.len(), 1);
         prop_assert_eq!(&page(&CONTACTS, &[row]).unwrap().rows, &decoded);
     }
+}
+
+#[test]
+fn a_private_value_is_in_no_part_of_a_page_whatever_its_shape() {
+    let fields = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let excluded = fields(&["COMMENTS", "EMAIL", "HAS_PHONE", "UF_OUT"]);
+    let rules = PrivacyRules::excluding(&CONTACTS, &excluded)
+        .and_then(|rules| rules.hashing(&CONTACTS, &fields(&["POST", "PHONE", "UF_HASH"])))
+        .unwrap();
+    let privacy = Arc::new(Privacy::new(rules, HashKey::new([7; 32])));
+    let decoder = Decoder::keeping(&CONTACTS, Arc::clone(&privacy));
+    let mark = "zzmark";
+    let mut rows = vec![format!("\"{mark}\""), format!(r#"{{"POST":"{mark}"}}"#)];
+    for (id, value) in [
+        r#""zzmark""#,
+        r#"["zzmark","zzmark"]"#,
+        r#"{"zzmark":"zzmark"}"#,
+        r#""zzmark\u0000""#,
+        r#""zzmark\ud800""#,
+        r#"[{"ID":1,"VALUE":"zzmark"},{"ID":1,"VALUE":"zzmark again"},{"VALUE":"zzmark"}]"#,
+        r#"[{"ID":2,"VALUE":["zzmark"]},{"ID":3,"VALUE":"zzmark\u0000"}]"#,
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let field = |name: &str| format!(r#""{name}":{value}"#);
+        let names = ["COMMENTS", "EMAIL", "UF_OUT", "POST", "PHONE", "UF_HASH"];
+        let escaped = [r"UF_OUT\u0000", r"UF_HA\u0000SH", r"\u0050OST"];
+        let all: Vec<String> = names.iter().chain(&escaped).map(|name| field(name)).collect();
+        rows.push(format!(r#"{{"ID":{},"HAS_PHONE":"Y",{}}}"#, id + 1, all.join(",")));
+    }
+    let page = decoder.page(rows.iter().map(|text| Raw::well_formed(text)), &catalogue()).unwrap();
+    assert_eq!(page.rows.len(), rows.len());
+    let shown = format!("{page:?}");
+    assert!(!shown.contains(mark), "{shown}");
+    let Decoded::Record(first) = &page.rows[2] else { panic!("{shown}") };
+    let post = &first.values()[CONTACTS.position("POST").unwrap()];
+    assert_eq!(*post, Value::Text(privacy.value("POST", mark)));
+    assert_eq!(first.values()[CONTACTS.position("HAS_PHONE").unwrap()], Value::Null);
+    assert!(page.rows.iter().all(|row| match row {
+        Decoded::Record(record) => record.notes().iter().all(|n| !excluded.contains(&n.field)),
+        Decoded::Reject(_) => true,
+    }));
 }

@@ -3,6 +3,7 @@
 
 mod batch;
 mod concurrency;
+mod forgotten;
 mod history;
 mod progress;
 mod quarantine;
