@@ -18,23 +18,23 @@ async fn a_batch_under_way_does_not_bring_a_forgotten_record_back() {
         .execute(&mut *lock)
         .await
         .unwrap();
-    let waiting = async |waiting: i64| {
+    let until = async |waiting: i64| {
         let pool = mirror.database.pool();
         let count = "select count(*) from pg_stat_activity \
                      where datname = current_database() and wait_event_type = 'Lock'";
         eventually("so many wait", || async { value::<i64>(pool, count).await == waiting }).await;
     };
     let (store, batch) = (mirror.store.clone(), mirror.batch(minute(2), named("second")));
-    let writing = tokio::spawn(async move { store.write(batch).await });
-    waiting(1).await;
+    let batch = tokio::spawn(async move { store.write(batch).await });
+    until(1).await;
     let (store, generation) = (mirror.store.clone(), mirror.generation);
     let forgetting =
         tokio::spawn(async move { store.forget(generation, &CONTACTS, &[id(1)]).await });
-    waiting(2).await;
+    until(2).await;
     assert!(mirror.store.is_forgotten(&CONTACTS, id(1)), "whoever begins now knows");
     lock.rollback().await.unwrap();
 
-    assert_eq!(writing.await.unwrap().unwrap().updated, 2);
+    assert_eq!(batch.await.unwrap().unwrap().updated, 2);
     let removed = forgetting.await.unwrap().unwrap();
     let removed: Vec<(&str, u64)> =
         removed.iter().map(|removed| (removed.table.as_str(), removed.rows)).collect();
