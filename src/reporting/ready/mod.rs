@@ -3,7 +3,7 @@
 //! One SQL file holds one report. In it `{data}` and `{report}` stand for the schemas of the
 //! records and of the views, `{zone}` for the time zone in which days begin. A report is built
 //! upon the mirror's own tables, so that it needs nothing but those, and upon their indexes:
-//! each answers within a second where there are a million contacts and 300,000 leads.
+//! each is meant to answer within a second where there are a million contacts and 300,000 leads.
 //!
 //! Records that were deleted in the portal are in none of them, hence neither are contacts that
 //! were merged into others. Whatever is counted beside a code carries the portal's own label.
