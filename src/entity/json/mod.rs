@@ -312,6 +312,10 @@ pub fn decimal(text: &str) -> Option<String> {
     if whole.is_empty() && fraction.is_empty() {
         return Some("0".to_owned());
     }
+    // What is written has to be readable again, and an exponent writes digits that nobody sent.
+    if whole.len().max(1) + fraction.len() > MAX_DIGITS {
+        return None;
+    }
     let mut out = String::with_capacity(whole.len() + fraction.len() + 3);
     if negative {
         out.push('-');
@@ -361,6 +365,7 @@ mod tests {
         let deep = format!("{}1{}", "[".repeat(80), "]".repeat(80));
         assert_eq!(spelled(&deep), Err(NotCanonical::TooDeep));
         assert_eq!(spelled("1e99999"), Err(NotCanonical::TooLong));
+        assert_eq!(spelled("1e-1000"), Err(NotCanonical::TooLong));
         assert_eq!(spelled(r#""\ud800""#), Err(NotCanonical::Malformed));
     }
 
@@ -398,6 +403,18 @@ mod tests {
         fn canonical_text_is_its_own_canonical_text(value in any_json()) {
             let once = spelled(&value.to_string()).unwrap();
             prop_assert_eq!(spelled(&once).unwrap(), once);
+        }
+
+        #[test]
+        fn a_number_of_any_length_is_refused_or_can_be_read_again(
+            digits in "[0-9]{1,1010}",
+            point in 0usize..1010,
+            exponent in -1010i32..1010,
+        ) {
+            let (whole, fraction) = digits.split_at(point.min(digits.len()));
+            if let Some(once) = decimal(&format!("{whole}.{fraction}e{exponent}")) {
+                prop_assert_eq!(decimal(&once), Some(once));
+            }
         }
 
         #[test]
