@@ -2,6 +2,7 @@
 //! do wrong short of refusing: answers too heavy to deliver, pages without their
 //! multi-fields, a single record that the portal cannot deliver at all.
 
+mod question;
 mod shortened;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use chrono::{DateTime, FixedOffset, Utc};
 use serde_json::value::RawValue;
 
+pub(super) use self::question::{Question, Range, ReadPage, Reply};
 use self::shortened::Shortened;
 use super::{
     SyncError,
@@ -24,64 +26,13 @@ use crate::{
     },
     portal::{
         Ask, Chain, ChainEnd, ClassicSource, Detail, Heard, Lane, MAX_COMMANDS, Page, Patience,
-        Portal, PortalError, PortalTime, Probes, ScanAsk, Timing,
+        Portal, PortalError, PortalTime, ScanAsk, Timing,
     },
     retry::{Disposition, RetryPolicy},
 };
 
 /// Answers are kept to about this size by asking for fewer pages.
 const ANSWER_BYTES: usize = 8 << 20;
-
-/// A scan's bounds as the reader takes them: one chain of full records.
-#[derive(Debug, Clone)]
-pub(super) struct Range {
-    pub(super) after: RecordId,
-    pub(super) up_to: Option<RecordId>,
-    pub(super) floor: Option<DateTime<FixedOffset>>,
-    pub(super) ceiling: Option<DateTime<FixedOffset>>,
-    /// Chained pages wanted, at least one.
-    pub(super) pages: usize,
-    /// From the upper end down.
-    pub(super) newest_first: bool,
-}
-
-impl Range {
-    /// One page above an ID; the rest is added by `..`.
-    pub(super) const fn above(after: RecordId) -> Self {
-        Self { after, up_to: None, floor: None, ceiling: None, pages: 1, newest_first: false }
-    }
-}
-
-/// One request for full records.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Question {
-    pub(super) ranges: Vec<Range>,
-    /// Ask for the field descriptions too.
-    pub(super) catalogue: bool,
-    /// Ask whether the portal understands our filter on `DATE_MODIFY`.
-    pub(super) probes: bool,
-}
-
-/// The decoded answer; one list of pages per range.
-pub(super) struct Reply {
-    pub(super) ranges: Vec<Vec<ReadPage>>,
-    pub(super) probes: Option<Probes>,
-    pub(super) time: Option<PortalTime>,
-    /// The field descriptions, if they were asked for.
-    pub(super) catalogue: Option<Arc<Catalogue>>,
-    /// Where the time went, if several requests were needed in all of them.
-    pub(super) timing: Timing,
-    /// The memory that the pages hold.
-    pub(super) memory: Memory,
-}
-
-/// One decoded page.
-pub(super) struct ReadPage {
-    pub(super) facts: PageFacts,
-    pub(super) rows: Vec<Decoded>,
-    /// The size of the page in bytes of JSON.
-    pub(super) bytes: usize,
-}
 
 /// Reads one entity. Clones share what they know of its fields.
 #[derive(Clone)]
