@@ -33,7 +33,7 @@ use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, PgPool};
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{Database, TestPortal, assert_equal, database};
+use crate::support::{Database, TestPortal, assert_equal, database, equal::differences};
 
 /// The simulator's names of the two families.
 const CONTACT: simulator::Entity = simulator::Entity::Contacts;
@@ -152,6 +152,16 @@ impl Bench {
 
     async fn assert_equal(&self) {
         assert_equal(&self.portal, self.pool()).await;
+    }
+
+    /// Whether anything is not yet as the portal has it.
+    async fn differs(&self) -> bool {
+        for entity in Entity::ALL {
+            if !differences(&self.portal, self.pool(), entity).await.is_empty() {
+                return true;
+            }
+        }
+        false
     }
 
     /// Everything that says how far the mirror has come.
