@@ -1,27 +1,38 @@
-with by_phone as (
-    select e164, array_agg(contact_id) as contact_ids
-    from {data}.contact_phones c
-    where e164 is not null
-        and exists (select from {data}.lead_phones l where l.e164 = c.e164)
-    group by e164
-    having count(*) <= 10
+-- Contacts and leads are read side by side in the order of their indexes, which passes over what
+-- only one of the two holds faster than a hash could. The planner would rather hash addresses.
+with contact_addresses as (
+    select address, contact_id
+    from {data}.contact_emails where address like '%@%' order by address offset 0
 ),
-by_email as (
-    select address, array_agg(contact_id) as contact_ids
-    from {data}.contact_emails c
-    where address like '%@%'
-        and exists (select from {data}.lead_emails l where l.address = c.address)
-    group by address
-    having count(*) <= 10
+lead_addresses as not materialized (
+    select address, lead_id
+    from {data}.lead_emails where address like '%@%' order by address offset 0
+),
+lead_numbers as not materialized (
+    select e164, lead_id from {data}.lead_phones where e164 is not null order by e164 offset 0
+),
+-- The contacts are counted before they meet the leads: what thousands of both share would be
+-- millions of matches.
+phones as (
+    select e164, contact_id, count(*) over (partition by e164) as contacts
+    from {data}.contact_phones c
+    where e164 is not null and exists (select from lead_numbers l where l.e164 = c.e164)
+),
+emails as (
+    select address, contact_id, count(*) over (partition by address) as contacts
+    from contact_addresses c
+    where exists (select from lead_addresses l where l.address = c.address)
 ),
 matches as (
-    select l.lead_id, c.id as contact_id, 1 as phones, 0 as emails
-    from by_phone m
-    join {data}.lead_phones l on l.e164 = m.e164, unnest(m.contact_ids) as c (id)
+    select l.lead_id, p.contact_id, 1 as phones, 0 as emails
+    from phones p
+    join lead_numbers l on l.e164 = p.e164
+    where p.contacts <= 10
     union all
-    select l.lead_id, c.id, 0, 1
-    from by_email m
-    join {data}.lead_emails l on l.address = m.address, unnest(m.contact_ids) as c (id)
+    select l.lead_id, e.contact_id, 0, 1
+    from emails e
+    join lead_addresses l on l.address = e.address
+    where e.contacts <= 10
 ),
 -- Few, and known to be: the planner would look each of the others up.
 gone_contacts as materialized (select id from {data}.contacts where deleted_at is not null),
@@ -29,24 +40,33 @@ gone_leads as materialized (select id from {data}.leads where deleted_at is not 
 linked as materialized (
     select id, contact_id from {data}.leads where contact_id is not null and deleted_at is null
 ),
-pairs as (
-    select m.lead_id, m.contact_id, max(m.phones) as phones, max(m.emails) as emails
+-- Sorted once for both of the groupings that follow.
+living as (
+    select lead_id, contact_id, phones, emails
     from matches m
     where not exists (select from gone_contacts gone where gone.id = m.contact_id)
         and not exists (select from gone_leads gone where gone.id = m.lead_id)
-    group by m.lead_id, m.contact_id
+    order by lead_id, contact_id offset 0
+),
+pairs as (
+    select lead_id, contact_id, max(phones) = 1 as by_phone, max(emails) = 1 as by_email
+    from living
+    group by lead_id, contact_id
 ),
 best as (
-    select distinct on (lead_id) lead_id, contact_id, phones, emails,
-        count(*) over (partition by lead_id) as contacts
+    select lead_id, count(*) as contacts,
+        min(contact_id) filter (where by_phone and by_email) as by_both,
+        min(contact_id) filter (where by_phone) as by_phone,
+        min(contact_id) filter (where by_email) as by_email
     from pairs
-    order by lead_id, phones + emails desc, contact_id
+    group by lead_id
 )
 select
     b.lead_id,
-    b.contact_id,
-    case when b.phones + b.emails = 2 then 'phone and e-mail'
-        when b.phones = 1 then 'phone' else 'e-mail' end as matched_by,
+    coalesce(b.by_both, least(b.by_phone, b.by_email)) as contact_id,
+    case when b.by_both is not null then 'phone and e-mail'
+        when b.by_email is null or b.by_phone < b.by_email then 'phone'
+        else 'e-mail' end as matched_by,
     b.contacts,
     linked.contact_id as contact_in_portal,
     linked.contact_id is not null as linked_in_portal
