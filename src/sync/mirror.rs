@@ -67,6 +67,14 @@ impl Tally {
     pub const fn wrote(&self) -> bool {
         self.inserted + self.updated + self.deleted + self.quarantined > 0
     }
+
+    /// What people have to know of the quarantine, to be put behind the rest of a line.
+    pub(super) fn told_notes(&self) -> String {
+        match self.quarantined {
+            0 => String::new(),
+            notes => format!(", {notes} notes in the quarantine"),
+        }
+    }
 }
 
 impl AddAssign for Tally {

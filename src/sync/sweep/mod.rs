@@ -144,8 +144,9 @@ impl Sweeper<'_> {
         self.store().complete_sweep(generation, entity).await?;
         let Tally { inserted, updated, deleted, .. } = self.tally;
         Ok(End::Complete(format!(
-            "{} listed, {inserted} new, {updated} changed, {deleted} deleted",
-            self.listed
+            "{} listed, {inserted} new, {updated} changed, {deleted} deleted{}",
+            self.listed,
+            self.tally.told_notes()
         )))
     }
 
