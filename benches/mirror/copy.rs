@@ -1,5 +1,5 @@
-//! The ceiling: `COPY` of the mirrored rows into empty tables with the same constraints
-//! and indexes, over one connection.
+//! The ceiling: `COPY` of the mirrored rows into empty tables with the same constraints, over
+//! one connection, and the building of the same indexes.
 
 use std::{
     fs::File,
@@ -9,6 +9,10 @@ use std::{
 };
 
 use anyhow::Context as _;
+use b24mirror::{
+    entity::CONTACTS,
+    reporting::indexes::{Index, indexes},
+};
 use sqlx::AssertSqlSafe;
 
 use crate::support::server::{Database, Server};
@@ -59,6 +63,10 @@ pub(crate) async fn measure(
             copy.send(&piece[..length]).await?;
         }
         copy.finish().await?;
+    }
+    for Index { name, table, on } in indexes(&CONTACTS) {
+        let build = format!("create index \"{name}\" on bitrix24.\"{table}\" {on}");
+        sqlx::query(AssertSqlSafe(build)).execute(&mut *connection).await?;
     }
     Ok(started.elapsed())
 }

@@ -127,11 +127,14 @@ async fn fill(database: &Database, contacts: u64, leads: u64) -> anyhow::Result<
     let moscow =
         ReportOptions { time_zone: Some("Europe/Moscow".to_owned()), ..ReportOptions::default() };
     ensure!(refresh_reports(&store, &moscow, None).await? == 0, "a view could not be made");
-    store.close().await;
     let data = include_str!("data.sql")
         .replace("{contacts}", &contacts.to_string())
         .replace("{leads}", &leads.to_string());
     database.run(&format!("set search_path = bitrix24; {data}")).await?;
+    // The entities are filled now, so their indexes are built.
+    ensure!(refresh_reports(&store, &moscow, None).await? == 0, "an index could not be built");
+    ensure!(store.missing_indexes().await?.is_empty(), "an index was not built");
+    store.close().await;
     // As autovacuum leaves it.
     database.run("vacuum analyze").await?;
     database.run("checkpoint").await

@@ -19,8 +19,8 @@ use crate::{
     portal::{Limits, OperatingLimit, Portal, PortalOptions, WebhookUrl},
     reporting::ReportOptions,
     simulator::{self, Action, Options, Simulator},
-    store::{SchemaName, Store, StoreOptions},
-    sync::{self, CheckOptions, Opened, ProgressBoard, Session, SyncOptions},
+    store::{SchemaName, Store, StoreOptions, Verdict},
+    sync::{self, CheckOptions, Opened, ProgressBoard, Session, SyncOptions, Work},
 };
 
 /// How often a daemon of the demonstration looks for changes.
@@ -166,18 +166,15 @@ impl Demo {
         let equal = self.counts().await?;
         say!("   a change was in PostgreSQL {:.1} s after it was made", delay.as_secs_f64());
         self.query(
-            "the newest leads with their first phone",
-            "select l.id, l.title, l.status_id, min(p.value) as phone\n   \
-             from bitrix24.leads l left join bitrix24.lead_phones p on p.lead_id = l.id\n   \
-             where l.deleted_at is null group by l.id order by l.id desc limit 5",
+            "the newest leads: their stage, who is responsible, and a phone",
+            "select id, title, status, assigned_by, first_phone\n   \
+             from bitrix24_report.leads order by id desc limit 5",
         )
         .await?;
         self.query(
             "who has the same phone number as somebody else",
-            "select digits, count(distinct contact_id)::text as contacts\n   \
-             from bitrix24.contact_phones where digits <> ''\n   \
-             group by digits having count(distinct contact_id) > 1\n   \
-             order by count(distinct contact_id) desc, digits limit 5",
+            "select number, contacts, leads\n   \
+             from bitrix24_report.duplicates_by_phone order by records desc, number limit 5",
         )
         .await?;
         Ok(if equal { Exit::Done } else { Exit::NotTrue })
@@ -191,13 +188,16 @@ impl Demo {
         };
         let began = Instant::now();
         let drawing = Drawing::of(self.options.board.clone());
-        let outcomes = session.backfill(&Entity::ALL, false).await;
+        let backfill = Work::Backfill { restart: false };
+        let endings = session.perform(&backfill, &Entity::ALL, &[]).await;
+        session.refresh_reports().await;
         drawing.finish().await;
         session.close().await;
-        for outcome in outcomes {
-            outcome.result.with_context(|| format!("backfill of {}", outcome.entity.name))?;
+        let took = began.elapsed();
+        for ending in endings {
+            anyhow::ensure!(ending.verdict == Verdict::Complete, "{}", ending.line);
         }
-        Ok(began.elapsed())
+        Ok(took)
     }
 
     /// Makes changes of every kind and watches them arrive. Returns how long one took.

@@ -1,4 +1,5 @@
-//! What people query: views with names in place of codes, and what they say of themselves.
+//! What people query: views with names in place of codes, what they say of themselves, and
+//! the indexes that make the answers come at once.
 //!
 //! This module promises that
 //! - the views follow from the declarations, the portal's field descriptions and the names
@@ -16,6 +17,7 @@
 //! planned with every query upon the view, and a dozen of them spoils its plan.
 
 pub mod custom;
+pub mod indexes;
 mod meaning;
 mod multi_values;
 pub mod page;

@@ -232,6 +232,15 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Whether the portal's time zone or country is known.
+    pub async fn has_portal_facts(&self) -> Result<bool, StoreError> {
+        let known = "select exists (select from portal \
+            where time_zone is not null or country is not null)";
+        Ok(sqlx::query_scalar(known).fetch_one(&self.pool).await?)
+    }
+}
+
 /// A time zone, if the server knows it.
 async fn known_zone<'a>(
     connection: &mut PgConnection,

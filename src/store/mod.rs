@@ -23,6 +23,7 @@ mod fields;
 mod forgotten;
 mod health;
 mod history;
+mod indexes;
 mod lease;
 mod pauses;
 mod phones;

@@ -65,8 +65,8 @@ impl Store {
         .fetch_all(&self.pool)
         .await?;
         let settled = *self.phones.hold().await == Some(wanted);
-        if settled && Entity::ALL.iter().all(|entity| derived.iter().any(|one| one == entity.name))
-        {
+        let mut with_phones = Entity::ALL.into_iter().filter(|entity| phones_of(entity).is_some());
+        if settled && with_phones.all(|entity| derived.iter().any(|one| one == entity.name)) {
             return Ok(());
         }
         // Waits for the batches under way: later ones write by the new rules.
@@ -75,20 +75,26 @@ impl Store {
         let others = rules.is_some_and(|rules| rules != wanted);
         let mut transaction = self.begin_leased(generation).await?;
         for entity in Entity::ALL {
-            sqlx::query(
-                "insert into sync_phone_numbers as t (entity, library, region) \
-                 values ($1, $2, $3) \
+            let Some(phones) = phones_of(entity) else { continue };
+            // Nobody writes now, so an empty table has nothing to derive, and never will.
+            let settle = format!(
+                "insert into sync_phone_numbers as t (entity, library, region, derived_at) \
+                 select $1, $2, $3, case when not exists (select from \"{}\") \
+                    then clock_timestamp() end \
                  on conflict (entity) do update set library = excluded.library, \
-                    region = excluded.region, cursor_parent = 0, cursor_id = 0, derived_at = null \
+                    region = excluded.region, cursor_parent = 0, cursor_id = 0, \
+                    derived_at = excluded.derived_at \
                  where $4 or t.library <> excluded.library \
                     or t.region is distinct from excluded.region",
-            )
-            .bind(entity.name)
-            .bind(LIBRARY)
-            .bind(&region)
-            .bind(others)
-            .execute(&mut *transaction)
-            .await?;
+                phones.table
+            );
+            sqlx::query(AssertSqlSafe(settle))
+                .bind(entity.name)
+                .bind(LIBRARY)
+                .bind(&region)
+                .bind(others)
+                .execute(&mut *transaction)
+                .await?;
         }
         transaction.commit().await?;
         *rules = Some(wanted);
@@ -119,9 +125,7 @@ impl Store {
         entity: &'static Entity,
     ) -> Result<bool, StoreError> {
         let Some(rules) = *self.phones.hold().await else { return Ok(false) };
-        let Some(phones) = entity.multi_fields.iter().find(|field| field.is_phone()) else {
-            return Ok(false);
-        };
+        let Some(phones) = phones_of(entity) else { return Ok(false) };
         let statements = Deriving::of(entity, phones);
         let mut transaction = self.begin_leased(generation).await?;
         let cursor: Option<(i64, i64)> = sqlx::query_as(
@@ -177,6 +181,11 @@ impl Store {
         transaction.commit().await?;
         Ok(more)
     }
+}
+
+/// An entity's phones, if it has any.
+fn phones_of(entity: &'static Entity) -> Option<&'static MultiField> {
+    entity.multi_fields.iter().find(|field| field.is_phone())
 }
 
 /// What deriving asks of one table of phones. Every name is a constant of a declaration.

@@ -290,8 +290,8 @@ impl Store {
             .collect())
     }
 
-    /// One process at a time works on the report schema, the holder or `migrate`.
-    async fn begin_reporting(
+    /// One process at a time works on what people read, the holder or `migrate`.
+    pub(super) async fn begin_reporting(
         &self,
         generation: Option<Generation>,
     ) -> Result<Transaction<'static, Postgres>, StoreError> {

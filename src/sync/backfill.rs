@@ -99,6 +99,10 @@ impl Mirror {
         self.board().finish(self.entity().name);
         self.ask_meaning(Unsettled::default());
         self.finish_run(entry, tally, outcome.as_ref().err()).await;
+        if outcome.is_ok() {
+            // What is filled gets its indexes.
+            self.reports_are_outdated();
+        }
         outcome.map(|()| BackfillOutcome { tally })
     }
 

@@ -1,14 +1,8 @@
-//! The views for people, kept up with the portal's fields.
+//! The views for people, kept up with the portal's fields, and the indexes below them.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 
 use super::session::Errand;
 use crate::{
@@ -24,33 +18,22 @@ const LOOK_EVERY: Duration = Duration::from_hours(1);
 
 /// Rung when something changes that the views follow from.
 #[derive(Debug, Clone, Default)]
-pub(super) struct ReportBell(Arc<Rung>);
-
-#[derive(Debug, Default)]
-struct Rung {
-    news: Notify,
-    ever: AtomicBool,
-}
+pub(super) struct ReportBell(Arc<Notify>);
 
 impl ReportBell {
     pub(super) fn ring(&self) {
-        self.0.ever.store(true, Ordering::Relaxed);
-        self.0.news.notify_one();
-    }
-
-    /// Whether it ever rang.
-    pub(super) fn was_rung(&self) -> bool {
-        self.0.ever.load(Ordering::Relaxed)
+        self.0.notify_one();
     }
 
     /// Waits until it rings; at once if it did since the last wait.
     async fn rings(&self) {
-        self.0.news.notified().await;
+        self.0.notified().await;
     }
 }
 
-/// Brings the views of the report schema up to date and says how many could not be; those are
-/// logged and shown by `status`. Without a generation nobody needs to hold the lease.
+/// Brings the views of the report schema and the indexes that they rest upon up to date, and
+/// says how many could not be; those views are logged and shown by `status`. Without a
+/// generation nobody needs to hold the lease.
 ///
 /// # Errors
 /// [`StoreError`] when the database cannot even tell how the views are.
@@ -88,7 +71,37 @@ pub async fn refresh_reports(
             break;
         }
     }
-    Ok(problems)
+    Ok(problems + build_indexes(store, generation).await?)
+}
+
+/// Builds the indexes that are lacking where an entity is filled, and says how many could not
+/// be built.
+async fn build_indexes(store: &Store, generation: Option<Generation>) -> Result<usize, StoreError> {
+    let missing = store.missing_indexes().await?;
+    for (built, index) in missing.iter().enumerate() {
+        let began = Instant::now();
+        match store.build_index(generation, index).await {
+            Ok(()) => tracing::debug!(
+                index = index.name,
+                seconds = began.elapsed().as_secs_f64(),
+                "an index for reports was built"
+            ),
+            Err(StoreError::LeaseLost) => return Err(StoreError::LeaseLost),
+            Err(error) => {
+                let unavailable = error.is_unavailable();
+                // Whoever is in the way is gone soon; anything else a person should know of.
+                if !unavailable {
+                    tracing::warn!(
+                        index = index.name,
+                        error = &error as &dyn std::error::Error,
+                        "an index for reports could not be built; reports are slower until then"
+                    );
+                }
+                return Ok(missing.len() - built);
+            }
+        }
+    }
+    Ok(0)
 }
 
 /// Keeps the views up to date until it is given up.

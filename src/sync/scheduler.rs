@@ -82,6 +82,7 @@ pub async fn run(
 
 /// Runs the workers until the session ends, then gives the lease back.
 async fn work(session: Session, options: &SyncOptions) {
+    session.locate_portal().await;
     let mut workers = JoinSet::new();
     let mut desks = Vec::new();
     for (mirror, interval) in session.mirrors() {

@@ -1,6 +1,6 @@
 //! A session: the lease on a portal, and the mirrors that work under it.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use tokio::{
@@ -110,13 +110,13 @@ impl EntityOutcome {
         let entity = self.entity.name;
         match &self.result {
             Ok(tally) => {
-                let notes = match tally.quarantined {
-                    0 => String::new(),
-                    notes => format!(", {notes} notes in the quarantine"),
-                };
                 format!(
-                    "{entity}: complete, {} read, {} new, {} changed, {} unchanged{notes}",
-                    tally.read, tally.inserted, tally.updated, tally.unchanged
+                    "{entity}: complete, {} read, {} new, {} changed, {} unchanged{}",
+                    tally.read,
+                    tally.inserted,
+                    tally.updated,
+                    tally.unchanged,
+                    tally.told_notes()
                 )
             }
             Err(error) => format!("{entity}: {}: {}", self.verdict().as_str(), error.reason()),
@@ -254,12 +254,9 @@ impl Session {
         }
     }
 
-    /// Brings the views for people up to date where this session has changed what they follow
-    /// from; what could not be done is logged and shown by `status`.
+    /// Brings what people query up to date; what could not be done is logged and shown by
+    /// `status`.
     pub async fn refresh_reports(&self) {
-        if !self.reports.was_rung() {
-            return;
-        }
         let refresh = refresh_reports(&self.store, &self.report_options, Some(self.generation));
         if let Err(error) = refresh.await {
             tracing::warn!(
@@ -291,9 +288,22 @@ impl Session {
         &self.mirrors
     }
 
-    /// Performs a piece of work for each entity to its end, and reads the dictionaries that
-    /// are due then. Entities in `begun_anew` are being read again for it already, and do
-    /// not begin once more.
+    /// Asks the portal where it is if that is not known: how phones are read depends on it,
+    /// and what is written first need not be derived anew later.
+    pub(super) async fn locate_portal(&self) {
+        self.dictionaries.learn_facts().await;
+        if let Err(error) = self.store.settle_phone_rules(self.generation).await {
+            // Whoever derives phones settles them again.
+            tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                "the rules for phones could not be settled yet"
+            );
+        }
+    }
+
+    /// Performs a piece of work for each entity to its end. The dictionaries that are due are
+    /// read beside it, and those that its records made wanted behind it. Entities in
+    /// `begun_anew` are being read again for it already, and do not begin once more.
     pub async fn perform(
         &self,
         work: &Work,
@@ -306,19 +316,53 @@ impl Session {
             (Work::Backfill { restart }, None) => {
                 let (goes_on, begins): (Vec<_>, Vec<_>) =
                     entities.iter().copied().partition(|entity| begun_anew.contains(entity));
-                let (begun, again) =
-                    tokio::join!(self.backfill(&begins, *restart), self.backfill(&goes_on, false));
-                begun.iter().chain(&again).map(Ending::from).collect()
+                let reading = async {
+                    let (mut begun, again) = tokio::join!(
+                        self.backfill(&begins, *restart),
+                        self.backfill(&goes_on, false)
+                    );
+                    begun.extend(again);
+                    begun
+                };
+                let labelling = Box::pin(async {
+                    self.dictionaries.read_due().await;
+                    self.refresh_reports().await;
+                });
+                self.locate_portal().await;
+                self.beside(reading, labelling).await
             }
-            (_, None) => self.sync(entities).await.iter().map(Ending::from).collect(),
+            (_, None) => {
+                let labelling = Box::pin(self.dictionaries.read_due());
+                self.beside(self.sync(entities), labelling).await
+            }
         };
         endings.sort_by_key(|ending| place(ending.entity));
-        let reads = matches!(work, Work::Backfill { .. } | Work::Sync);
-        // Where nothing could be read, labels cannot either.
-        if reads && endings.iter().any(|ending| ending.verdict == Verdict::Complete) {
+        endings
+    }
+
+    /// Reads the names behind codes beside the records that have them. Where the records could
+    /// not be read, names cannot either, and are not waited for.
+    async fn beside(
+        &self,
+        reading: impl Future<Output = Vec<EntityOutcome>>,
+        mut labelling: impl Future<Output = ()> + Unpin,
+    ) -> Vec<Ending> {
+        let mut reading = pin!(reading);
+        let mut labelled = false;
+        let outcomes = loop {
+            tokio::select! {
+                outcomes = &mut reading => break outcomes,
+                () = &mut labelling, if !labelled => labelled = true,
+            }
+        };
+        if outcomes.iter().any(|outcome| outcome.verdict() == Verdict::Complete) {
+            if !labelled {
+                labelling.await;
+            }
+            // What the records made wanted.
             self.dictionaries.read_due().await;
         }
-        endings
+        outcomes.iter().map(Ending::from).collect()
     }
 
     /// Performs one incremental cycle of each entity.

@@ -56,6 +56,12 @@ pub const fn views() -> &'static [ReadyReport] {
 }
 
 impl ReadyReport {
+    /// The query that answers the question, its places still open.
+    #[cfg(test)]
+    pub(super) const fn text(&self) -> &'static str {
+        self.sql
+    }
+
     /// The query that answers the question.
     #[must_use]
     pub fn select(&self, place: Place<'_>) -> String {

@@ -144,6 +144,8 @@ impl Codes {
         for code in open.filter(|code| sets.contains(code)).collect::<Vec<_>>() {
             state.close(&code);
         }
+        let State { open, asked, .. } = &mut *state;
+        asked.retain(|dictionary| !open.of(*dictionary).is_empty());
         state.settled = sets;
     }
 

@@ -24,6 +24,9 @@ const START_AFTER: Duration = Duration::from_secs(2);
 /// A database that is away is looked for so often.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
+/// Records wait no longer for the country that their phones are read by.
+const FACTS_WITHIN: Duration = Duration::from_secs(5);
+
 /// A command whose own work is done waits no longer for labels.
 const PATIENCE: Duration = Duration::from_mins(2);
 
@@ -117,7 +120,21 @@ impl Keeper {
         }
     }
 
-    /// Reads what is due after a command's own work, or what its records made wanted.
+    /// Asks for the portal's time zone and country if neither is known. What waits for it does
+    /// not wait long: a portal that does not answer is no worse to it than one that hides them.
+    pub(in crate::sync) async fn learn_facts(&self) {
+        match self.store.has_portal_facts().await {
+            Ok(false) => {}
+            Ok(true) | Err(_) => return,
+        }
+        let source = DictionarySource::new(self.portal.clone());
+        let asking = timeout(FACTS_WITHIN, source.read(Lane::People, &[]));
+        if let Some(Ok(Ok(heard))) = self.stop.run_until_cancelled(asking).await {
+            self.save_facts(heard.time_zone.as_deref(), heard.licence.as_deref()).await;
+        }
+    }
+
+    /// Reads what is due beside a command's own work, or what its records made wanted.
     pub(in crate::sync) async fn read_due(&self) {
         let reading = async {
             let timetable = self.load(false).await?;

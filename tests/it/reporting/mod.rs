@@ -2,6 +2,7 @@
 
 mod custom_fields;
 mod dashboards;
+mod indexes;
 mod phones;
 mod ready;
 mod resolved;

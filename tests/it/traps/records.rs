@@ -101,12 +101,13 @@ async fn trap_18_a_page_that_lost_its_multi_fields_is_not_believed() {
     bench.assert_equal().await;
 }
 
-/// Every child row of every record.
+/// Every child row of every record, without what is derived from it.
 async fn children(bench: &Bench) -> BTreeMap<&'static str, Value> {
     let mut children = BTreeMap::new();
     for table in Entity::ALL.iter().flat_map(|entity| entity.multi_fields).map(|multi| multi.table)
     {
-        let rows = format!("select jsonb_agg(t order by t) from bitrix24.{table} t");
+        let rows =
+            format!("select jsonb_agg(to_jsonb(t) - 'e164' order by t) from bitrix24.{table} t");
         let rows = sqlx::query_scalar(AssertSqlSafe(rows)).fetch_one(bench.pool()).await.unwrap();
         children.insert(table, rows);
     }
