@@ -322,23 +322,16 @@ impl Reader {
         Ok((Progress::of(decoded, failed), memory))
     }
 
-    /// Decodes on a thread of its own: it would hold up everything else for the tenth of a
-    /// second that a long answer takes.
     async fn decode_aside(&self, chains: Vec<Chain>) -> Result<(Sheets, Vec<Chain>), SyncError> {
         let reader = self.clone();
-        let decoding = tokio::task::spawn_blocking(move || {
+        let decoding = move || {
             let catalogue = reader.catalogue();
             let page = |page: &Page| reader.page(page, &catalogue);
             let chain = |chain: &Chain| chain.pages.iter().map(page).collect();
             let decoded: Result<Sheets, SyncError> = chains.iter().map(chain).collect();
             decoded.map(|decoded| (decoded, chains))
-        });
-        match decoding.await.map_err(tokio::task::JoinError::try_into_panic) {
-            Ok(decoded) => decoded,
-            Err(Ok(panic)) => std::panic::resume_unwind(panic),
-            // The runtime shuts down.
-            Err(Err(_)) => Err(SyncError::Stopping),
-        }
+        };
+        self.room.decode(decoding).await
     }
 
     /// Decodes one page; says whether the catalogue is too old for it.

@@ -26,7 +26,7 @@ impl ReportBell {
     }
 
     /// Waits until it rings; at once if it did since the last wait.
-    async fn rings(&self) {
+    pub(super) async fn rings(&self) {
         self.0.notified().await;
     }
 }

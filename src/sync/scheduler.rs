@@ -82,7 +82,6 @@ pub async fn run(
 
 /// Runs the workers until the session ends, then gives the lease back.
 async fn work(session: Session, options: &SyncOptions) {
-    session.locate_portal().await;
     let mut workers = JoinSet::new();
     let mut desks = Vec::new();
     for (mirror, interval) in session.mirrors() {
@@ -93,6 +92,7 @@ async fn work(session: Session, options: &SyncOptions) {
     // Ends with the session, too, and before the lease is given back.
     workers.spawn(session.dictionaries().clone().keep());
     let mut errands = JoinSet::new();
+    errands.spawn(session.dictionaries().clone().locate());
     errands.spawn(keep_house(session.errand(), options.checks.keep_runs));
     errands.spawn(keep_reports(session.errand(), options.reports.clone()));
     errands.spawn(keep_phones(session.errand()));

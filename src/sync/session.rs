@@ -1,6 +1,6 @@
 //! A session: the lease on a portal, and the mirrors that work under it.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use tokio::{
@@ -288,22 +288,9 @@ impl Session {
         &self.mirrors
     }
 
-    /// Asks the portal where it is if that is not known: how phones are read depends on it,
-    /// and what is written first need not be derived anew later.
-    pub(super) async fn locate_portal(&self) {
-        self.dictionaries.learn_facts().await;
-        if let Err(error) = self.store.settle_phone_rules(self.generation).await {
-            // Whoever derives phones settles them again.
-            tracing::debug!(
-                error = &error as &dyn std::error::Error,
-                "the rules for phones could not be settled yet"
-            );
-        }
-    }
-
-    /// Performs a piece of work for each entity to its end. The dictionaries that are due are
-    /// read beside it, and those that its records made wanted behind it. Entities in
-    /// `begun_anew` are being read again for it already, and do not begin once more.
+    /// Performs a piece of work for each entity to its end. What people need beside records is
+    /// brought up to date meanwhile. Entities in `begun_anew` are being read again for it
+    /// already, and do not begin once more.
     pub async fn perform(
         &self,
         work: &Work,
@@ -324,45 +311,46 @@ impl Session {
                     begun.extend(again);
                     begun
                 };
-                let labelling = Box::pin(async {
-                    self.dictionaries.read_due().await;
-                    self.refresh_reports().await;
-                });
-                self.locate_portal().await;
-                self.beside(reading, labelling).await
+                self.attended(reading).await
             }
-            (_, None) => {
-                let labelling = Box::pin(self.dictionaries.read_due());
-                self.beside(self.sync(entities), labelling).await
-            }
+            (_, None) => self.attended(self.sync(entities)).await,
         };
         endings.sort_by_key(|ending| place(ending.entity));
         endings
     }
 
-    /// Reads the names behind codes beside the records that have them. Where the records could
-    /// not be read, names cannot either, and are not waited for.
-    async fn beside(
-        &self,
-        reading: impl Future<Output = Vec<EntityOutcome>>,
-        mut labelling: impl Future<Output = ()> + Unpin,
-    ) -> Vec<Ending> {
-        let mut reading = pin!(reading);
-        let mut labelled = false;
-        let outcomes = loop {
-            tokio::select! {
-                outcomes = &mut reading => break outcomes,
-                () = &mut labelling, if !labelled => labelled = true,
+    /// Reads records, and has what people need beside them attended to. Where no record could
+    /// be read, nothing else can, and it is not waited for.
+    async fn attended(&self, reading: impl Future<Output = Vec<EntityOutcome>>) -> Vec<Ending> {
+        let (over, in_vain) = (CancellationToken::new(), CancellationToken::new());
+        let reading = async {
+            let outcomes = reading.await;
+            let read = outcomes.iter().any(|outcome| outcome.verdict() == Verdict::Complete);
+            if read {
+                over.cancel();
+            } else {
+                in_vain.cancel();
             }
+            outcomes
         };
-        if outcomes.iter().any(|outcome| outcome.verdict() == Verdict::Complete) {
-            if !labelled {
-                labelling.await;
-            }
-            // What the records made wanted.
-            self.dictionaries.read_due().await;
-        }
+        let attending = Box::pin(in_vain.run_until_cancelled(self.attend(&over)));
+        let (outcomes, _) = tokio::join!(reading, attending);
         outcomes.iter().map(Ending::from).collect()
+    }
+
+    /// Reads the names behind codes as they are wanted, and brings what people query up to
+    /// date, until it is over, and what is wanted then.
+    async fn attend(&self, over: &CancellationToken) {
+        self.dictionaries.clone().locate().await;
+        loop {
+            self.dictionaries.read_due().await;
+            tokio::select! {
+                () = self.dictionaries.wanted() => {}
+                () = self.reports.rings() => self.refresh_reports().await,
+                () = over.cancelled() => break,
+            }
+        }
+        self.dictionaries.read_due().await;
     }
 
     /// Performs one incremental cycle of each entity.

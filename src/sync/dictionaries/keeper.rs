@@ -24,9 +24,6 @@ const START_AFTER: Duration = Duration::from_secs(2);
 /// A database that is away is looked for so often.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
-/// Records wait no longer for the country that their phones are read by.
-const FACTS_WITHIN: Duration = Duration::from_secs(5);
-
 /// A command whose own work is done waits no longer for labels.
 const PATIENCE: Duration = Duration::from_mins(2);
 
@@ -120,18 +117,33 @@ impl Keeper {
         }
     }
 
-    /// Asks for the portal's time zone and country if neither is known. What waits for it does
-    /// not wait long: a portal that does not answer is no worse to it than one that hides them.
-    pub(in crate::sync) async fn learn_facts(&self) {
-        match self.store.has_portal_facts().await {
-            Ok(false) => {}
-            Ok(true) | Err(_) => return,
+    /// Asks where the portal is if that is not known: phones are read by its country, and what
+    /// is written with it need not be derived anew later.
+    pub(in crate::sync) async fn locate(self) {
+        if let Err(error) = self.learn_facts().await {
+            tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                "the portal's country could not be settled yet"
+            );
+        }
+    }
+
+    async fn learn_facts(&self) -> Result<(), StoreError> {
+        if self.store.has_portal_facts().await? {
+            return Ok(());
         }
         let source = DictionarySource::new(self.portal.clone());
-        let asking = timeout(FACTS_WITHIN, source.read(Lane::People, &[]));
-        if let Some(Ok(Ok(heard))) = self.stop.run_until_cancelled(asking).await {
+        let asking = source.read(Lane::People, &[]);
+        if let Some(Ok(heard)) = self.stop.run_until_cancelled(asking).await {
             self.save_facts(heard.time_zone.as_deref(), heard.licence.as_deref()).await;
+            self.store.settle_phone_rules(self.generation).await?;
         }
+        Ok(())
+    }
+
+    /// Waits until something is wanted that was not.
+    pub(in crate::sync) async fn wanted(&self) {
+        self.codes.wait().await;
     }
 
     /// Reads what is due beside a command's own work, or what its records made wanted.
