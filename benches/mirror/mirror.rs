@@ -122,7 +122,8 @@ pub(crate) struct Requests {
     sent: f64,
     /// What they may be at most.
     bound: f64,
-    /// COUNT queries, which `start=-1` avoids.
+    /// COUNT queries over records, which `start=-1` avoids; the short lists of names, whose
+    /// length proves that they came whole, are counted by the portal.
     counts: f64,
     /// Percentage of list commands beyond those that full pages need: each of these may
     /// have brought no new row.
@@ -137,7 +138,7 @@ impl Requests {
         Self {
             sent: float(stats.requests),
             bound: (1.02 * float(records) / float(REQUEST_ROWS) + 20.0).floor(),
-            counts: float(stats.counts),
+            counts: float(stats.counts_by_method.get(LIST).copied().unwrap_or(0)),
             useless_percent: 100.0 * float(useless) / float(commands.max(1)),
         }
     }
@@ -150,14 +151,14 @@ impl Requests {
     /// A row that says so.
     pub(crate) fn row(&self, name: &'static str, what: String) -> Row {
         let target = format!(
-            "at most {:.0} (1.02 × N ÷ 2,500 + 20), no COUNT, at most {USELESS_PERCENT} % of \
+            "at most {:.0} (1.02 × N ÷ 2,500 + 20), no COUNT over them, at most {USELESS_PERCENT} % of \
              the commands without a new row",
             self.bound,
         );
         Row::new(name, what)
             .figure("requests", self.sent, "requests")
             .figure("bound", self.bound, "allowed")
-            .figure("counts", self.counts, "COUNTs")
+            .figure("counts", self.counts, "COUNTs over them")
             .figure(
                 "useless_commands_percent",
                 self.useless_percent,

@@ -336,6 +336,9 @@ impl Portal {
         let cost =
             self.costs.get(method).or_else(|| self.costs.get("*")).copied().unwrap_or_default();
         let counted = self.stats.counts > counts;
+        if counted {
+            Stats::add(&mut self.stats.counts_by_method, method);
+        }
         let seconds = cost.seconds + if counted { cost.count_seconds } else { 0.0 };
         let mut operating = None;
         if let Some(limit) = &limit {

@@ -35,6 +35,8 @@ pub struct Stats {
     pub bucket_peak: f64,
     /// COUNT queries made for `total`.
     pub counts: u64,
+    /// The same by the method that asked for them.
+    pub counts_by_method: BTreeMap<String, u64>,
     /// Rows served by contact and lead lists.
     pub rows: u64,
     /// Of these, rows with all plain fields.

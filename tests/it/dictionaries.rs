@@ -434,3 +434,27 @@ async fn a_name_that_moves_between_two_pages_is_not_taken_for_gone() {
     assert_eq!(asked(&portal, "user.get"), 8);
     assert_names_equal(&portal, pool).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reports_count_days_in_the_zone_that_the_portal_is_in_now() {
+    let portal = TestPortal::with(Options {
+        contacts: 20,
+        leads: 10,
+        zone: chrono_tz::Tz::Europe__Berlin,
+        ..unlimited()
+    });
+    let database = database().await;
+    let daemon = daemon(&portal, &database, "1s");
+    let counts_in = |zone: &'static str| {
+        let pool = database.pool();
+        let view = "select pg_get_viewdef(to_regclass('bitrix24_report.new_contacts_per_week'))";
+        move || async move {
+            let view: Option<String> = sqlx::query_scalar(view).fetch_one(pool).await.unwrap();
+            view.is_some_and(|view| view.contains(zone))
+        }
+    };
+    eventually("days of Berlin", counts_in("Europe/Berlin")).await;
+    portal.happens(Action::SetZone { zone: "Asia/Tokyo".to_owned() });
+    eventually("days of Tokyo", counts_in("Asia/Tokyo")).await;
+    daemon.kill().await;
+}

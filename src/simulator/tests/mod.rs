@@ -101,6 +101,8 @@ fn pages_hold_fifty_and_a_start_past_the_end_wraps() {
     assert_eq!(wrapped["next"], 50);
     assert_eq!(desk.portal.stats.trap(4), 1);
     assert_eq!(desk.portal.stats.counts, 3);
+    let lists = desk.portal.stats.counts_by_method.get("crm.contact.list");
+    assert_eq!(lists, Some(&3));
 }
 
 #[test]
