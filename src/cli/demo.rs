@@ -63,7 +63,7 @@ pub(super) async fn run(args: DemoArgs, stop: CancellationToken) -> anyhow::Resu
     let portal = Simulator::start(Options { contacts, leads, ..Options::default() })?;
 
     let demo = Demo::prepare(&server, portal).await?;
-    let shown = stop.run_until_cancelled(demo.show()).await;
+    let shown = stop.run_until_cancelled(Box::pin(demo.show())).await;
     let interrupted = shown.is_none();
     let exit = shown.unwrap_or(Ok(Exit::Failed))?;
     let psql = server.psql_command("mirror");

@@ -97,13 +97,24 @@ impl View {
 
     /// The columns, those that exist first and as they are.
     fn fitted(&self, existing: &[Existing]) -> Vec<ViewColumn> {
+        let has = |name: &str, sql_type: &str| {
+            existing.iter().any(|column| column.name == name && column.sql_type == sql_type)
+        };
         let mut wanted: Vec<&ViewColumn> = self.columns.iter().collect();
         let mut fitted = Vec::with_capacity(wanted.len());
         for column in existing {
             let same =
                 |one: &&ViewColumn| one.name == column.name && one.sql_type == column.sql_type;
-            fitted.push(match wanted.iter().position(same) {
-                Some(place) => wanted.remove(place).clone(),
+            let later = |one: &&ViewColumn| {
+                one.sql_type == column.sql_type
+                    && !has(&one.name, &one.sql_type)
+                    && is_later(&column.name, &one.name)
+            };
+            let place = wanted.iter().position(same).or_else(|| wanted.iter().position(later));
+            fitted.push(match place {
+                Some(place) => {
+                    ViewColumn { name: column.name.clone(), ..wanted.remove(place).clone() }
+                }
                 None => ViewColumn {
                     name: column.name.clone(),
                     sql_type: column.sql_type.clone(),
@@ -125,6 +136,12 @@ impl View {
         }
         fitted
     }
+}
+
+/// Whether a name was made of another when its type changed.
+fn is_later(name: &str, first: &str) -> bool {
+    let number = name.strip_prefix(first).and_then(|rest| rest.strip_prefix('_'));
+    number.is_some_and(|number| number.parse::<u32>().is_ok())
 }
 
 fn fingerprint(text: &str) -> i64 {
@@ -176,5 +193,9 @@ mod tests {
                 ("old_2", "numeric", "t.old"),
             ]
         );
+        // Made once more, it is the same.
+        let made: Vec<Existing> =
+            fitted.iter().map(|column| existing(&column.name, &column.sql_type)).collect();
+        assert_eq!(view.fitted(&made), fitted);
     }
 }

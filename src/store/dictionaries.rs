@@ -230,9 +230,7 @@ impl Store {
         transaction.commit().await?;
         Ok(updated.rows_affected() > 0)
     }
-}
 
-impl Store {
     /// Whether the portal's time zone or country is known.
     pub async fn has_portal_facts(&self) -> Result<bool, StoreError> {
         let known = "select exists (select from portal \

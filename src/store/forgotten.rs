@@ -4,7 +4,7 @@
 //! looked up, and nothing at all is hashed as long as nothing is forgotten.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeSet, HashSet},
     sync::{PoisonError, RwLock},
 };
 
@@ -90,6 +90,29 @@ impl Store {
         let hashes: Vec<String> =
             sqlx::query_scalar("select hash from forgotten").fetch_all(&self.pool).await?;
         self.forgotten.learn(key, hashes);
+        Ok(())
+    }
+
+    /// Takes those IDs in a text out of the requests that have been forgotten since it began to
+    /// be written.
+    pub(super) async fn unname_forgotten(
+        &self,
+        connection: &mut PgConnection,
+        text: &str,
+    ) -> Result<(), StoreError> {
+        if !self.has_forgotten() {
+            return Ok(());
+        }
+        let numbers =
+            text.split(|c: char| !c.is_ascii_digit()).filter_map(|part| part.parse().ok());
+        let named: BTreeSet<RecordId> = numbers.filter_map(RecordId::new).collect();
+        for entity in Entity::ALL {
+            let forgotten = named.iter().filter(|id| self.is_forgotten(entity, **id));
+            let forgotten: Vec<i64> = forgotten.map(|id| id.get()).collect();
+            if !forgotten.is_empty() {
+                unname(connection, entity, &forgotten).await?;
+            }
+        }
         Ok(())
     }
 

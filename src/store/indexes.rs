@@ -8,15 +8,17 @@ use crate::{
     reporting::indexes::{Index, indexes},
 };
 
-/// An index takes as long as it takes, whatever the server's settings say of statements.
-const NO_HASTE: &str = "set local statement_timeout = 0";
+/// An index takes as long as it takes, whatever the server's settings say of statements. The
+/// server takes a second to send an autovacuum out of the way, which comes after every large load.
+const NO_HASTE: &str = "set local statement_timeout = 0; set local lock_timeout = '3s'";
 
 impl Store {
-    /// The indexes that are lacking on the tables of filled entities.
+    /// The indexes that are lacking on the tables of entities whose first fill is over.
     pub async fn missing_indexes(&self) -> Result<Vec<Index>, StoreError> {
         let filled: Vec<String> = sqlx::query_scalar(
             "select entity from sync_checkpoints c where not exists ( \
-                select from backfill_segments s where s.entity = c.entity and not s.done)",
+                select from backfill_segments s \
+                where s.entity = c.entity and s.kind = 'backfill' and not s.done)",
         )
         .fetch_all(&self.pool)
         .await?;
@@ -47,8 +49,12 @@ impl Store {
         let Index { name, table, on } = index;
         let create = format!("create index if not exists \"{name}\" on \"{table}\" {on}");
         let mut transaction = self.begin_reporting(generation).await?;
-        sqlx::query(NO_HASTE).execute(&mut *transaction).await?;
+        sqlx::raw_sql(NO_HASTE).execute(&mut *transaction).await?;
         sqlx::query(AssertSqlSafe(create)).execute(&mut *transaction).await?;
+        sqlx::query("delete from report_views where name = $1")
+            .bind(name)
+            .execute(&mut *transaction)
+            .await?;
         Ok(transaction.commit().await?)
     }
 }

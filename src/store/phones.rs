@@ -124,7 +124,9 @@ impl Store {
         generation: Generation,
         entity: &'static Entity,
     ) -> Result<bool, StoreError> {
-        let Some(rules) = *self.phones.hold().await else { return Ok(false) };
+        // To the end: what is derived by these rules must not be noted as derived by others.
+        let held = self.phones.hold().await;
+        let Some(rules) = *held else { return Ok(false) };
         let Some(phones) = phones_of(entity) else { return Ok(false) };
         let statements = Deriving::of(entity, phones);
         let mut transaction = self.begin_leased(generation).await?;

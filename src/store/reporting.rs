@@ -221,8 +221,21 @@ impl Store {
         Ok(transaction.commit().await?)
     }
 
-    /// Keeps why a view could not be brought up to date; says whether that is news.
-    pub async fn report_problem(&self, view: &str, problem: &str) -> Result<bool, StoreError> {
+    /// Keeps why a view or an index could not be brought up to date; says whether that is news.
+    /// Without a generation nobody needs to hold the lease.
+    ///
+    /// # Errors
+    /// [`StoreError::LeaseLost`] when the lease is another's; nothing is written then.
+    pub async fn report_problem(
+        &self,
+        generation: Option<Generation>,
+        name: &str,
+        problem: &str,
+    ) -> Result<bool, StoreError> {
+        let mut transaction = match generation {
+            Some(generation) => self.begin_leased(generation).await?,
+            None => self.begin().await?,
+        };
         let told = sqlx::query(
             "insert into report_views (name, problem, problem_since) \
              values ($1, $2, clock_timestamp()) \
@@ -230,18 +243,22 @@ impl Store {
                 problem_since = coalesce(report_views.problem_since, excluded.problem_since) \
              where report_views.problem is distinct from excluded.problem",
         )
-        .bind(view)
+        .bind(name)
         .bind(problem)
-        .execute(&self.pool)
+        .execute(&mut *transaction)
         .await?;
+        transaction.commit().await?;
         Ok(told.rows_affected() > 0)
     }
 
-    /// The views that could not be brought up to date, with the reason.
+    /// The views and indexes that could not be brought up to date, with the reason.
     pub async fn report_problems(&self) -> Result<Vec<(String, String)>, StoreError> {
         Ok(sqlx::query_as(
-            "select name, problem from report_views where problem is not null order by name",
+            "select name, problem from report_views where problem is not null \
+                and not exists (select from pg_indexes where schemaname = $1 and indexname = name) \
+             order by name",
         )
+        .bind(self.schema.as_str())
         .fetch_all(&self.pool)
         .await?)
     }
@@ -315,7 +332,7 @@ impl StoreError {
     pub fn report_reason(&self) -> String {
         match self {
             Self::Unavailable(error) if state_of(error).is_some_and(|state| state == "55P03") => {
-                "somebody reads it for long; it is tried again".to_owned()
+                "somebody uses it for long; it is tried again".to_owned()
             }
             other => {
                 let source = std::error::Error::source(other);

@@ -278,6 +278,8 @@ impl Store {
         id: i64,
         end: &RequestEnd,
     ) -> Result<(), StoreError> {
+        // Whoever forgets a record waits for this, or we for them.
+        let mut transaction = self.begin_leased(generation).await?;
         let finished = sqlx::query(
             "update sync_requests set verdict = $3, message = $4, differs = $5, result = $6, \
                 finished_at = clock_timestamp() \
@@ -289,9 +291,14 @@ impl Store {
         .bind(&end.message)
         .bind(end.differs)
         .bind(&end.result)
-        .execute(&self.pool)
+        .execute(&mut *transaction)
         .await?;
-        if finished.rows_affected() == 0 { Err(StoreError::LeaseLost) } else { Ok(()) }
+        if finished.rows_affected() == 0 {
+            return Err(StoreError::LeaseLost);
+        }
+        let result = end.result.as_ref().map(ToString::to_string).unwrap_or_default();
+        self.unname_forgotten(&mut transaction, &format!("{} {result}", end.message)).await?;
+        Ok(transaction.commit().await?)
     }
 
     /// Reads a request; `None` if there is none of this number.

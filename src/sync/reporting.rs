@@ -32,7 +32,7 @@ impl ReportBell {
 }
 
 /// Brings the views of the report schema and the indexes that they rest upon up to date, and
-/// says how many could not be; those views are logged and shown by `status`. Without a
+/// says how many could not be; those are logged and shown by `status`. Without a
 /// generation nobody needs to hold the lease.
 ///
 /// # Errors
@@ -59,14 +59,7 @@ pub async fn refresh_reports(
             Err(error) => error,
         };
         problems += 1;
-        let reason = error.report_reason();
-        if store.report_problem(view.name(), &reason).await? {
-            tracing::warn!(
-                view = view.name(),
-                reason,
-                "a report view could not be brought up to date; mirroring goes on"
-            );
-        }
+        tell(store, generation, view.name(), &error).await?;
         if error.is_denied() {
             break;
         }
@@ -77,31 +70,43 @@ pub async fn refresh_reports(
 /// Builds the indexes that are lacking where an entity is filled, and says how many could not
 /// be built.
 async fn build_indexes(store: &Store, generation: Option<Generation>) -> Result<usize, StoreError> {
-    let missing = store.missing_indexes().await?;
-    for (built, index) in missing.iter().enumerate() {
+    let mut problems = 0;
+    for index in store.missing_indexes().await? {
         let began = Instant::now();
-        match store.build_index(generation, index).await {
-            Ok(()) => tracing::debug!(
-                index = index.name,
-                seconds = began.elapsed().as_secs_f64(),
-                "an index for reports was built"
-            ),
-            Err(StoreError::LeaseLost) => return Err(StoreError::LeaseLost),
-            Err(error) => {
-                let unavailable = error.is_unavailable();
-                // Whoever is in the way is gone soon; anything else a person should know of.
-                if !unavailable {
-                    tracing::warn!(
-                        index = index.name,
-                        error = &error as &dyn std::error::Error,
-                        "an index for reports could not be built; reports are slower until then"
-                    );
-                }
-                return Ok(missing.len() - built);
+        let error = match store.build_index(generation, &index).await {
+            Ok(()) => {
+                let seconds = began.elapsed().as_secs_f64();
+                tracing::debug!(index = index.name, seconds, "an index for reports was built");
+                continue;
             }
+            Err(StoreError::LeaseLost) => return Err(StoreError::LeaseLost),
+            Err(error) => error,
+        };
+        problems += 1;
+        tell(store, generation, &index.name, &error).await?;
+        if error.is_denied() {
+            break;
         }
     }
-    Ok(0)
+    Ok(problems)
+}
+
+/// Keeps for `status` why something could not be brought up to date, and logs it if it is news.
+async fn tell(
+    store: &Store,
+    generation: Option<Generation>,
+    name: &str,
+    error: &StoreError,
+) -> Result<(), StoreError> {
+    let reason = error.report_reason();
+    if store.report_problem(generation, name, &reason).await? {
+        tracing::warn!(
+            name,
+            reason,
+            "a view or an index for reports could not be brought up to date; mirroring goes on"
+        );
+    }
+    Ok(())
 }
 
 /// Keeps the views up to date until it is given up.

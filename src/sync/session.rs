@@ -48,6 +48,9 @@ const TELL_WITHIN: Duration = Duration::from_secs(2);
 /// A process that has been told to end waits no longer for a database that is away.
 const RELEASE_WITHIN: Duration = Duration::from_secs(2);
 
+/// A command whose records have been read waits no longer for the names in them.
+const PATIENCE: Duration = Duration::from_mins(2);
+
 /// A bucket that was left so long ago is empty whatever its level was.
 const BUCKET_MEMORY: chrono::Duration = chrono::Duration::minutes(5);
 
@@ -258,7 +261,7 @@ impl Session {
     /// `status`.
     pub async fn refresh_reports(&self) {
         let refresh = refresh_reports(&self.store, &self.report_options, Some(self.generation));
-        if let Err(error) = refresh.await {
+        if let Some(Err(error)) = self.stop.run_until_cancelled(refresh).await {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
                 "the report views could not be looked at; the next process does it"
@@ -333,8 +336,17 @@ impl Session {
             }
             outcomes
         };
-        let attending = Box::pin(in_vain.run_until_cancelled(self.attend(&over)));
-        let (outcomes, _) = tokio::join!(reading, attending);
+        let attending = Box::pin(async {
+            tokio::select! {
+                () = self.attend(&over) => {}
+                () = in_vain.cancelled() => {}
+                () = impatient_after(&over) => tracing::warn!(
+                    "the names behind codes were not all read: the portal does not answer, or \
+                     its limits leave no room now"
+                ),
+            }
+        });
+        let (outcomes, ()) = tokio::join!(reading, attending);
         outcomes.iter().map(Ending::from).collect()
     }
 
@@ -480,6 +492,12 @@ impl Mirror {
             );
         }
     }
+}
+
+/// Ends when patience does with what belongs to records that have been read.
+async fn impatient_after(over: &CancellationToken) {
+    over.cancelled().await;
+    tokio::time::sleep(PATIENCE).await;
 }
 
 /// Where an entity stands among all of them.

@@ -24,8 +24,8 @@ const START_AFTER: Duration = Duration::from_secs(2);
 /// A database that is away is looked for so often.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
-/// A command whose own work is done waits no longer for labels.
-const PATIENCE: Duration = Duration::from_mins(2);
+/// The names behind codes wait no longer for the portal's country.
+const FACTS_WITHIN: Duration = Duration::from_secs(20);
 
 /// Keeps the dictionaries of a session fresh.
 #[derive(Clone)]
@@ -133,8 +133,8 @@ impl Keeper {
             return Ok(());
         }
         let source = DictionarySource::new(self.portal.clone());
-        let asking = source.read(Lane::People, &[]);
-        if let Some(Ok(heard)) = self.stop.run_until_cancelled(asking).await {
+        let asking = timeout(FACTS_WITHIN, source.read(Lane::People, &[]));
+        if let Some(Ok(Ok(heard))) = self.stop.run_until_cancelled(asking).await {
             self.save_facts(heard.time_zone.as_deref(), heard.licence.as_deref()).await;
             self.store.settle_phone_rules(self.generation).await?;
         }
@@ -156,15 +156,11 @@ impl Keeper {
             }
             Ok::<(), StoreError>(())
         };
-        match timeout(PATIENCE, reading).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(
+        if let Err(error) = reading.await {
+            tracing::warn!(
                 error = &error as &dyn std::error::Error,
                 "the names behind codes could not be read"
-            ),
-            Err(_) => tracing::warn!(
-                "the names behind codes were not read: the portal's limits leave no room now"
-            ),
+            );
         }
     }
 

@@ -4,9 +4,8 @@
 //! Soon after a daemon has begun, then once in an interval, and when a pass has written a
 //! record with a code that no dictionary has: a new colleague, a new stage. A command that
 //! reads records without a daemon reads beside them what is due, and at its end what they
-//! made wanted. When a dictionary was last
-//! asked for is in the database, so that commands which run every minute do not read
-//! everything every minute.
+//! made wanted. When a dictionary was last asked for is in the database, so that commands
+//! which run every minute do not read everything every minute.
 //!
 //! # Unknown codes
 //! The codes that need no explanation any more are kept in memory (`codes`): a batch that

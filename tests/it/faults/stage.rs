@@ -95,7 +95,8 @@ impl Stage {
         let tables: Vec<String> = sqlx::query_scalar(
             "select relname::text from pg_class \
              where relnamespace = 'bitrix24'::regnamespace and relkind = 'r' \
-             and relname not in ('_sqlx_migrations', 'portal', 'sync_lease')",
+             and relname not in ('_sqlx_migrations', 'portal', 'sync_lease', 'statuses', 'users', \
+                'departments', 'currencies', 'sync_dictionaries', 'sync_hidden_codes')",
         )
         .fetch_all(self.database.pool())
         .await

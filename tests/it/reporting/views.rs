@@ -179,7 +179,7 @@ async fn what_people_build_upon_a_view_survives_and_a_long_reader_delays_only_th
     assert_eq!(left, 1);
     let problems = store.report_problems().await.unwrap();
     assert_eq!(problems[0].0, "contact_phones");
-    assert!(problems[0].1.contains("reads it for long"), "{problems:?}");
+    assert!(problems[0].1.contains("uses it for long"), "{problems:?}");
     reader.rollback().await.unwrap();
 
     refreshed(&store).await;
