@@ -3,7 +3,8 @@ with unusable as (
     union
     select contact_id from {data}.contact_phones where e164 is null and digits collate "C" is null
     union
-    select contact_id from {data}.contact_emails where address is null or address not like '%@%'
+    select contact_id from {data}.contact_emails
+        where address is null or address not like '%@%' and address !~ '^[0-9a-f]{32}$'
 ),
 candidates as (
     select id, name, second_name, last_name, assigned_by_id, source_id, date_create,
@@ -31,11 +32,20 @@ from candidates c
 left join {data}.users u on u.id = c.assigned_by_id
 left join {data}.statuses source on source.directory = 'SOURCE' and source.code = c.source_id
 where
-    -- Where the portal itself says that there is none, nobody has to look. Asked for one value
-    -- of one contact, because the server would otherwise gather all values of all contacts.
+    -- Where the portal itself says that there is none, nobody has to look; where it says that
+    -- there are some and the mirror has none, they are kept out by exclude_fields. Asked for one
+    -- value of one contact, because the server would otherwise gather all values of all contacts.
     (c.has_phone is false or (
-        select p.id from {data}.contact_phones p
-        where p.contact_id = c.id and p.digits <> '' limit 1) is null)
+            select p.id from {data}.contact_phones p
+            where p.contact_id = c.id and p.digits <> '' limit 1) is null
+        and (c.has_phone is null or (
+            select p.id from {data}.contact_phones p
+            where p.contact_id = c.id limit 1) is not null))
     and (c.has_email is false or (
-        select e.id from {data}.contact_emails e
-        where e.contact_id = c.id and e.address like '%@%' limit 1) is null)
+            -- An address, or the hash of one.
+            select e.id from {data}.contact_emails e
+            where e.contact_id = c.id
+                and (e.address like '%@%' or e.address ~ '^[0-9a-f]{32}$') limit 1) is null
+        and (c.has_email is null or (
+            select e.id from {data}.contact_emails e
+            where e.contact_id = c.id limit 1) is not null))

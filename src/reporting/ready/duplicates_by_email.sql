@@ -1,11 +1,12 @@
 with held as (
-    -- In the order of the index, so that nothing has to be sorted or hashed.
+    -- In the order of the index, so that nothing has to be sorted or hashed. Where addresses are
+    -- stored as their hashes, equal ones still are.
     select * from (
         (select address, contact_id, null::bigint as lead_id
-            from {data}.contact_emails where address like '%@%' order by 1)
+            from {data}.contact_emails where (address like '%@%' or address ~ '^[0-9a-f]{32}$') order by 1)
         union all
         (select address, null, lead_id
-            from {data}.lead_emails where address like '%@%' order by 1)
+            from {data}.lead_emails where (address like '%@%' or address ~ '^[0-9a-f]{32}$') order by 1)
     ) as ordered
     order by address offset 0
 ),

@@ -2,11 +2,11 @@
 -- only one of the two holds faster than a hash could. The planner would rather hash addresses.
 with contact_addresses as (
     select address, contact_id
-    from {data}.contact_emails where address like '%@%' order by address offset 0
+    from {data}.contact_emails where (address like '%@%' or address ~ '^[0-9a-f]{32}$') order by address offset 0
 ),
 lead_addresses as not materialized (
     select address, lead_id
-    from {data}.lead_emails where address like '%@%' order by address offset 0
+    from {data}.lead_emails where (address like '%@%' or address ~ '^[0-9a-f]{32}$') order by address offset 0
 ),
 lead_numbers as not materialized (
     select e164, lead_id from {data}.lead_phones where e164 is not null order by e164 offset 0

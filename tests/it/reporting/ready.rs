@@ -196,6 +196,11 @@ async fn contacts_are_counted_by_week_and_those_whom_nobody_can_reach_are_named(
             (5, 'Ольга', null, '2026-03-20Z', false, false, 1, null, 0, now(), now()),
             (6, 'Зоя', null, now() + interval '40 days', null, null, 1, null, 0, now(), null),
             (7, 'Ян', null, '2026-03-20Z', null, null, 99, null, 0, now(), null);
+         -- Their values are hashed and excluded.
+         insert into contacts (id, has_phone, has_email, content_hash, synced_at) values
+            (8, false, true, 0, now()), (9, true, true, 0, now());
+         insert into contact_emails (contact_id, id, value) values
+            (8, 1, '0e1539078b07a1b2c3d4e5f60718293a'), (9, 1, 'нет');
          insert into contact_phones (contact_id, id, value, e164) values
             (2, 1, 'нет', null), (3, 1, 'нет', null), (6, 1, '112', null);
          insert into contact_emails (contact_id, id, value) values
@@ -251,7 +256,9 @@ async fn who_is_there_twice_is_found_and_who_shares_an_office_is_told_apart() {
             (3, 1, '', '+79160000002'), (5, 1, '', '+79160000001');
          insert into contact_emails (contact_id, id, value) values
             (1, 1, ' Anna@Example.org'), (2, 1, 'anna@example.ORG '), (3, 1, 'нет'),
-            (4, 1, 'нет'), (7, 1, 'zoe@example.org');
+            (4, 1, 'нет'), (7, 1, 'zoe@example.org'),
+            (10, 1, '0e1539078b07a1b2c3d4e5f60718293a'),
+            (11, 1, '0e1539078b07a1b2c3d4e5f60718293a');
          insert into lead_emails (lead_id, id, value) values
             (2, 1, 'anna@example.org'), (6, 1, 'ZOE@example.org'), (5, 1, 'zoe@example.org'),
             (1, 1, 'anna@example.org'), (6, 2, 'anna@example.org')",
@@ -271,7 +278,11 @@ async fn who_is_there_twice_is_found_and_who_shares_an_office_is_told_apart() {
     let emails = "select * from bitrix24_report.duplicates_by_email order by 1";
     assert_eq!(
         rows(&database, emails).await,
-        ["(anna@example.org,4,2,2,\"{1,2}\",\"{2,6}\",f)", "(zoe@example.org,2,1,1,{7},{6},f)",]
+        [
+            "(0e1539078b07a1b2c3d4e5f60718293a,2,2,0,\"{10,11}\",,f)",
+            "(anna@example.org,4,2,2,\"{1,2}\",\"{2,6}\",f)",
+            "(zoe@example.org,2,1,1,{7},{6},f)",
+        ]
     );
 
     let known = "select * from bitrix24_report.leads_linked_to_contacts order by 1";
