@@ -4,7 +4,10 @@
 //! transaction finds it, locked, and from the record that replaces it, so that two lanes
 //! which write the same record tell one story.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use sqlx::{AssertSqlSafe, PgConnection, Row as _};
@@ -80,13 +83,32 @@ struct Past {
     deleted: bool,
 }
 
+impl Past {
+    /// Whether the record has been modified since, by the portal's own account.
+    fn is_older(&self, entity: &Entity, record: &Record) -> bool {
+        let modified = entity.position("DATE_MODIFY");
+        modified.is_none_or(|place| self.values.get(place) != record.values().get(place))
+    }
+}
+
 /// The lines of the records that one statement writes.
 pub(super) struct Journal {
     entity: &'static Entity,
-    /// Whether a record that is seen for the first time gets a line.
-    tells_new: bool,
+    told: Told,
     before: HashMap<i64, Past>,
+    /// Records that are not told of.
+    passed_over: HashSet<i64>,
     lines: Vec<Line>,
+}
+
+/// What a batch has to tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Told {
+    /// A record that is seen for the first time gets a line.
+    pub(super) new: bool,
+    /// Records whose modification time did not move get lines. Where everything is read again
+    /// because it is read in another way, such a difference is nobody's work.
+    pub(super) unmoved: bool,
 }
 
 impl Journal {
@@ -96,7 +118,7 @@ impl Journal {
         connection: &mut PgConnection,
         entity: &'static Entity,
         records: &[&Record],
-        tells_new: bool,
+        told: Told,
     ) -> Result<Self, StoreError> {
         let ids: Vec<i64> = records.iter().map(|record| record.id().get()).collect();
         let rows = sqlx::query(Statements::of(entity).read_locked())
@@ -114,7 +136,7 @@ impl Journal {
             };
             before.insert(row.try_get(0)?, past);
         }
-        Ok(Self { entity, tells_new, before, lines: Vec::new() })
+        Ok(Self { entity, told, before, passed_over: HashSet::new(), lines: Vec::new() })
     }
 
     /// Tells what became of the rows of the written records.
@@ -132,12 +154,16 @@ impl Journal {
             match (written.get(&record.id()), self.before.get(&id)) {
                 (None, _) => {}
                 (Some(true), _) => {
-                    if self.tells_new {
+                    if self.told.new {
                         self.lines.push(Line::of(id, Kind::Created));
                     }
                 }
                 (Some(false), Some(past)) => {
-                    tell_row(self.entity, past, record, &mut self.lines);
+                    if self.told.unmoved || past.deleted || past.is_older(self.entity, record) {
+                        tell_row(self.entity, past, record, &mut self.lines);
+                    } else {
+                        self.passed_over.insert(id);
+                    }
                 }
                 (Some(false), None) => {
                     return Err(StoreError::Overtaken { entity: self.entity.name });
@@ -149,7 +175,9 @@ impl Journal {
 
     /// Tells what became of the values of one multi-field of a record that was there before.
     pub(super) fn children(&mut self, field: &str, parent: i64, old: &[Child], new: &[Child]) {
-        tell_children(field, parent, old, new, &mut self.lines);
+        if !self.passed_over.contains(&parent) {
+            tell_children(field, parent, old, new, &mut self.lines);
+        }
     }
 
     /// Writes the lines.

@@ -74,6 +74,20 @@ pub struct Foretold {
     pub end: DateTime<Utc>,
 }
 
+/// Whether everything is being read again, because it is read in another way than before.
+pub(super) async fn is_read_again(
+    connection: &mut PgConnection,
+    entity: &'static Entity,
+) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar(
+        "select exists (select from backfill_segments \
+         where entity = $1 and kind = 'full_pass' and not done)",
+    )
+    .bind(entity.name)
+    .fetch_one(connection)
+    .await
+}
+
 impl Store {
     /// Reads an entity's segments, done ones included, in the order of their IDs.
     pub async fn segments(&self, entity: &'static Entity) -> Result<Vec<Segment>, StoreError> {

@@ -20,7 +20,7 @@ use tokio::time::{sleep, timeout};
 use super::{
     Checkpoint, Generation, Run, Seen, Segment, Store, StoreError, SweepStep, checkpoint, children,
     error::state_of,
-    history::Journal,
+    history::{Journal, Told},
     quarantine::{self, Entry},
     run_log, segments, sweep, upsert,
 };
@@ -407,9 +407,12 @@ async fn write_part(
         children::replace(connection, entity, records, &stored, phones, None).await?;
         return Ok(stored);
     }
-    // What a fill reads for the first time has been in the portal for long.
-    let tells_new = !matches!(batch.progress, Progress::Segments(_));
-    let mut journal = Journal::open(connection, entity, records, tells_new).await?;
+    let told = Told {
+        // What a fill reads for the first time has been in the portal for long.
+        new: !matches!(batch.progress, Progress::Segments(_)),
+        unmoved: !segments::is_read_again(connection, entity).await?,
+    };
+    let mut journal = Journal::open(connection, entity, records, told).await?;
     let stored = upsert::upsert(connection, entity, records, asked_at).await?;
     journal.records(records, &stored)?;
     children::replace(connection, entity, records, &stored, phones, Some(&mut journal)).await?;

@@ -17,10 +17,15 @@ fn leads(leads: u64) -> TestPortal {
     TestPortal::with(Options { contacts: 0, leads, ..unlimited() })
 }
 
+/// Settings of a mirror of leads only; `more` is said of leads.
+fn settings(portal: &TestPortal, database: &Database, more: &str) -> String {
+    let settings = "[portal.limits]\nrequests_per_second = 1000\nburst = 10000\n\
+                    [entities.contacts]\nenabled = false\n[entities.leads]\nhistory = true\n";
+    portal.settings_with(database, &format!("{settings}{more}\n"))
+}
+
 fn start(portal: &TestPortal, database: &Database, arguments: &[&str]) -> Process {
-    let more = "[portal.limits]\nrequests_per_second = 1000\nburst = 10000\n\
-                [entities.contacts]\nenabled = false\n[entities.leads]\nhistory = true\n";
-    Run::b24mirror(arguments).config(&portal.settings_with(database, more)).spawn()
+    Run::b24mirror(arguments).config(&settings(portal, database, "")).spawn()
 }
 
 async fn done(portal: &TestPortal, database: &Database, arguments: &[&str]) -> Finished {
@@ -239,4 +244,36 @@ async fn a_crash_before_the_commit_neither_loses_nor_doubles_a_line() {
         assert_eq!(title.len(), 1, "{told:?}");
         assert_eq!(title[0].3, Some(format!("edited {id}")));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_read_in_another_way_is_nobodys_edit() {
+    let (portal, database) = (leads(120), database().await);
+    done(&portal, &database, &["backfill"]).await;
+    let names = "select count(name) + count(comments) from bitrix24.leads";
+    let clear: i64 = value(database.pool(), names).await;
+    for privacy in ["hash_fields = [\"NAME\", \"PHONE\"]\nexclude_fields = [\"COMMENTS\"]", ""] {
+        let settings = settings(&portal, &database, privacy);
+        for command in ["sync", "backfill"] {
+            let read = Run::b24mirror(&[command]).config(&settings).finish().await;
+            assert!(matches!(read.code, Some(0 | 2)), "{read:#?}");
+        }
+        let full_pass = "select count(*) from bitrix24.backfill_segments \
+                         where kind = 'full_pass' and done";
+        assert!(value::<i64>(database.pool(), full_pass).await > 0, "nothing was read again");
+        assert_eq!(count(&database).await, 0, "with {privacy:?}");
+    }
+    assert_eq!(value::<i64>(database.pool(), names).await, clear, "all is in clear again");
+    assert_equal(&portal, database.pool()).await;
+
+    // Who edits meanwhile is told of.
+    let id = portal.truth(&LEADS)[7].id;
+    portal.happens(touch(id, "TITLE", json!("edited")));
+    let hashed = settings(&portal, &database, "hash_fields = [\"NAME\"]");
+    let read = Run::b24mirror(&["backfill"]).config(&hashed).finish().await;
+    assert_eq!(read.code, Some(0), "{read:#?}");
+    let told = lines(&database, id).await;
+    assert!(told.iter().any(|line| line.1.as_deref() == Some("TITLE")), "{told:?}");
+    let of_others = format!("select count(*) from bitrix24.lead_changes where lead_id <> {id}");
+    assert_eq!(value::<i64>(database.pool(), &of_others).await, 0);
 }
