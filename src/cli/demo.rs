@@ -9,7 +9,7 @@ use std::{
 use anyhow::Context as _;
 use clap::Args;
 use secrecy::{ExposeSecret as _, SecretString};
-use sqlx::{PgPool, Row as _};
+use sqlx::{Column, PgPool, Row as _};
 use tokio_util::sync::CancellationToken;
 
 use super::{Exit, output::say, progress::Drawing, wiring};
@@ -164,7 +164,12 @@ impl Demo {
 
         say!("\nReport");
         let equal = self.counts().await?;
-        say!("   a change was in PostgreSQL {:.1} s after it was made", delay.as_secs_f64());
+        say!(
+            "   a change was in PostgreSQL {:.1} s after it was made; this daemon looks every \
+             {} s, by default it is every 15 s",
+            delay.as_secs_f64(),
+            INTERVAL.as_secs()
+        );
         self.query(
             "the newest leads: their stage, who is responsible, and a phone",
             "select id, title, status, assigned_by, first_phone\n   \
@@ -278,7 +283,12 @@ impl Demo {
 
     async fn query(&self, title: &str, sql: &'static str) -> anyhow::Result<()> {
         say!("\n   -- {title}\n   {sql};\n");
-        for row in sqlx::query(sql).fetch_all(&self.pool).await? {
+        let rows = sqlx::query(sql).fetch_all(&self.pool).await?;
+        if let Some(row) = rows.first() {
+            let names: Vec<&str> = row.columns().iter().map(Column::name).collect();
+            say!("   {}", names.join(" | "));
+        }
+        for row in rows {
             let cells: Vec<String> = (0..row.len()).map(|column| cell(&row, column)).collect();
             say!("   {}", cells.join(" | "));
         }
