@@ -40,7 +40,7 @@ use crate::{
     settings::{Settings, SettingsError},
     store::StoreError,
     sync::{Level, SyncError},
-    telemetry::{self, LogFormat, LogLevel},
+    telemetry,
 };
 
 /// Mirrors a Bitrix24 portal's CRM into PostgreSQL and keeps it there, exact and fresh.
@@ -238,7 +238,7 @@ fn execute(cli: Cli) -> anyhow::Result<Exit> {
     #[cfg(feature = "simulator")]
     match cli.command {
         Command::Simulate(args) => {
-            telemetry::init(LogFormat::Text, LogLevel::INFO)?;
+            telemetry::init(telemetry::LogFormat::Text, telemetry::LogLevel::INFO)?;
             return runtime.block_on(async {
                 let lifecycle = Lifecycle::new()?;
                 simulate::run(args, lifecycle.soft()).await?;
@@ -246,7 +246,7 @@ fn execute(cli: Cli) -> anyhow::Result<Exit> {
             });
         }
         Command::Demo(args) => {
-            telemetry::init(LogFormat::Text, LogLevel::WARN)?;
+            telemetry::init(telemetry::LogFormat::Text, telemetry::LogLevel::WARN)?;
             return runtime.block_on(async {
                 let lifecycle = Lifecycle::new()?;
                 lifecycle.run(Box::pin(demo::run(args, lifecycle.soft()))).await?
