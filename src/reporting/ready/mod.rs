@@ -106,7 +106,9 @@ mod tests {
         for report in views() {
             let sql = report.select(place);
             assert!(sql.contains("\"d\"\"a\"."), "{}", report.name);
-            assert!(!sql.contains('{') && !sql.contains('}'), "{}", report.name);
+            // A brace before a digit is a pattern's, as in `[0-9a-f]{32}`.
+            let is_place = |rest: &str| !rest.starts_with(|after: char| after.is_ascii_digit());
+            assert!(!sql.split('{').skip(1).any(is_place), "{}", report.name);
         }
         let weeks = views().iter().find(|report| report.name == "new_contacts_per_week").unwrap();
         assert!(weeks.select(place).contains("E'O''Zone\\\\'"));
