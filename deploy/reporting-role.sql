@@ -45,9 +45,9 @@ revoke all on all sequences in schema :"data", :"report" from :"role";
 select format('grant select on %I.%I to %I', :'data', name, :'role')
 from unnest(array[
     'contacts', 'contact_phones', 'contact_emails', 'contact_websites', 'contact_messengers',
-    'contact_links', 'contact_changes',
+    'contact_links', 'contact_companies', 'contact_observers', 'contact_changes',
     'leads', 'lead_phones', 'lead_emails', 'lead_websites', 'lead_messengers', 'lead_links',
-    'lead_changes', 'lead_status_spans', 'history',
+    'lead_contacts', 'lead_observers', 'lead_changes', 'lead_status_spans', 'history',
     'statuses', 'users', 'departments', 'currencies', 'fields', 'field_options'
 ]) as name
 where to_regclass(format('%I.%I', :'data', name)) is not null \gexec

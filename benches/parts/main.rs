@@ -19,7 +19,7 @@ use std::{
 use anyhow::{Context as _, bail, ensure};
 use b24mirror::{
     entity::{
-        CONTACTS,
+        CONTACTS, Dialect,
         catalogue::Catalogue,
         decode::{Decoded, Decoder},
         record::Record,
@@ -70,7 +70,7 @@ async fn run() -> anyhow::Result<()> {
         return Ok(report.print_table()?);
     }
     let input = Input::read(arguments.scaled(100_000))?;
-    let decoder = Decoder::new(&CONTACTS);
+    let decoder = Decoder::new(&CONTACTS, Dialect::Classic);
     let records = input.decode(&decoder)?;
     for row in [input.measure_decode(&decoder)?, measure_hash(&records)?] {
         if arguments.wants(row.name()) {
@@ -109,12 +109,16 @@ impl Input {
         let webhook = portal.webhook_url();
         let mut pages = Vec::new();
         contacts::read_all(&webhook, |page| pages.push(page))?;
-        let fields = http::call(&format!("{webhook}{}", CONTACTS.fields_method), None)?;
+        let fields = http::call(&format!("{webhook}{}", "crm.contact.fields"), None)?;
         let fields: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(&fields)?;
         let fields = fields.get("result").context("the portal does not describe its fields")?;
         let fields = RawValue::from_string(fields.to_string())?;
         let contacts = usize::try_from(contacts)?;
-        Ok(Self { pages, contacts, catalogue: Catalogue::parse(&fields)? })
+        Ok(Self {
+            pages,
+            contacts,
+            catalogue: Catalogue::parse(&fields, &CONTACTS, Dialect::Classic)?,
+        })
     }
 
     /// Decodes all pages; what cannot be stored at all is left out.

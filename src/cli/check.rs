@@ -11,14 +11,15 @@ use super::{
     wiring::{self, Patience},
 };
 use crate::{
-    entity::{Entity, RecordId},
+    entity::RecordId,
     lifecycle::Lifecycle,
     portal::{
-        Ask, ChainEnd, ClassicSource, DictionarySource, Lane, Patience as Tries, Portal,
-        PortalError, ScanAsk,
+        Ask, ChainEnd, DictionarySource, Lane, ListSource, Patience as Tries, Portal, PortalError,
+        ScanAsk,
     },
     settings::Settings,
     store::{SchemaState, Store, StoreError},
+    sync::Mirrored,
 };
 
 /// Tries everything that mirroring needs, one thing after the other, and writes nothing.
@@ -53,8 +54,8 @@ const PATIENCE: Duration = Duration::from_mins(2);
 
 async fn check_portal(settings: &Settings, portal: &Portal, report: &mut Report) {
     if check_user(portal, report).await {
-        for (entity, _) in wiring::entities(settings) {
-            check_entity(entity, portal, report).await;
+        for mirrored in wiring::entities(settings) {
+            check_entity(mirrored, portal, report).await;
         }
         check_dictionaries(portal, report).await;
     }
@@ -163,10 +164,14 @@ async fn check_user(portal: &Portal, report: &mut Report) -> bool {
 }
 
 /// Whether the entity can be listed, and whether the portal understands our filter.
-async fn check_entity(entity: &'static Entity, portal: &Portal, report: &mut Report) {
+async fn check_entity(
+    Mirrored { entity, dialect, .. }: Mirrored,
+    portal: &Portal,
+    report: &mut Report,
+) {
     let scan = ScanAsk { newest_first: true, ..ScanAsk::keys_above(RecordId::ZERO) };
     let ask = Ask { scans: vec![scan], catalogue: true, probes: true, ..Ask::default() };
-    let source = ClassicSource::new(portal.clone(), entity);
+    let source = ListSource::new(portal.clone(), entity, dialect);
     let heard = match source.read(Lane::People, &ask, Tries::Persist).await {
         Ok(heard) => heard,
         Err(error) => return report.refused(entity.name, &error),

@@ -20,7 +20,7 @@ use crate::{
     reporting::ReportOptions,
     simulator::{self, Action, Options, Simulator},
     store::{SchemaName, Store, StoreOptions, Verdict},
-    sync::{self, CheckOptions, Opened, ProgressBoard, Session, SyncOptions, Work},
+    sync::{self, CheckOptions, Mirrored, Opened, ProgressBoard, Session, SyncOptions, Work},
 };
 
 /// How often a daemon of the demonstration looks for changes.
@@ -131,7 +131,7 @@ impl Demo {
             retry: wiring::retry()?,
         })?;
         let options = SyncOptions {
-            entities: Entity::ALL.map(|entity| (entity, INTERVAL)).to_vec(),
+            entities: Entity::ALL.map(|entity| Mirrored::new(entity, INTERVAL)).to_vec(),
             overlap: Duration::from_secs(10),
             max_in_flight: 4,
             dictionary_interval: Duration::from_hours(1),

@@ -9,7 +9,10 @@ use super::{Exit, output::say, wiring};
 use crate::{
     entity::Entity,
     settings::Settings,
-    sync::plan::{Plan, plan},
+    sync::{
+        SyncError,
+        plan::{Plan, plan},
+    },
 };
 
 /// Says what a backfill would cost; asks the portal a few questions and writes nothing.
@@ -25,9 +28,10 @@ pub(super) async fn run(
     let limits = wiring::limits(settings).part(restraint.share);
     let ways = settings.sync.max_in_flight;
     let mut plans = Vec::new();
-    for entity in wiring::chosen(settings, named)? {
-        let planned = plan(entity, &portal, wiring::modest_retry()?, &limits, ways).await;
-        plans.push(planned.map_err(|error| anyhow!("{}: {}", entity.name, error.reason()))?);
+    for mirrored in wiring::chosen_mirrored(settings, named)? {
+        let planned = plan(mirrored, &portal, wiring::modest_retry()?, &limits, ways).await;
+        let named = |error: SyncError| anyhow!("{}: {}", mirrored.entity.name, error.reason());
+        plans.push(planned.map_err(named)?);
     }
     if json {
         say!("{}", serde_json::to_string_pretty(&plans)?);

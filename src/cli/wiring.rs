@@ -13,9 +13,9 @@ use crate::{
     portal::{Limits, OperatingLimit, Portal, PortalOptions, WebhookUrl},
     reporting::ReportOptions,
     retry::RetryPolicy,
-    settings::{DatabaseSource, Settings},
+    settings::{DatabaseSource, EntitySettings, Settings},
     store::{HistoryOptions, PrivacyOptions, SchemaState, Store, StoreError, StoreOptions},
-    sync::{CheckOptions, DATABASE_PATIENCE, ProgressBoard, SyncOptions},
+    sync::{CheckOptions, DATABASE_PATIENCE, Mirrored, ProgressBoard, SyncOptions},
 };
 
 /// The name of the database inside a private server.
@@ -228,13 +228,16 @@ pub(super) fn report_options(settings: &Settings) -> ReportOptions {
     }
 }
 
-/// The enabled entities, each with the pause between its cycles.
-pub(super) fn entities(settings: &Settings) -> Vec<(&'static Entity, Duration)> {
+/// The enabled entities.
+pub(super) fn entities(settings: &Settings) -> Vec<Mirrored> {
     Entity::ALL
         .into_iter()
         .filter_map(|entity| Some((entity, settings.entities.by_name(entity.name)?)))
         .filter(|(_, settings)| settings.enabled)
-        .map(|(entity, settings)| (entity, settings.interval))
+        .map(|(entity, settings)| {
+            let EntitySettings { source, interval, .. } = *settings;
+            Mirrored { entity, dialect: source, interval }
+        })
         .collect()
 }
 
@@ -243,12 +246,24 @@ pub(super) fn chosen(
     settings: &Settings,
     named: &[&'static Entity],
 ) -> anyhow::Result<Vec<&'static Entity>> {
-    let enabled: Vec<_> = entities(settings).into_iter().map(|(entity, _)| entity).collect();
+    let chosen = chosen_mirrored(settings, named)?;
+    Ok(chosen.into_iter().map(|mirrored| mirrored.entity).collect())
+}
+
+/// The same, with how each is read.
+pub(super) fn chosen_mirrored(
+    settings: &Settings,
+    named: &[&'static Entity],
+) -> anyhow::Result<Vec<Mirrored>> {
+    let enabled = entities(settings);
     if named.is_empty() {
         return Ok(enabled);
     }
-    if let Some(off) = named.iter().find(|entity| !enabled.contains(entity)) {
-        return Err(Disabled { entity: off.name }.into());
-    }
-    Ok(named.to_vec())
+    named
+        .iter()
+        .map(|named| {
+            let found = enabled.iter().find(|mirrored| mirrored.entity == *named).copied();
+            found.ok_or_else(|| Disabled { entity: named.name }.into())
+        })
+        .collect()
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::json;
+use super::{Dialect, Entity, json};
 
 /// The description could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -39,18 +39,24 @@ pub struct Field {
 }
 
 impl Catalogue {
-    /// Reads the answer of a `*.fields` method.
+    /// Reads the answer of a `*.fields` method; gives the fields our names.
     ///
     /// # Errors
     /// [`UnreadableCatalogue`] when it is no object of objects (PHP's `[]` for none is fine).
-    pub fn parse(raw: &RawValue) -> Result<Self, UnreadableCatalogue> {
+    pub fn parse(
+        raw: &RawValue,
+        entity: &Entity,
+        dialect: Dialect,
+    ) -> Result<Self, UnreadableCatalogue> {
         if raw.get().starts_with('[') && raw.get()[1..].trim_start().starts_with(']') {
             return Ok(Self::default());
         }
         let wire: BTreeMap<String, Wire<'_>> =
             serde_json::from_str(raw.get()).map_err(UnreadableCatalogue)?;
-        let fields = wire.into_iter().map(|(name, wire)| (name, wire.into())).collect();
-        Ok(Self { fields })
+        let known = |(name, wire): (String, Wire<'_>)| {
+            Some((dialect.field_of(entity, &name)?.into_owned(), wire.into()))
+        };
+        Ok(Self { fields: wire.into_iter().filter_map(known).collect() })
     }
 
     /// One field's description, unless the portal does not know the field.
@@ -113,6 +119,7 @@ impl From<Wire<'_>> for Field {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::entity::CONTACTS;
 
     #[test]
     fn a_user_field_is_known_by_its_form_label() {
@@ -124,7 +131,7 @@ mod tests {
                 .to_owned(),
         )
         .unwrap();
-        let catalogue = Catalogue::parse(&raw).unwrap();
+        let catalogue = Catalogue::parse(&raw, &CONTACTS, Dialect::Classic).unwrap();
         let field = catalogue.field("UF_CRM_1").unwrap();
         assert_eq!(field.label.as_deref(), Some("Colour"));
         assert!(field.multiple && field.custom && !field.read_only);
@@ -135,6 +142,9 @@ mod tests {
     #[test]
     fn an_empty_description_may_be_a_list() {
         let raw = RawValue::from_string("[ ]".to_owned()).unwrap();
-        assert_eq!(Catalogue::parse(&raw).unwrap(), Catalogue::default());
+        assert_eq!(
+            Catalogue::parse(&raw, &CONTACTS, Dialect::Classic).unwrap(),
+            Catalogue::default()
+        );
     }
 }

@@ -1,21 +1,27 @@
-//! Contacts: `crm.contact.list`, every column that the vendor documents in `crm.contact.fields`.
+//! Contacts: every column that the vendor documents in `crm.contact.fields`, and what only
+//! `crm.item.list` brings (vendor page `universal/object-fields`).
 
 use super::{
-    Entity,
+    Classic, Entity, Item,
     column::{
         Column,
         ColumnType::{Date, File, Flag, Integer, Reference, Text, Timestamp},
         column,
     },
-    multi_field::MultiField,
+    multi_field::{Link, MultiField},
 };
 
-/// Contacts as `crm.contact.list` returns them.
+/// Contacts. The classic list shows those of the category 0 only.
 pub static CONTACTS: Entity = Entity {
     name: "contacts",
     singular: "contact",
-    list_method: "crm.contact.list",
-    fields_method: "crm.contact.fields",
+    classic: Some(Classic {
+        list: "crm.contact.list",
+        fields: "crm.contact.fields",
+        lacks: &["WEBFORM_ID"],
+        implies: &[("CATEGORY_ID", 0)],
+    }),
+    item: Item { entity_type_id: 3, names: &[] },
     columns: COLUMNS,
     multi_fields: &[
         MultiField::phones("contact_phones"),
@@ -23,6 +29,12 @@ pub static CONTACTS: Entity = Entity {
         MultiField::websites("contact_websites"),
         MultiField::messengers("contact_messengers"),
         MultiField::links("contact_links"),
+        MultiField::linked(
+            "COMPANY_IDS",
+            "contact_companies",
+            Link::primary("company_id", "COMPANY_ID"),
+        ),
+        MultiField::linked("OBSERVERS", "contact_observers", Link::to("user_id")),
     ],
 };
 
@@ -71,4 +83,6 @@ static COLUMNS: &[Column] = &[
     column("LAST_ACTIVITY_TIME", "last_activity_time", Timestamp),
     column("LAST_ACTIVITY_BY", "last_activity_by", Reference),
     column("LAST_COMMUNICATION_TIME", "last_communication_time", Text),
+    column("CATEGORY_ID", "category_id", Integer),
+    column("WEBFORM_ID", "webform_id", Reference),
 ];

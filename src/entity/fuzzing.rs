@@ -6,7 +6,7 @@ use chrono::{Datelike, NaiveDate};
 use serde_json::{Value as Json, value::RawValue};
 
 use super::{
-    CONTACTS, ColumnType,
+    CONTACTS, ColumnType, Dialect,
     catalogue::Catalogue,
     custom_field::CustomKind,
     decode::{Decoded, Decoder},
@@ -38,7 +38,7 @@ fn is_zero(json: &Json) -> bool {
 }
 
 fn decoded(row: &str, catalogue: &Catalogue) -> Option<Decoded> {
-    static DECODER: LazyLock<Decoder> = LazyLock::new(|| Decoder::new(&CONTACTS));
+    static DECODER: LazyLock<Decoder> = LazyLock::new(|| Decoder::new(&CONTACTS, Dialect::Classic));
     let page = DECODER.page([Raw::well_formed(row)], catalogue).ok()?;
     assert_eq!(page.rows.len(), 1, "one row became {}", page.rows.len());
     page.rows.into_iter().next()
@@ -98,6 +98,7 @@ pub fn readers(data: &[u8]) {
         }
         Value::Date(day) => assert!((1..=10_000).contains(&day.year()), "{text} became {day}"),
         Value::Flag(_) | Value::Timestamp(_) => {}
+        Value::Kept => panic!("{} = {text} was overlooked", column.field),
     }
     let again = with_field(column.field, text, &Catalogue::default());
     assert_eq!(record.hash(), again.hash(), "{text} has two hashes");
@@ -125,6 +126,7 @@ pub fn rows(data: &[u8]) {
                 assert!(complete, "{} of {sent} {} of {text}", children.len(), multi.field);
             }
             ChildList::Untrusted => assert!(has_note(&record, multi.field), "{text}"),
+            ChildList::Kept => panic!("{} of {text} was overlooked", multi.field),
         }
     }
 }
@@ -167,7 +169,9 @@ pub fn user_fields(data: &[u8]) {
     let custom = CustomKind::of(name, Some(kind));
     let description = format!("{{\"UF_CRM_1\":{{\"type\":\"{kind}\"}}}}");
     let catalogue = RawValue::from_string(description).ok();
-    let Some(catalogue) = catalogue.and_then(|raw| Catalogue::parse(&raw).ok()) else {
+    let Some(catalogue) =
+        catalogue.and_then(|raw| Catalogue::parse(&raw, &CONTACTS, Dialect::Classic).ok())
+    else {
         panic!("the catalogue of a {kind} cannot be read");
     };
     let record = with_field(name, text, &catalogue);

@@ -1,21 +1,30 @@
-//! Leads: `crm.lead.list`, every column that the vendor documents in `crm.lead.fields`.
+//! Leads: every column that the vendor documents in `crm.lead.fields`, and what only
+//! `crm.item.list` brings (vendor page `universal/object-fields`).
 
 use super::{
-    Entity,
+    Classic, Entity, Item,
     column::{
         Column,
         ColumnType::{Date, Decimal, Flag, Integer, Reference, Text, Timestamp},
         column,
     },
-    multi_field::MultiField,
+    multi_field::{Link, MultiField},
 };
 
-/// Leads as `crm.lead.list` returns them.
+/// Leads.
 pub static LEADS: Entity = Entity {
     name: "leads",
     singular: "lead",
-    list_method: "crm.lead.list",
-    fields_method: "crm.lead.fields",
+    classic: Some(Classic {
+        list: "crm.lead.list",
+        fields: "crm.lead.fields",
+        lacks: &["WEBFORM_ID"],
+        implies: &[],
+    }),
+    item: Item {
+        entity_type_id: 1,
+        names: &[("STATUS_ID", "stageId"), ("STATUS_SEMANTIC_ID", "stageSemanticId")],
+    },
     columns: COLUMNS,
     multi_fields: &[
         MultiField::phones("lead_phones"),
@@ -23,6 +32,12 @@ pub static LEADS: Entity = Entity {
         MultiField::websites("lead_websites"),
         MultiField::messengers("lead_messengers"),
         MultiField::links("lead_links"),
+        MultiField::linked(
+            "CONTACT_IDS",
+            "lead_contacts",
+            Link::primary("contact_id", "CONTACT_ID"),
+        ),
+        MultiField::linked("OBSERVERS", "lead_observers", Link::to("user_id")),
     ],
 };
 
@@ -77,4 +92,5 @@ static COLUMNS: &[Column] = &[
     column("UTM_TERM", "utm_term", Text),
     column("LAST_ACTIVITY_TIME", "last_activity_time", Timestamp),
     column("LAST_ACTIVITY_BY", "last_activity_by", Reference),
+    column("WEBFORM_ID", "webform_id", Reference),
 ];

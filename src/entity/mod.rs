@@ -10,6 +10,7 @@ mod column;
 mod contact;
 mod custom_field;
 pub mod decode;
+pub mod dialect;
 pub mod dictionary;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
@@ -29,28 +30,52 @@ use serde::{Deserialize, Serialize};
 pub use self::{
     column::{Column, ColumnType},
     contact::CONTACTS,
+    dialect::Dialect,
     lead::LEADS,
-    multi_field::MultiField,
+    multi_field::{Link, MultiField},
 };
 
 /// Everything that the mirror has to know about one kind of record.
 ///
 /// The declaration drives the portal's `select`, the decoder, the content hash,
 /// the upsert and the child tables; a test holds it against the migrated database.
+/// Fields have the names of the classic lists, whatever they are read by.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Entity {
     /// Plural; the name in settings and commands, and the record table.
     pub name: &'static str,
     /// Singular; the prefix of child tables and, with `_id`, their parent column.
     pub singular: &'static str,
-    /// The classic list method.
-    pub list_method: &'static str,
-    /// The method that describes the fields.
-    pub fields_method: &'static str,
+    /// The classic methods, where it is read by them.
+    pub classic: Option<Classic>,
+    /// What `crm.item.*` calls it and its fields.
+    pub item: Item,
     /// Every documented field but `ID`, in table order.
     pub columns: &'static [Column],
-    /// The multi-value fields and their child tables.
+    /// The fields with several values and their child tables.
     pub multi_fields: &'static [MultiField],
+}
+
+/// How an entity is read by methods of its own, such as `crm.contact.list`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Classic {
+    /// The list method.
+    pub list: &'static str,
+    /// The method that describes the fields.
+    pub fields: &'static str,
+    /// The columns that it never brings; they keep their last values.
+    pub lacks: &'static [&'static str],
+    /// The columns that it does not bring because they are the same in all that it lists.
+    pub implies: &'static [(&'static str, i64)],
+}
+
+/// How an entity is read by `crm.item.list`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Item {
+    /// The vendor's number of the entity (vendor page `crm/data-types`, object types).
+    pub entity_type_id: u32,
+    /// Fields whose names follow neither from the column's nor from what all items share.
+    pub names: &'static [(&'static str, &'static str)],
 }
 
 impl Entity {

@@ -1,7 +1,8 @@
-//! The portal's multi-value fields: PHONE, EMAIL, WEB, IM and LINK.
+//! Fields with several values: PHONE, EMAIL, WEB, IM and LINK, and lists of linked records.
 //!
-//! A list returns them only when each is named in `select`, in no fixed order,
-//! and leaves the key out when a record has none (vendor page `crm_multifield`).
+//! A classic list returns multi-fields only when each is named in `select`, in no fixed
+//! order, and leaves the key out when a record has none (vendor page `crm_multifield`).
+//! Linked records come in the rows of `crm.item.list` only.
 
 /// One kind of multi-value and the child table that holds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,6 +13,35 @@ pub struct MultiField {
     pub flag: Option<&'static str>,
     /// The child table, for example `contact_phones`.
     pub table: &'static str,
+    /// What it links to, where its values are IDs of other records.
+    pub link: Option<Link>,
+}
+
+/// What a list of linked records links to.
+///
+/// A link is a child like any other: its ID is that of the linked record, its value is its
+/// place in the portal's list, from 1, and its value type says whether it is the primary one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Link {
+    /// The child table's column with the linked ID, for example `company_id`.
+    pub column: &'static str,
+    /// The record's field that names the primary one of them, where there is such a thing.
+    pub primary: Option<&'static str>,
+}
+
+impl Link {
+    /// The value type of the primary link.
+    pub const PRIMARY: &'static str = "primary";
+
+    /// A list of equals.
+    pub(super) const fn to(column: &'static str) -> Self {
+        Self { column, primary: None }
+    }
+
+    /// A list in which one is the primary: that which the field names.
+    pub(super) const fn primary(column: &'static str, field: &'static str) -> Self {
+        Self { column, primary: Some(field) }
+    }
 }
 
 impl MultiField {
@@ -24,26 +54,31 @@ impl MultiField {
 
     /// Phones; `HAS_PHONE` proves their presence.
     pub(super) const fn phones(table: &'static str) -> Self {
-        Self { field: "PHONE", flag: Some("HAS_PHONE"), table }
+        Self { field: "PHONE", flag: Some("HAS_PHONE"), table, link: None }
     }
 
     /// E-mails; `HAS_EMAIL` proves their presence.
     pub(super) const fn emails(table: &'static str) -> Self {
-        Self { field: "EMAIL", flag: Some("HAS_EMAIL"), table }
+        Self { field: "EMAIL", flag: Some("HAS_EMAIL"), table, link: None }
     }
 
     /// Websites.
     pub(super) const fn websites(table: &'static str) -> Self {
-        Self { field: "WEB", flag: None, table }
+        Self { field: "WEB", flag: None, table, link: None }
     }
 
     /// Messengers. `HAS_IMOL` speaks of open lines only and proves nothing.
     pub(super) const fn messengers(table: &'static str) -> Self {
-        Self { field: "IM", flag: None, table }
+        Self { field: "IM", flag: None, table, link: None }
     }
 
     /// Links.
     pub(super) const fn links(table: &'static str) -> Self {
-        Self { field: "LINK", flag: None, table }
+        Self { field: "LINK", flag: None, table, link: None }
+    }
+
+    /// Linked records, in a field such as `COMPANY_IDS`.
+    pub(super) const fn linked(field: &'static str, table: &'static str, link: Link) -> Self {
+        Self { field, flag: None, table, link: Some(link) }
     }
 }

@@ -134,7 +134,10 @@ fn known(entity: &'static Entity, field: &str) -> Result<Option<ColumnType>, Unu
             !rest.is_empty() && rest.chars().all(plain)
         })
     });
-    if custom || entity.multi_fields.iter().any(|multi| multi.field == field) {
+    if let Some(multi) = entity.multi_fields.iter().find(|multi| multi.field == field) {
+        return Ok(multi.link.map(|_| ColumnType::Reference));
+    }
+    if custom {
         return Ok(None);
     }
     let names = entity.columns.iter().map(|column| column.field);

@@ -8,6 +8,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::{
     Entity, RecordId,
+    decode::is_always_brought,
     json::{self, NotCanonical, Raw, raw::Quoted},
 };
 
@@ -28,6 +29,8 @@ pub enum Value {
     Date(NaiveDate),
     /// An instant, to the second.
     Timestamp(DateTime<Utc>),
+    /// Not brought by the source that the record was read from: what is stored stays.
+    Kept,
 }
 
 /// One value of a multi-field, keyed by the portal's own value ID.
@@ -48,6 +51,8 @@ pub enum ChildList {
     Known(Vec<Child>),
     /// The answer contradicts itself: the stored children stay, and a note says so.
     Untrusted,
+    /// Not brought by the source that the record was read from: what is stored stays.
+    Kept,
 }
 
 /// Every field that has no column of its own, as the canonical text of one JSON object.
@@ -226,6 +231,8 @@ pub struct Record {
     children: Vec<ChildList>,
     notes: Vec<Note>,
     hash: ContentHash,
+    /// Fields without a column that came empty; see [`Self::completed`].
+    emptied: Vec<String>,
 }
 
 impl Record {
@@ -243,7 +250,54 @@ impl Record {
         notes.dedup();
         let custom_fields = custom_fields.into();
         let hash = content_hash(&values, &custom_fields, &children, &notes);
-        Self { id, values, custom_fields, children, notes, hash }
+        Self { id, values, custom_fields, children, notes, hash, emptied: Vec::new() }
+    }
+
+    /// Remembers which fields without a column came empty.
+    pub(super) fn emptied(self, emptied: Vec<String>) -> Self {
+        Self { emptied, ..self }
+    }
+
+    /// The record with what its source does not bring taken from what is stored of it, so
+    /// that the whole of it can be compared and written. `None` if it is whole already.
+    ///
+    /// Its own hash takes what is kept for empty. So it equals the stored hash only where
+    /// nothing is stored that would be kept, and then the two are equal indeed.
+    #[must_use]
+    pub fn completed(&self, entity: &Entity, stored: &Self) -> Option<Self> {
+        let kept_values = self.values.contains(&Value::Kept);
+        let kept_lists = self.children.contains(&ChildList::Kept);
+        let mut custom_fields = self.custom_fields.to_map();
+        let own = custom_fields.len();
+        for (field, json) in stored.custom_fields.to_map() {
+            if !is_always_brought(&field) && !self.emptied.contains(&field) {
+                custom_fields.entry(field).or_insert(json);
+            }
+        }
+        if !kept_values && !kept_lists && custom_fields.len() == own {
+            return None;
+        }
+        let mut notes = self.notes.clone();
+        let mut keep_notes = |field: &str| {
+            notes.extend(stored.notes.iter().filter(|note| note.field == field).cloned());
+        };
+        let mut values = self.values.clone();
+        for ((column, value), old) in entity.columns.iter().zip(&mut values).zip(&stored.values) {
+            if *value == Value::Kept {
+                *value = old.clone();
+                keep_notes(column.field);
+            }
+        }
+        let mut children = self.children.clone();
+        for ((multi, list), old) in
+            entity.multi_fields.iter().zip(&mut children).zip(&stored.children)
+        {
+            if *list == ChildList::Kept {
+                *list = old.clone();
+                keep_notes(multi.field);
+            }
+        }
+        Some(Self::new(self.id, values, custom_fields, children, notes))
     }
 
     /// The record's ID.
@@ -303,7 +357,7 @@ fn content_hash(
     let mut parts = Parts(Vec::with_capacity(1024 + custom_fields.as_str().len()));
     for value in values {
         match value {
-            Value::Null => parts.tag(b'0'),
+            Value::Null | Value::Kept => parts.tag(b'0'),
             Value::Text(text) => parts.text(b't', text),
             Value::Integer(number) => parts.number(b'i', *number),
             Value::Flag(false) => parts.tag(b'n'),
@@ -317,6 +371,7 @@ fn content_hash(
     for list in children {
         match list {
             ChildList::Untrusted => parts.tag(b'u'),
+            ChildList::Kept => parts.tag(b'e'),
             ChildList::Known(list) => {
                 for child in list {
                     parts.number(b'c', child.id);

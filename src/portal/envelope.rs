@@ -18,6 +18,7 @@ use super::{
     body::Body,
     error::{ApiFailure, PortalError},
     limiter::Figures,
+    source::RowsIn,
 };
 
 /// The portal's clock, as an answer shows it.
@@ -404,9 +405,27 @@ impl<'de, S: DeserializeSeed<'de>, F: Fn(&str) -> S> Visitor<'de> for ByKey<F> {
 #[serde(transparent)]
 struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
 
+/// Splits a list's result into its rows; `None` where there is no list.
+#[derive(Clone, Copy)]
+pub(super) struct Rows(pub(super) RowsIn);
+
+impl<'de> DeserializeSeed<'de> for Rows {
+    type Value = Option<Vec<&'de RawValue>>;
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Self::Value, D::Error> {
+        match self.0 {
+            RowsIn::Result => ListItems.deserialize(json),
+            RowsIn::Items => {
+                let parts = ByKey(at("items", ListItems)).deserialize(json)?;
+                Ok(parts.and_then(|parts| parts.split().0).flatten())
+            }
+        }
+    }
+}
+
 /// Splits a list into its items; `None` for anything else.
 #[derive(Clone, Copy)]
-pub(super) struct ListItems;
+struct ListItems;
 
 impl<'de> DeserializeSeed<'de> for ListItems {
     type Value = Option<Vec<&'de RawValue>>;

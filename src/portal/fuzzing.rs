@@ -8,6 +8,7 @@ use super::{
     envelope::Envelope,
     error::PortalError,
     source::PAGE_ROWS,
+    source::RowsIn,
 };
 
 const LISTS: [&str; 3] = ["c0p00", "c0p01", "c1p00"];
@@ -73,7 +74,7 @@ pub fn batch(data: &[u8]) {
     let Some((status, bytes)) = status(data) else { return };
     let mut commands = Commands::new();
     for key in LISTS {
-        let pushed = commands.push_list(key, "crm.contact.list", &json!({}));
+        let pushed = commands.push_list(key, "crm.contact.list", &json!({}), RowsIn::Result);
         assert!(pushed.is_ok(), "{key} was refused");
     }
     for key in OTHERS {

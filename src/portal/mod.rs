@@ -10,8 +10,8 @@
 //! - no error, log line or `Debug` output holds the webhook's secret.
 //!
 //! A call is made by [`Portal`]: permit, POST, envelope, and again if the failure is
-//! worth it. [`ClassicSource`] speaks the dialect of the classic lists: it turns a
-//! question about ID ranges into one batch of chained pages, and walks the answer.
+//! worth it. [`ListSource`] turns a question about ID ranges into one
+//! batch of chained pages, in the words of the classic lists or of items, and walks the answer.
 //! [`DictionarySource`] reads the lists that explain codes.
 
 mod auth;
@@ -37,7 +37,7 @@ pub use self::{
         RehearsedPermit, Restraint, Share, WaitReason, Waiting,
     },
     source::{
-        Ask, Chain, ChainEnd, ClassicSource, Detail, DictionarySource, Heard, HeardDictionaries,
+        Ask, Chain, ChainEnd, Detail, DictionarySource, Heard, HeardDictionaries, ListSource,
         Listed, MAX_COMMANDS, PAGE_ROWS, Page, Probes, ScanAsk,
     },
 };

@@ -3,6 +3,7 @@
 use config::{Map, Value, ValueKind};
 
 use super::error::{Place, SettingsError};
+use crate::entity::{CONTACTS, Entity, LEADS};
 
 /// Every key, by section, as `config.example.toml` lists them.
 pub(super) const KEYS: &[&str] = &[
@@ -34,11 +35,13 @@ pub(super) const KEYS: &[&str] = &[
     "sync.keep_runs",
     "sync.keep_history",
     "entities.contacts.enabled",
+    "entities.contacts.source",
     "entities.contacts.interval",
     "entities.contacts.history",
     "entities.contacts.exclude_fields",
     "entities.contacts.hash_fields",
     "entities.leads.enabled",
+    "entities.leads.source",
     "entities.leads.interval",
     "entities.leads.history",
     "entities.leads.exclude_fields",
@@ -48,6 +51,37 @@ pub(super) const KEYS: &[&str] = &[
     "reporting.default_region",
     "log.format",
     "log.level",
+];
+
+/// The keys of one section `[entities.…]`.
+#[derive(Debug)]
+pub(super) struct EntityKeys {
+    pub(super) enabled: &'static str,
+    /// Where there is a choice.
+    pub(super) source: Option<&'static str>,
+    pub(super) interval: &'static str,
+    pub(super) history: &'static str,
+    pub(super) exclude_fields: &'static str,
+    pub(super) hash_fields: &'static str,
+}
+
+macro_rules! section {
+    ($name:literal, $source:expr) => {
+        EntityKeys {
+            enabled: concat!("entities.", $name, ".enabled"),
+            source: $source,
+            interval: concat!("entities.", $name, ".interval"),
+            history: concat!("entities.", $name, ".history"),
+            exclude_fields: concat!("entities.", $name, ".exclude_fields"),
+            hash_fields: concat!("entities.", $name, ".hash_fields"),
+        }
+    };
+}
+
+/// The sections of the entities.
+pub(super) static ENTITIES: [(&Entity, EntityKeys); 2] = [
+    (&CONTACTS, section!("contacts", Some("entities.contacts.source"))),
+    (&LEADS, section!("leads", Some("entities.leads.source"))),
 ];
 
 /// The least likeness at which a key is offered as the one that was meant.

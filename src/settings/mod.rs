@@ -30,9 +30,9 @@ use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
 pub use self::error::{Place, SettingsError};
-use self::values::Values;
+use self::{keys::EntityKeys, values::Values};
 use crate::{
-    entity::{CONTACTS, Entity, LEADS, phone::Region, privacy::PrivacyRules},
+    entity::{Dialect, Entity, phone::Region, privacy::PrivacyRules},
     portal::{QuietHours, Restraint, Share},
     telemetry::{LogFormat, LogLevel},
 };
@@ -150,24 +150,15 @@ pub struct SyncSettings {
     pub keep_history: Option<Duration>,
 }
 
-/// The sections `[entities.…]`.
+/// The sections `[entities.…]`, by the entities' plural names.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EntitiesSettings {
-    /// `[entities.contacts]`
-    pub contacts: EntitySettings,
-    /// `[entities.leads]`
-    pub leads: EntitySettings,
-}
+pub struct EntitiesSettings(BTreeMap<&'static str, EntitySettings>);
 
 impl EntitiesSettings {
     /// The settings of an entity, by its plural name.
     #[must_use]
     pub fn by_name(&self, name: &str) -> Option<&EntitySettings> {
-        match name {
-            "contacts" => Some(&self.contacts),
-            "leads" => Some(&self.leads),
-            _ => None,
-        }
+        self.0.get(name)
     }
 }
 
@@ -176,6 +167,8 @@ impl EntitiesSettings {
 pub struct EntitySettings {
     /// Whether it is mirrored.
     pub enabled: bool,
+    /// By which list it is read.
+    pub source: Dialect,
     /// Between the starts of two cycles.
     pub interval: Duration,
     /// Whether every change of a field is kept.
@@ -460,37 +453,38 @@ fn read_sync(values: &Values) -> Result<SyncSettings, SettingsError> {
 }
 
 fn read_entities(values: &Values, interval: Duration) -> Result<EntitiesSettings, SettingsError> {
-    let entities = EntitiesSettings {
-        contacts: EntitySettings {
-            enabled: values.flag("entities.contacts.enabled", true)?,
-            interval: values.duration("entities.contacts.interval", INTERVALS, interval)?,
-            history: values.flag("entities.contacts.history", false)?,
-            privacy: read_privacy(
-                values,
-                &CONTACTS,
-                "entities.contacts.exclude_fields",
-                "entities.contacts.hash_fields",
-            )?,
-        },
-        leads: EntitySettings {
-            enabled: values.flag("entities.leads.enabled", true)?,
-            interval: values.duration("entities.leads.interval", INTERVALS, interval)?,
-            history: values.flag("entities.leads.history", false)?,
-            privacy: read_privacy(
-                values,
-                &LEADS,
-                "entities.leads.exclude_fields",
-                "entities.leads.hash_fields",
-            )?,
-        },
-    };
-    if !entities.contacts.enabled && !entities.leads.enabled {
+    let mut entities = BTreeMap::new();
+    for (entity, keys) in &keys::ENTITIES {
+        entities.insert(entity.name, read_entity(values, entity, keys, interval)?);
+    }
+    if entities.values().all(|entity| !entity.enabled) {
         return Err(values.invalid(
-            "entities.leads.enabled",
-            "leaves nothing to mirror, as `entities.contacts.enabled` is false too; enable one",
+            "entities.contacts.enabled",
+            "leaves nothing to mirror, as no other entity is enabled either; enable one",
         ));
     }
-    Ok(entities)
+    Ok(EntitiesSettings(entities))
+}
+
+fn read_entity(
+    values: &Values,
+    entity: &'static Entity,
+    keys: &EntityKeys,
+    interval: Duration,
+) -> Result<EntitySettings, SettingsError> {
+    let sources = [("classic", Dialect::Classic), ("item", Dialect::Item)];
+    let usual = Dialect::default_of(entity);
+    let source = match keys.source {
+        Some(key) => values.choice(key, &sources, usual)?,
+        None => usual,
+    };
+    Ok(EntitySettings {
+        enabled: values.flag(keys.enabled, entity.classic.is_some())?,
+        source,
+        interval: values.duration(keys.interval, INTERVALS, interval)?,
+        history: values.flag(keys.history, false)?,
+        privacy: read_privacy(values, entity, keys.exclude_fields, keys.hash_fields)?,
+    })
 }
 
 fn read_privacy(

@@ -337,7 +337,7 @@ fn nonsense_is_refused_with_the_right_form() {
         ("portal = 5", "portal", "is a section, not a value; write [portal]"),
         (
             "[entities]\ncontacts.enabled = false\nleads.enabled = false",
-            "entities.leads.enabled",
+            "entities.contacts.enabled",
             "leaves nothing to mirror",
         ),
     ] {

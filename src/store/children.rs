@@ -1,4 +1,4 @@
-//! The child tables: phones, e-mails, websites, messengers and links.
+//! The child tables: phones, e-mails, websites, messengers, links, and linked records.
 
 use std::collections::HashMap;
 
@@ -18,7 +18,8 @@ use crate::entity::{
 pub(super) type Children = HashMap<i64, Vec<Child>>;
 
 /// Makes the children of the written records equal to the records: deletes those that
-/// are gone, writes those that differ, touches no other. An untrusted list changes nothing.
+/// are gone, writes those that differ, touches no other. A list that is untrusted, or that the
+/// source does not bring, changes nothing.
 /// What changed in records that were there before is told to the journal.
 ///
 /// The parents' rows are locked by this transaction's upsert, so nobody else changes
@@ -44,7 +45,7 @@ pub(super) async fn replace(
         let lists =
             parents.iter().filter_map(|(record, _)| match record.children().get(index)? {
                 ChildList::Known(list) => Some((record.id().get(), list.as_slice())),
-                ChildList::Untrusted => None,
+                ChildList::Untrusted | ChildList::Kept => None,
             });
         if let Some(journal) = &mut journal {
             for (record, _) in parents.iter().filter(|(_, inserted)| !inserted) {

@@ -341,7 +341,7 @@ fn tell_children(field: &str, parent: i64, old: &[Child], new: &[Child], lines: 
 /// A value as text that PostgreSQL casts to the column's type.
 fn as_text(value: &Value) -> Option<String> {
     Some(match value {
-        Value::Null => return None,
+        Value::Null | Value::Kept => return None,
         Value::Text(text) | Value::Decimal(text) => text.clone(),
         Value::Integer(number) => number.to_string(),
         Value::Flag(flag) => flag.to_string(),
@@ -359,7 +359,7 @@ fn plain(json: String) -> String {
 pub(super) fn known(record: &Record, index: usize) -> Option<&[Child]> {
     match record.children().get(index)? {
         ChildList::Known(list) => Some(list),
-        ChildList::Untrusted => None,
+        ChildList::Untrusted | ChildList::Kept => None,
     }
 }
 

@@ -257,7 +257,7 @@ fn evidence(entity: &'static Entity, record: &Record, message: &str) -> String {
     fields.insert("message".to_owned(), quoted(message));
     for (column, value) in entity.columns.iter().zip(record.values()) {
         let json = match value {
-            Value::Null => continue,
+            Value::Null | Value::Kept => continue,
             Value::Text(text) | Value::Decimal(text) => quoted(text),
             Value::Integer(number) => number.to_string(),
             Value::Flag(flag) => flag.to_string(),

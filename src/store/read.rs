@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, NaiveDate, Utc};
-use sqlx::{Row as _, postgres::PgRow};
+use sqlx::{PgConnection, Row as _, postgres::PgRow};
 
 use super::{
     Store, StoreError,
@@ -124,18 +124,11 @@ impl Store {
         entity: &'static Entity,
         ids: &[RecordId],
     ) -> Result<Vec<Stored>, StoreError> {
-        let statements = Statements::of(entity);
-        let ids: Vec<i64> = ids.iter().map(|id| id.get()).collect();
         let mut snapshot =
             self.pool.begin_with("begin isolation level repeatable read read only").await?;
-        let rows = sqlx::query(statements.read()).bind(&ids).fetch_all(&mut *snapshot).await?;
-        let mut children = Vec::with_capacity(statements.children().len());
-        for table in statements.children() {
-            children.push(children::read(&mut snapshot, table, &ids).await?);
-        }
-        let mut notes = quarantine::open_notes(&mut snapshot, entity, &ids).await?;
+        let stored = records(&mut snapshot, entity, ids).await?;
         snapshot.commit().await?;
-        rows.iter().map(|row| rebuild(entity, row, &mut children, &mut notes)).collect()
+        Ok(stored)
     }
 
     /// Counts an entity's records. Reads the whole table.
@@ -144,6 +137,23 @@ impl Store {
             sqlx::query_as(Statements::of(entity).count()).fetch_one(&self.pool).await?;
         Ok(RecordCounts { live, deleted })
     }
+}
+
+/// Reads records, tombstones included, in the order of their IDs.
+pub(super) async fn records(
+    connection: &mut PgConnection,
+    entity: &'static Entity,
+    ids: &[RecordId],
+) -> Result<Vec<Stored>, StoreError> {
+    let statements = Statements::of(entity);
+    let ids: Vec<i64> = ids.iter().map(|id| id.get()).collect();
+    let rows = sqlx::query(statements.read()).bind(&ids).fetch_all(&mut *connection).await?;
+    let mut children = Vec::with_capacity(statements.children().len());
+    for table in statements.children() {
+        children.push(children::read(connection, table, &ids).await?);
+    }
+    let mut notes = quarantine::open_notes(connection, entity, &ids).await?;
+    rows.iter().map(|row| rebuild(entity, row, &mut children, &mut notes)).collect()
 }
 
 fn rebuild(

@@ -13,7 +13,7 @@ use std::{
 use sqlx::AssertSqlSafe;
 
 use super::verify_statements::VerifyStatements;
-use crate::entity::{ColumnType, Entity, MultiField};
+use crate::entity::{ColumnType, Entity, Link, MultiField};
 
 /// A statement made at run time, and audited above.
 pub(super) type Sql = AssertSqlSafe<Cow<'static, str>>;
@@ -239,6 +239,9 @@ impl ChildStatements {
     fn make(entity: &'static Entity, multi_field: &'static MultiField) -> Self {
         let table = multi_field.table;
         let parent = format!("\"{}_id\"", entity.singular);
+        if let Some(link) = multi_field.link {
+            return Self::of_links(table, &parent, link);
+        }
         let phones = multi_field.is_phone();
         let (number, numbers, set) = if phones {
             (", e164", ", $5::text[]", ", e164 = excluded.e164")
@@ -262,6 +265,41 @@ impl ChildStatements {
                  select * from unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[]{numbers}) \
                  on conflict ({parent}, id) do update \
                  set value = excluded.value, value_type = excluded.value_type{set}"
+            ),
+        }
+    }
+}
+
+impl ChildStatements {
+    /// The same for linked records, whose places and kind have columns of their own.
+    fn of_links(table: &str, parent: &str, link: Link) -> Self {
+        let linked = format!("\"{}\"", link.column);
+        let (primary, value_type, is_primary, set) = match link.primary {
+            None => ("", "null".to_owned(), "", ""),
+            Some(_) => (
+                ", is_primary",
+                format!("case when is_primary then '{}' end", Link::PRIMARY),
+                ", k.value_type is not null",
+                ", is_primary = excluded.is_primary",
+            ),
+        };
+        Self {
+            phones: false,
+            read: format!(
+                "select {parent}, {linked}, position::text, {value_type} from \"{table}\" \
+                 where {parent} = any($1) order by {parent}, {linked}"
+            ),
+            delete: format!(
+                "delete from \"{table}\" as t using unnest($1::bigint[], $2::bigint[]) as k (parent, id) \
+                 where t.{parent} = any($1) and t.{parent} = k.parent and t.{linked} = k.id"
+            ),
+            upsert: format!(
+                "insert into \"{table}\" ({parent}, {linked}, position{primary}) \
+                 select k.parent, k.id, k.value::integer{is_primary} \
+                 from unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[]) \
+                    as k (parent, id, value, value_type) \
+                 on conflict ({parent}, {linked}) do update \
+                 set position = excluded.position{set}"
             ),
         }
     }

@@ -99,7 +99,10 @@ fn arguments(
         macro_rules! array {
             ($variant:ident($value:ident) => $read:expr) => {{
                 let fits = |record: &&Record| {
-                    matches!(record.values().get(index), Some(Value::Null | Value::$variant(_)))
+                    matches!(
+                        record.values().get(index),
+                        Some(Value::Null | Value::Kept | Value::$variant(_))
+                    )
                 };
                 if !records.iter().all(fits) {
                     let (entity, column) = (entity.name, column.name);

@@ -22,7 +22,7 @@ use super::{
     error::state_of,
     history::{Journal, Told},
     quarantine::{self, Entry},
-    run_log, segments, sweep, upsert,
+    read, run_log, segments, sweep, upsert,
 };
 use crate::entity::{
     Entity, RecordId,
@@ -298,6 +298,23 @@ async fn write_all(
             _ => candidates.push(*record),
         }
     }
+    let there: Vec<&Record> = candidates
+        .iter()
+        .copied()
+        .filter(|record| known.contains_key(&record.id().get()))
+        .collect();
+    let completed = complete(connection, entity, &there).await?;
+    candidates.retain_mut(|record| {
+        let Some(whole) = completed.get(&record.id()) else { return true };
+        *record = whole;
+        let row = known.get(&record.id().get());
+        let equal = row.is_some_and(|row| row.hash == whole.hash() && !row.deleted)
+            && !distrusted.contains(&record.id());
+        if equal {
+            unchanged.push(*record);
+        }
+        !equal
+    });
     written.unchanged = unchanged.len() as u64;
 
     let Outcome { stored, refused } =
@@ -340,6 +357,29 @@ async fn write_all(
         run_log::store_counts(connection, run.id(), &counts).await?;
     }
     Ok(written)
+}
+
+/// The records with what their source does not bring taken from what is stored of them; those
+/// that are whole already are missing.
+async fn complete(
+    connection: &mut PgConnection,
+    entity: &'static Entity,
+    records: &[&Record],
+) -> Result<HashMap<RecordId, Record>, StoreError> {
+    let mut completed = HashMap::new();
+    for part in records.chunks(PART) {
+        let ids: Vec<RecordId> = part.iter().map(|record| record.id()).collect();
+        let stored = read::records(connection, entity, &ids).await?;
+        let mut stored = stored.iter().peekable();
+        // Both are in the order of IDs.
+        for record in part {
+            while stored.next_if(|stored| stored.record.id() < record.id()).is_some() {}
+            let own = stored.next_if(|stored| stored.record.id() == record.id());
+            let whole = own.and_then(|stored| record.completed(entity, &stored.record));
+            completed.extend(whole.map(|whole| (record.id(), whole)));
+        }
+    }
+    Ok(completed)
 }
 
 /// What else is written with the records.

@@ -214,7 +214,7 @@ impl Mirror {
     /// The least time in which the portal's limits let so many pages be read.
     fn least_time(&self, lane: Lane, pages: usize) -> Duration {
         let requests = pages.div_ceil(MAX_COMMANDS);
-        self.portal().limiter().least_time(lane, self.entity().list_method, pages, requests)
+        self.portal().limiter().least_time(lane, self.list_method(), pages, requests)
     }
 
     async fn write_segments(

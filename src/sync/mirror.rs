@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    SyncError,
+    Mirrored, SyncError,
     checks::CheckOptions,
     dictionaries::{Codes, Unsettled},
     halt::Halt,
@@ -142,12 +142,13 @@ struct Learnt {
 
 impl Mirror {
     pub(super) fn new(
-        entity: &'static Entity,
+        Mirrored { entity, dialect, .. }: Mirrored,
         ground: Ground,
         pausing: Pausing,
         privacy: Arc<Privacy>,
     ) -> Self {
-        let reader = Reader::new(entity, ground.portal.clone(), ground.retry, ground.room.clone());
+        let (portal, room) = (ground.portal.clone(), ground.room.clone());
+        let reader = Reader::new(entity, dialect, portal, ground.retry, room);
         Self {
             entity,
             reader: reader.keeping(privacy),
@@ -187,6 +188,11 @@ impl Mirror {
 
     pub(super) const fn portal(&self) -> &Portal {
         &self.ground.portal
+    }
+
+    /// The method that lists the records; the portal's operating time is counted by it.
+    pub(super) fn list_method(&self) -> &'static str {
+        self.reader.source.method()
     }
 
     pub(super) const fn reader(&self) -> &Reader {

@@ -104,18 +104,37 @@ pub use self::{
     work::{Level, Selection, UnreadableWork, Work},
 };
 use crate::{
-    entity::{Entity, RecordId, catalogue::UnreadableCatalogue, decode::Mutilated},
+    entity::{Dialect, Entity, RecordId, catalogue::UnreadableCatalogue, decode::Mutilated},
     portal::PortalError,
     reporting::ReportOptions,
     retry::{Disposition, RetryPolicy},
     store::{StoreError, Verdict},
 };
 
+/// An entity that is mirrored, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mirrored {
+    /// What.
+    pub entity: &'static Entity,
+    /// By which list.
+    pub dialect: Dialect,
+    /// Between the starts of two cycles.
+    pub interval: Duration,
+}
+
+impl Mirrored {
+    /// An entity that is read as it is where nothing is set.
+    #[must_use]
+    pub fn new(entity: &'static Entity, interval: Duration) -> Self {
+        Self { entity, dialect: Dialect::default_of(entity), interval }
+    }
+}
+
 /// What the work needs to know of the settings.
 #[derive(Debug, Clone)]
 pub struct SyncOptions {
-    /// The entities to mirror, each with the pause between its cycles.
-    pub entities: Vec<(&'static Entity, Duration)>,
+    /// The entities to mirror.
+    pub entities: Vec<Mirrored>,
     /// How late a record may become visible in the portal's lists.
     pub overlap: Duration,
     /// Chains of one entity's backfill that may be in flight at once.

@@ -19,13 +19,13 @@ use super::{
 };
 use crate::{
     entity::{
-        Entity, RecordId,
+        Dialect, Entity, RecordId,
         catalogue::Catalogue,
-        decode::{Decoded, Decoder, key_of, nameless},
+        decode::{Decoded, Decoder},
         privacy::Privacy,
     },
     portal::{
-        Ask, Chain, ChainEnd, ClassicSource, Detail, Heard, Lane, MAX_COMMANDS, Page, Patience,
+        Ask, Chain, ChainEnd, Detail, Heard, Lane, ListSource, MAX_COMMANDS, Page, Patience,
         Portal, PortalError, PortalTime, ScanAsk, Timing,
     },
     retry::{Disposition, RetryPolicy},
@@ -39,7 +39,7 @@ const ANSWER_BYTES: usize = 8 << 20;
 pub(super) struct Reader {
     pub(super) entity: &'static Entity,
     portal: Portal,
-    pub(super) source: Arc<ClassicSource>,
+    pub(super) source: Arc<ListSource>,
     decoder: Arc<Decoder>,
     pub(super) retry: RetryPolicy,
     room: Room,
@@ -61,15 +61,17 @@ struct Known {
 impl Reader {
     pub(super) fn new(
         entity: &'static Entity,
+        dialect: Dialect,
         portal: Portal,
         retry: RetryPolicy,
         room: Room,
     ) -> Self {
+        let source = ListSource::new(portal.clone(), entity, dialect);
         Self {
             entity,
-            source: Arc::new(ClassicSource::new(portal.clone(), entity)),
+            decoder: Arc::new(Decoder::new(entity, source.dialect())),
+            source: Arc::new(source),
             portal,
-            decoder: Arc::new(Decoder::new(entity)),
             retry,
             room,
             known: Arc::default(),
@@ -81,24 +83,30 @@ impl Reader {
         let excluded = privacy.rules().excluded();
         let multi_fields = self.entity.multi_fields.iter().map(|multi| multi.field);
         let left_out = multi_fields.filter(|field| excluded.contains(*field)).collect();
-        let source = ClassicSource::new(self.portal.clone(), self.entity).leaving_out(left_out);
+        let dialect = self.source.dialect();
+        let source = ListSource::new(self.portal.clone(), self.entity, dialect);
         Self {
-            source: Arc::new(source),
-            decoder: Arc::new(Decoder::keeping(self.entity, privacy)),
+            source: Arc::new(source.leaving_out(left_out)),
+            decoder: Arc::new(Decoder::keeping(self.entity, dialect, privacy)),
             ..self
         }
     }
 
+    /// How rows come.
+    pub(super) fn dialect(&self) -> Dialect {
+        self.source.dialect()
+    }
+
     /// The fingerprint of how records become rows.
     pub(super) fn fingerprint(&self) -> i64 {
-        self.decoder.privacy().fingerprint(self.entity)
+        self.decoder.fingerprint()
     }
 
     /// The longest chain that is worth asking for: as the time and the size of the answer
     /// and the portal's strength allow, at least one page. The limiter cuts it to what fits
     /// when it is sent.
     pub(super) fn longest_chain(&self, lane: Lane) -> usize {
-        let in_time = self.portal.limiter().in_time(lane, self.entity.list_method);
+        let in_time = self.portal.limiter().in_time(lane, self.source.method());
         let known = self.known();
         let by_size = ANSWER_BYTES.checked_div(known.page_bytes).unwrap_or(MAX_COMMANDS);
         let by_weight = known.shortened.map_or(usize::MAX, Shortened::pages);
@@ -193,7 +201,7 @@ impl Reader {
         let ask = Ask { scans: vec![scan], catalogue: true, ..Ask::default() };
         self.insist(lane, &ask, |heard| {
             self.learn(heard.catalogue)?;
-            Ok((listed(heard.scans)?.ids, heard.time))
+            Ok((listed(self.dialect(), heard.scans)?.ids, heard.time))
         })
         .await
     }
@@ -219,7 +227,8 @@ impl Reader {
         let mut ends = Vec::with_capacity(ranges.len());
         let mut chains = heard.scans.into_iter();
         while let (Some(first), Some(last)) = (chains.next(), chains.next()) {
-            ends.push((listed(vec![first])?.ids, listed(vec![last])?.ids));
+            let dialect = self.dialect();
+            ends.push((listed(dialect, vec![first])?.ids, listed(dialect, vec![last])?.ids));
         }
         Ok(ends)
     }
@@ -452,7 +461,7 @@ impl Reader {
         let mut known = self.known();
         let new = known.text != raw.get();
         if new {
-            known.catalogue = Arc::new(Catalogue::parse(&raw)?);
+            known.catalogue = Arc::new(Catalogue::parse(&raw, self.entity, self.dialect())?);
             raw.get().clone_into(&mut known.text);
             known.lacks_fields_for_good = false;
         }
@@ -518,16 +527,16 @@ pub(super) struct Listing {
 }
 
 /// Reads a listing; an error if any part of it failed.
-pub(super) fn listed(chains: Vec<Chain>) -> Result<Listing, SyncError> {
+pub(super) fn listed(dialect: Dialect, chains: Vec<Chain>) -> Result<Listing, SyncError> {
     let mut listing = Listing { ids: Vec::new(), nameless: Vec::new() };
     for chain in chains {
         if let ChainEnd::Failed(error) = chain.end {
             return Err(error.into());
         }
         for row in chain.pages.iter().flat_map(Page::rows) {
-            match key_of(row) {
+            match dialect.key_of(row) {
                 Some(id) => listing.ids.push(id),
-                None => listing.nameless.push(nameless(row)),
+                None => listing.nameless.push(dialect.nameless(row)),
             }
         }
     }

@@ -198,11 +198,13 @@ impl Session {
         let begun = async {
             // Before anything else: what may not be stored any more is not to wait.
             let settled = session.store.settle_privacy(generation).await?;
-            for (entity, interval) in &options.entities {
-                let privacy = settled.iter().find(|(settled, _)| settled == entity);
+            for mirrored in &options.entities {
+                let entity = mirrored.entity;
+                let privacy = settled.iter().find(|(settled, _)| *settled == entity);
                 let Some((_, privacy)) = privacy.cloned() else { continue };
-                let mirror = Mirror::new(entity, ground.clone(), pauses.show(entity), privacy);
-                session.mirrors.push((Arc::new(mirror), *interval));
+                let pausing = pauses.show(entity);
+                let mirror = Mirror::new(*mirrored, ground.clone(), pausing, privacy);
+                session.mirrors.push((Arc::new(mirror), mirrored.interval));
             }
             session.claim().await?;
             session.store.settle_phone_rules(session.generation).await?;

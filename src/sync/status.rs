@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use super::progress::share;
+use super::{Mirrored, progress::share};
 use crate::{
     entity::Entity,
     store::{
@@ -183,21 +183,18 @@ pub struct ReportProblem {
 }
 
 impl Status {
-    /// Reads the status of the given entities, each with the interval of its cycles.
+    /// Reads the status of the given entities.
     ///
     /// # Errors
     /// [`StoreError`] when the database cannot tell.
-    pub async fn read(
-        store: &Store,
-        entities: &[(&'static Entity, Duration)],
-    ) -> Result<Self, StoreError> {
+    pub async fn read(store: &Store, entities: &[Mirrored]) -> Result<Self, StoreError> {
         let now = store.clock().await?;
         let lease = store.lease_row().await?;
         let waits = if lease.held { lease.waits } else { Vec::new() };
         let held_by = lease.holder.filter(|_| lease.held);
         let pauses = store.pauses().await?;
         let mut lines = Vec::with_capacity(entities.len());
-        for (entity, interval) in entities {
+        for Mirrored { entity, interval, .. } in entities {
             let checkpoint = store.checkpoint(entity).await?;
             let health = store.health(entity).await?.map(|since| since.health);
             let segments = store.segments(entity).await?;
@@ -251,7 +248,7 @@ impl Status {
 
     /// The status of a schema that has no tables yet.
     #[must_use]
-    pub fn before_the_first_run(entities: &[(&'static Entity, Duration)]) -> Self {
+    pub fn before_the_first_run(entities: &[Mirrored]) -> Self {
         let line = |entity: &'static Entity| EntityStatus {
             entity: entity.name,
             state: State::NeverSynced { reason: None },
@@ -263,7 +260,7 @@ impl Status {
             swept_at: None,
             refused_sweep: None,
         };
-        let entities = entities.iter().map(|(entity, _)| line(entity)).collect();
+        let entities = entities.iter().map(|mirrored| line(mirrored.entity)).collect();
         Self {
             portal: None,
             held_by: None,

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use b24mirror::{
-    entity::{CONTACTS, Entity},
+    entity::CONTACTS,
     portal::{Limits, Portal, PortalOptions, WebhookUrl},
     reporting::ReportOptions,
     retry::RetryPolicy,
     simulator::{Cost, Fault, FaultKind, Options},
     store::{Store, StoreOptions},
     sync::{
-        CheckOptions, Opened, ProgressBoard, Session, SyncOptions,
+        CheckOptions, Mirrored, Opened, ProgressBoard, Session, SyncOptions,
         status::{State, Status},
     },
 };
@@ -19,7 +19,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::support::{Company, Database, TestPortal, database, unlimited};
 
-const CONTACTS_ONLY: [(&Entity, Duration); 1] = [(&CONTACTS, Duration::from_secs(1))];
+fn contacts_only() -> [Mirrored; 1] {
+    [Mirrored::new(&CONTACTS, Duration::from_secs(1))]
+}
 
 /// What was foretold at one moment.
 #[derive(Debug)]
@@ -60,7 +62,7 @@ async fn session(portal: &TestPortal, store: &Store, board: &ProgressBoard) -> B
     .unwrap();
     let options = SyncOptions {
         board: board.clone(),
-        entities: CONTACTS_ONLY.to_vec(),
+        entities: contacts_only().to_vec(),
         overlap: Duration::from_secs(10),
         // A start in several chains takes as long as everything else of a table this small.
         max_in_flight: 1,
@@ -94,7 +96,7 @@ async fn watched(portal: &TestPortal) -> (Duration, Vec<Foretold>, Vec<Foretold>
             if let Some(left) = line.and_then(|line| line.seconds_left) {
                 drawn.push(Foretold { at, end: at + Duration::from_secs_f64(left) });
             }
-            let status = Status::read(&store, &CONTACTS_ONLY).await.unwrap();
+            let status = Status::read(&store, &contacts_only()).await.unwrap();
             let at = began.elapsed();
             if let State::Backfilling { seconds_left: Some(left), .. } = status.entities[0].state {
                 told.push(Foretold { at, end: at + Duration::from_secs_f64(left) });

@@ -19,7 +19,7 @@ use crate::support::{
 /// How often the contacts have been listed.
 fn listed(portal: &TestPortal) -> u64 {
     let (entity, stats) = (Entity::ALL[0], portal.stats());
-    stats.commands.get(entity.list_method).copied().unwrap_or_default()
+    stats.commands.get(entity.classic.unwrap().list).copied().unwrap_or_default()
 }
 
 async fn mirroring(portal: &TestPortal, database: &Database) -> Process {

@@ -3,18 +3,18 @@
 use std::{path::Path, time::Duration};
 
 use b24mirror::{
-    entity::{CONTACTS, Entity, RecordId, catalogue::Catalogue, decode::Decoder},
+    entity::{CONTACTS, Dialect, Entity, RecordId, catalogue::Catalogue, decode::Decoder},
     local_postgres::{LocalOptions, LocalPostgres},
     portal::{
-        Ask, ClassicSource, Commands, Detail, Lane, Limits, Patience, Portal, PortalOptions,
-        ScanAsk, WebhookUrl,
+        Ask, Commands, Detail, Lane, Limits, ListSource, Patience, Portal, PortalOptions, ScanAsk,
+        WebhookUrl,
     },
     reporting::ReportOptions,
     retry::RetryPolicy,
     settings::{DatabaseSource, Settings},
     simulator::{Action, Fault, FaultKind},
     store::{Store, StoreOptions},
-    sync::{CheckOptions, Opened, ProgressBoard, Session, SyncOptions},
+    sync::{CheckOptions, Mirrored, Opened, ProgressBoard, Session, SyncOptions},
 };
 use nix::sys::signal::Signal;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -304,13 +304,13 @@ async fn portal_shown(webhook: &WebhookUrl, portal: &Portal) -> String {
     let batch = portal.batch(Lane::Incremental, &commands, Patience::Persist).await.unwrap();
     let scan = ScanAsk { detail: Detail::Full, pages: 3, ..ScanAsk::keys_above(RecordId::ZERO) };
     let ask = Ask { scans: vec![scan], catalogue: true, probes: true, ..Ask::default() };
-    let source = ClassicSource::new(portal.clone(), &CONTACTS);
+    let source = ListSource::new(portal.clone(), &CONTACTS, Dialect::Classic);
     let heard = source.read(Lane::Incremental, &ask, Patience::Persist).await.unwrap();
     let found = &heard.scans[0].pages[0];
     assert!(found.rows().any(|row| row.text().contains(SECRET)));
     let described = heard.catalogue.as_ref().unwrap().as_ref().unwrap();
-    let catalogue = Catalogue::parse(described).unwrap();
-    let page = Decoder::new(&CONTACTS).page(found.rows(), &catalogue).unwrap();
+    let catalogue = Catalogue::parse(described, &CONTACTS, Dialect::Classic).unwrap();
+    let page = Decoder::new(&CONTACTS, Dialect::Classic).page(found.rows(), &catalogue).unwrap();
 
     let nonsense = portal.call(Lane::Incremental, "no.such.method", &json!({})).await;
     let refused = nonsense.unwrap_err();
@@ -357,7 +357,7 @@ async fn store_shown(url: &SecretString, portal: &Portal) -> String {
         dictionary_interval: Duration::from_hours(1),
         checks: CheckOptions::default(),
         board: ProgressBoard::default(),
-        entities: Entity::ALL.map(|entity| (entity, Duration::from_secs(1))).to_vec(),
+        entities: Entity::ALL.map(|entity| Mirrored::new(entity, Duration::from_secs(1))).to_vec(),
         overlap: Duration::from_secs(10),
         reports: ReportOptions::default(),
         retry: once(),

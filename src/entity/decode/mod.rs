@@ -2,10 +2,8 @@
 
 use std::{borrow::Cow, collections::HashMap, ops::Range, sync::Arc};
 
-use chrono::{DateTime, Utc};
-
 use super::{
-    Column, ColumnType, Entity, RecordId,
+    Column, ColumnType, Dialect, Entity, Link, MultiField, RecordId,
     catalogue::Catalogue,
     custom_field::CustomKind,
     json::{
@@ -19,7 +17,7 @@ use super::{
 
 /// Raised whenever the same answer would decode to other content, so that every
 /// stored record is read again.
-pub(super) const DECODER_VERSION: u32 = 3;
+pub(super) const DECODER_VERSION: u32 = 4;
 
 /// One row of a page.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,6 +63,7 @@ pub struct Page {
 #[derive(Debug)]
 pub struct Decoder {
     entity: &'static Entity,
+    dialect: Dialect,
     slots: HashMap<Cow<'static, str>, Slot>,
     /// For each multi-field, where the flag that proves it stands among the columns.
     flags: Vec<Option<usize>>,
@@ -81,9 +80,14 @@ enum Slot {
     Id,
     Column(usize, Column, Kept),
     MultiField(usize, Kept),
+    /// The values of all multi-fields in one list.
+    MultiValues,
     Custom(CustomKind, Kept),
     LeftOut,
 }
+
+/// The key under which items have the values of all multi-fields.
+const MULTI_VALUES: &str = "fm";
 
 /// How a value is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,13 +99,14 @@ enum Kept {
 impl Decoder {
     /// Prepares the look-up of the entity's fields; everything is kept as it comes.
     #[must_use]
-    pub fn new(entity: &'static Entity) -> Self {
-        Self::keeping(entity, Arc::new(Privacy::none()))
+    pub fn new(entity: &'static Entity, dialect: Dialect) -> Self {
+        Self::keeping(entity, dialect, Arc::new(Privacy::none()))
     }
 
     /// The same where rules say that fields are left out or hashed.
     #[must_use]
-    pub fn keeping(entity: &'static Entity, privacy: Arc<Privacy>) -> Self {
+    pub fn keeping(entity: &'static Entity, dialect: Dialect, privacy: Arc<Privacy>) -> Self {
+        let name_of = |field: &'static str| dialect.name_of(entity, field);
         let kept = |field| if privacy.is_hashed(field) { Kept::Hashed } else { Kept::AsItCame };
         let left_out: Vec<bool> =
             entity.multi_fields.iter().map(|multi| privacy.is_excluded(multi.field)).collect();
@@ -118,9 +123,9 @@ impl Decoder {
             .rules()
             .excluded()
             .iter()
-            .map(|field| (field.clone().into(), Slot::LeftOut))
+            .map(|field| (dialect.name_of(entity, field).into_owned().into(), Slot::LeftOut))
             .collect();
-        slots.insert("ID".into(), Slot::Id);
+        slots.insert(dialect.id().into(), Slot::Id);
         let mut hidden_flags = Vec::new();
         for (index, column) in entity.columns.iter().enumerate() {
             if privacy.is_excluded(column.field) {
@@ -129,14 +134,67 @@ impl Decoder {
                 }
                 hidden_flags.push(index);
             }
-            slots.insert(column.field.into(), Slot::Column(index, *column, kept(column.field)));
+            slots.insert(name_of(column.field), Slot::Column(index, *column, kept(column.field)));
         }
         for (index, multi) in entity.multi_fields.iter().enumerate() {
-            if !left_out[index] {
-                slots.insert(multi.field.into(), Slot::MultiField(index, kept(multi.field)));
+            match (dialect, multi.link) {
+                _ if left_out[index] => {}
+                // Where they come in one list, their names stand for something else.
+                (Dialect::Item, None) => {
+                    slots.insert(MULTI_VALUES.into(), Slot::MultiValues);
+                }
+                _ => {
+                    slots.insert(name_of(multi.field), Slot::MultiField(index, kept(multi.field)));
+                }
             }
         }
-        Self { entity, slots, flags, left_out, hidden_flags, privacy }
+        Self { entity, dialect, slots, flags, left_out, hidden_flags, privacy }
+    }
+
+    /// The fingerprint of how records become rows.
+    #[must_use]
+    pub fn fingerprint(&self) -> i64 {
+        let rules = self.privacy.fingerprint(self.entity);
+        match self.dialect {
+            Dialect::Classic => rules,
+            other => {
+                let mapping = format!("{rules} {other:?}");
+                xxhash_rust::xxh3::xxh3_64(mapping.as_bytes()).cast_signed()
+            }
+        }
+    }
+
+    /// A record of which nothing is known yet: what the source brings is empty until it comes,
+    /// what it lacks is kept as it is stored.
+    fn blank(&self, catalogue: &Catalogue) -> Draft {
+        let mut draft = Draft::new(self.entity);
+        let described = |field: &str| catalogue.field(field).is_some();
+        let classic = self.entity.classic.filter(|_| self.dialect == Dialect::Classic);
+        for (column, value) in self.entity.columns.iter().zip(&mut draft.values) {
+            let implied = classic.and_then(|classic| {
+                classic.implies.iter().find_map(|(field, value)| {
+                    (*field == column.field).then_some(Value::Integer(*value))
+                })
+            });
+            let brought = match classic {
+                Some(classic) => !classic.lacks.contains(&column.field),
+                None => described(column.field),
+            };
+            *value = implied.unwrap_or(if brought { Value::Null } else { Value::Kept });
+        }
+        for (index, multi) in self.entity.multi_fields.iter().enumerate() {
+            let brought =
+                multi.link.is_none() || (self.dialect == Dialect::Item && described(multi.field));
+            if !brought && !self.left_out[index] {
+                draft.children[index] = ChildList::Kept;
+            }
+        }
+        for field in self.privacy.rules().excluded() {
+            if let Some(place) = self.entity.position(field) {
+                draft.values[place] = Value::Null;
+            }
+        }
+        draft
     }
 
     /// The rules that records are read by.
@@ -218,12 +276,14 @@ impl Decoder {
     /// them: those without a flag prove nothing by their absence either.
     fn distrust_bare(&self, draft: &mut Draft) {
         let mutilated = draft.notes.iter().any(|n| n.reason == Reason::ChildrenMissing);
-        let carried = |list: &ChildList| matches!(list, ChildList::Known(list) if !list.is_empty());
-        if !mutilated || draft.children.iter().any(carried) {
+        let carried = |(list, multi): (&ChildList, &MultiField)| {
+            multi.link.is_none() && matches!(list, ChildList::Known(list) if !list.is_empty())
+        };
+        if !mutilated || draft.children.iter().zip(self.entity.multi_fields).any(carried) {
             return;
         }
         for (index, multi) in self.entity.multi_fields.iter().enumerate() {
-            if self.left_out[index] {
+            if self.left_out[index] || multi.link.is_some() {
                 continue;
             }
             let denied =
@@ -263,6 +323,8 @@ struct Desk<'a, 'd> {
     texts: String,
     /// Their names and places.
     custom: Vec<(Cow<'a, str>, Range<usize>)>,
+    /// What every record begins as.
+    blank: Draft,
 }
 
 impl<'a, 'd> Desk<'a, 'd> {
@@ -274,6 +336,7 @@ impl<'a, 'd> Desk<'a, 'd> {
             order: Vec::with_capacity(128),
             texts: String::with_capacity(4096),
             custom: Vec::with_capacity(64),
+            blank: decoder.blank(catalogue),
         }
     }
 
@@ -282,7 +345,7 @@ impl<'a, 'd> Desk<'a, 'd> {
             return Err(self.decoder.whole(raw, Reason::UnparsableRecord));
         }
         let decoder = self.decoder;
-        let mut draft = Draft::new(decoder.entity);
+        let mut draft = self.blank.clone();
         let mut next = 0;
         for (key, value) in raw.fields() {
             let Ok(name) = key.read() else {
@@ -294,15 +357,31 @@ impl<'a, 'd> Desk<'a, 'd> {
                     draft.column(index, column, value, decoder.veil(kept));
                 }
                 Slot::MultiField(index, kept) => {
-                    draft.children(index, &name, value, decoder.veil(kept));
+                    let multi = &decoder.entity.multi_fields[index];
+                    match multi.link {
+                        None => draft.children(index, multi.field, value, decoder.veil(kept)),
+                        Some(_) => draft.links(index, multi.field, value),
+                    }
                 }
+                Slot::MultiValues => draft.multi_values(decoder, value),
                 Slot::Custom(kind, kept) => {
-                    self.custom_field(&mut draft, name, value, (kind, decoder.veil(kept)));
+                    // Without a slot of its own it has passed `field_of` already.
+                    let field = match name {
+                        Cow::Borrowed(name) => decoder.dialect.field_of(decoder.entity, name),
+                        Cow::Owned(name) => decoder
+                            .dialect
+                            .field_of(decoder.entity, &name)
+                            .map(|field| field.into_owned().into()),
+                    };
+                    if let Some(field) = field {
+                        self.custom_field(&mut draft, field, value, (kind, decoder.veil(kept)));
+                    }
                 }
                 Slot::LeftOut => {}
             }
         }
         draft.custom_fields = self.take_custom_fields();
+        draft.mark_primary(decoder.entity);
         if draft.id == RecordId::ZERO {
             return Err(self.decoder.whole(raw, Reason::NoUsableId));
         }
@@ -317,10 +396,13 @@ impl<'a, 'd> Desk<'a, 'd> {
             return *slot;
         }
         let slot = self.decoder.slots.get(name).copied().unwrap_or_else(|| {
-            let field = self.catalogue.field(name);
+            let Some(name) = self.decoder.dialect.field_of(self.decoder.entity, name) else {
+                return Slot::LeftOut;
+            };
+            let field = self.catalogue.field(&name);
             self.stale |= field.is_none() && name.starts_with("UF_");
-            let kind = CustomKind::of(name, field.map(|field| field.kind.as_str()));
-            let hashed = self.decoder.privacy.is_hashed(name);
+            let kind = CustomKind::of(&name, field.map(|field| field.kind.as_str()));
+            let hashed = self.decoder.privacy.is_hashed(&name);
             Slot::Custom(kind, if hashed { Kept::Hashed } else { Kept::AsItCame })
         });
         if let Some(key) = key.unescaped().filter(|_| self.order.len() < REMEMBERED) {
@@ -367,6 +449,9 @@ impl<'a, 'd> Desk<'a, 'd> {
             draft.note(&name, Reason::UnreadableValue, "null".to_owned());
         }
         let place = start..self.texts.len();
+        if place.is_empty() && !is_always_brought(&name) {
+            draft.emptied.push(name.clone().into_owned());
+        }
         // A file's URL is kept nowhere, whatever stands around it.
         if !place.is_empty() && !json::FILE_URLS.contains(&&*name) {
             self.custom.push((name, place));
@@ -384,10 +469,13 @@ impl<'a, 'd> Desk<'a, 'd> {
 }
 
 /// A record that is being put together.
+#[derive(Clone)]
 struct Draft {
     id: RecordId,
     values: Vec<Value>,
     custom_fields: CustomFields,
+    /// Fields without a column that came empty, and that not every source brings.
+    emptied: Vec<String>,
     children: Vec<ChildList>,
     notes: Vec<Note>,
 }
@@ -398,6 +486,7 @@ impl Draft {
             id: RecordId::ZERO,
             values: vec![Value::Null; entity.columns.len()],
             custom_fields: CustomFields::default(),
+            emptied: Vec::new(),
             children: vec![ChildList::Known(Vec::new()); entity.multi_fields.len()],
             notes: Vec::new(),
         }
@@ -409,6 +498,7 @@ impl Draft {
 
     fn finish(self) -> Record {
         Record::new(self.id, self.values, self.custom_fields, self.children, self.notes)
+            .emptied(self.emptied)
     }
 
     fn column(&mut self, index: usize, column: Column, raw: Raw<'_>, veil: Option<&Privacy>) {
@@ -458,18 +548,39 @@ impl Draft {
     ) -> Vec<Child> {
         let mut found = Vec::new();
         for item in items {
-            let Some((mut child, flaw)) = child(item) else {
-                self.note(field, Reason::ChildWithoutId, evidence(item, veil));
-                continue;
-            };
-            if let Some(reason) = flaw {
-                self.note(field, reason, evidence(item, veil));
-            }
-            if let Some(privacy) = veil {
-                child.value = child.value.map(|value| privacy.value(field, &value));
-            }
-            found.push((child, item));
+            found.extend(self.child(field, item, CLASSIC_VALUE, veil));
         }
+        self.unique(field, found, veil)
+    }
+
+    /// Reads one value, with the text that it came as; a note where it is unusable.
+    fn child<'a>(
+        &mut self,
+        field: &str,
+        item: Raw<'a>,
+        keys: [&str; 3],
+        veil: Option<&Privacy>,
+    ) -> Option<(Child, Raw<'a>)> {
+        let Some((mut child, flaw)) = child(item, keys) else {
+            self.note(field, Reason::ChildWithoutId, evidence(item, veil));
+            return None;
+        };
+        if let Some(reason) = flaw {
+            self.note(field, reason, evidence(item, veil));
+        }
+        if let Some(privacy) = veil {
+            child.value = child.value.map(|value| privacy.value(field, &value));
+        }
+        Some((child, item))
+    }
+
+    /// Sorts values by their IDs, of which each counts once.
+    fn unique(
+        &mut self,
+        field: &str,
+        mut found: Vec<(Child, Raw<'_>)>,
+        veil: Option<&Privacy>,
+    ) -> Vec<Child> {
         // Stable, so that the first of an ID is the one that stays.
         found.sort_by_key(|(child, _)| child.id);
         let mut children: Vec<Child> = Vec::with_capacity(found.len());
@@ -482,51 +593,126 @@ impl Draft {
         }
         children
     }
-}
 
-/// Reads a row's ID leniently.
-fn record_id(raw: Raw<'_>) -> Option<RecordId> {
-    value::integer(&raw.shape()).ok().flatten().and_then(RecordId::new)
-}
+    /// Parts the one list that items have of all multi-values.
+    fn multi_values(&mut self, decoder: &Decoder, raw: Raw<'_>) {
+        let mut found: Vec<Vec<_>> = vec![Vec::new(); decoder.entity.multi_fields.len()];
+        match raw.shape() {
+            Shape::Null | Shape::Bool(false) | Shape::EmptyCompound => {}
+            Shape::List => {
+                for item in raw.items() {
+                    let Some(index) = decoder.multi_field_of(item) else {
+                        // Of a type that nobody knows, or of one that is left out.
+                        continue;
+                    };
+                    let field = decoder.entity.multi_fields[index].field;
+                    let veil = decoder.privacy.is_hashed(field).then_some(&*decoder.privacy);
+                    found[index].extend(self.child(field, item, ITEM_VALUE, veil));
+                }
+            }
+            _ => {
+                for (index, multi) in decoder.entity.multi_fields.iter().enumerate() {
+                    if multi.link.is_none() && !decoder.left_out[index] {
+                        let veil =
+                            decoder.privacy.is_hashed(multi.field).then_some(&*decoder.privacy);
+                        self.children[index] = ChildList::Untrusted;
+                        self.note(multi.field, Reason::UnreadableChildren, evidence(raw, veil));
+                    }
+                }
+                return;
+            }
+        }
+        for (index, found) in found.into_iter().enumerate() {
+            let multi = &decoder.entity.multi_fields[index];
+            if multi.link.is_none() && !decoder.left_out[index] {
+                let veil = decoder.privacy.is_hashed(multi.field).then_some(&*decoder.privacy);
+                self.children[index] = ChildList::Known(self.unique(multi.field, found, veil));
+            }
+        }
+    }
 
-/// The ID of a keys-only row (`select` = `ID`, `DATE_MODIFY`).
-///
-/// `None` when the row has no usable ID.
-#[must_use]
-pub fn key_of(raw: Raw<'_>) -> Option<RecordId> {
-    field(raw, "ID").and_then(record_id)
-}
+    /// Reads a list of linked records; each has its place in it.
+    fn links(&mut self, index: usize, field: &str, raw: Raw<'_>) {
+        let mut links: Vec<Child> = Vec::new();
+        match raw.shape() {
+            Shape::Null | Shape::Bool(false) | Shape::EmptyCompound => {}
+            Shape::List => {
+                for item in raw.items() {
+                    match record_id(item) {
+                        None => self.note(field, Reason::ChildWithoutId, json::evidence(item)),
+                        Some(id) if links.iter().any(|link| link.id == id.get()) => {
+                            self.note(field, Reason::DuplicateChildId, json::evidence(item));
+                        }
+                        Some(id) => {
+                            let place = (links.len() + 1).to_string();
+                            links.push(Child {
+                                id: id.get(),
+                                value: Some(place),
+                                value_type: None,
+                            });
+                        }
+                    }
+                }
+            }
+            _ => {
+                self.children[index] = ChildList::Untrusted;
+                self.note(field, Reason::UnreadableChildren, json::evidence(raw));
+                return;
+            }
+        }
+        links.sort_by_key(|link| link.id);
+        self.children[index] = ChildList::Known(links);
+    }
 
-/// The modification time of a keys-only row, as the decoder of full records reads it:
-/// `None` when it is unset or unreadable.
-#[must_use]
-pub fn date_of(raw: Raw<'_>) -> Option<DateTime<Utc>> {
-    match value::read(ColumnType::Timestamp, field(raw, "DATE_MODIFY")?).ok()?.value {
-        Value::Timestamp(instant) => Some(instant),
-        _ => None,
+    /// Says which of its links are the primary ones.
+    fn mark_primary(&mut self, entity: &Entity) {
+        for (index, multi) in entity.multi_fields.iter().enumerate() {
+            let Some(primary) = multi.link.and_then(|link| entity.position(link.primary?)) else {
+                continue;
+            };
+            let (Value::Integer(primary), ChildList::Known(links)) =
+                (&self.values[primary], &mut self.children[index])
+            else {
+                continue;
+            };
+            for link in links.iter_mut().filter(|link| link.id == *primary) {
+                link.value_type = Some(Link::PRIMARY.to_owned());
+            }
+        }
     }
 }
 
-/// The reject for a keys-only row without a usable ID. Nothing is kept of it but the keys
-/// that were asked for: what else came may be of a field that is not to be stored.
-#[must_use]
-pub fn nameless(raw: Raw<'_>) -> Decoded {
-    let keys = ["DATE_MODIFY", "ID"].into_iter();
-    let keys = keys.filter_map(|name| Some((name, json::evidence(field(raw, name)?))));
-    let keys: Vec<(&str, String)> = keys.collect();
-    let raw = CustomFields::of_sorted(keys.iter().map(|(name, json)| (*name, json.as_str())));
-    let raw = raw.as_str().to_owned();
-    let note = Note { field: String::new(), reason: Reason::NoUsableId, raw };
-    Decoded::Reject(Reject { id: None, note })
+impl Decoder {
+    /// The multi-field that a value in the list of all belongs to.
+    fn multi_field_of(&self, item: Raw<'_>) -> Option<usize> {
+        let (_, kind) = item.fields().find(|(key, _)| key.unescaped() == Some("typeId"))?;
+        let Shape::Text(kind) = kind.shape() else { return None };
+        let kind = kind.read().ok()?;
+        let is_it = |multi: &MultiField| multi.link.is_none() && multi.field == kind;
+        let index = self.entity.multi_fields.iter().position(is_it)?;
+        (!self.left_out[index]).then_some(index)
+    }
 }
 
-/// A field by its name, spelled without escapes; the last one if it is repeated.
-fn field<'a>(raw: Raw<'a>, name: &str) -> Option<Raw<'a>> {
-    raw.fields().filter(|(key, _)| key.unescaped() == Some(name)).last().map(|(_, value)| value)
+/// Whether every source brings the field, so that its absence means that it is empty.
+pub(super) fn is_always_brought(field: &str) -> bool {
+    field.starts_with("UF_") || field.starts_with("PARENT_ID_")
 }
+
+/// Reads a row's ID leniently.
+pub(super) fn record_id(raw: Raw<'_>) -> Option<RecordId> {
+    value::integer(&raw.shape()).ok().flatten().and_then(RecordId::new)
+}
+
+/// What a classic list calls the ID, the value and the value type of a value.
+const CLASSIC_VALUE: [&str; 3] = ["ID", "VALUE", "VALUE_TYPE"];
+
+/// What items call them.
+const ITEM_VALUE: [&str; 3] = ["id", "value", "valueType"];
 
 /// One value of a multi-field, and what is wrong with its text if anything is.
-fn child(raw: Raw<'_>) -> Option<(Child, Option<Reason>)> {
+fn child(raw: Raw<'_>, keys: [&str; 3]) -> Option<(Child, Option<Reason>)> {
+    let [id, text_of, kind_of] = keys;
     let mut child = Child { id: 0, value: None, value_type: None };
     let mut flaw = None;
     let mut text = |raw: Raw<'_>| {
@@ -539,9 +725,9 @@ fn child(raw: Raw<'_>) -> Option<(Child, Option<Reason>)> {
     };
     for (key, value) in raw.fields() {
         match key.unescaped() {
-            Some("ID") => child.id = value::integer(&value.shape()).ok().flatten()?,
-            Some("VALUE") => child.value = text(value),
-            Some("VALUE_TYPE") => child.value_type = text(value),
+            Some(key) if key == id => child.id = value::integer(&value.shape()).ok().flatten()?,
+            Some(key) if key == text_of => child.value = text(value),
+            Some(key) if key == kind_of => child.value_type = text(value),
             _ => {}
         }
     }

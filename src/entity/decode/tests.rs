@@ -5,7 +5,7 @@ use serde_json::{Value as Json, json};
 
 use super::*;
 use crate::entity::{
-    CONTACTS, LEADS,
+    CONTACTS, Dialect, LEADS,
     privacy::{HashKey, PrivacyRules},
 };
 
@@ -19,12 +19,13 @@ fn catalogue() -> Catalogue {
         "UF_CRM_FILE": {"type": "file"},
         "UF_CRM_FILES": {"type": "file", "isMultiple": true},
     }));
-    Catalogue::parse(&raw.unwrap()).unwrap()
+    Catalogue::parse(&raw.unwrap(), &CONTACTS, Dialect::Classic).unwrap()
 }
 
 fn page(entity: &'static Entity, rows: &[Json]) -> Result<Page, Mutilated> {
     let texts: Vec<String> = rows.iter().map(ToString::to_string).collect();
-    Decoder::new(entity).page(texts.iter().map(|text| Raw::well_formed(text)), &catalogue())
+    Decoder::new(entity, Dialect::Classic)
+        .page(texts.iter().map(|text| Raw::well_formed(text)), &catalogue())
 }
 
 fn contact(row: &Json) -> Record {
@@ -216,7 +217,7 @@ fn a_private_value_is_in_no_part_of_a_page_whatever_its_shape() {
         .and_then(|rules| rules.hashing(&CONTACTS, &fields(&["POST", "PHONE", "UF_HASH"])))
         .unwrap();
     let privacy = Arc::new(Privacy::new(rules, HashKey::new([7; 32])));
-    let decoder = Decoder::keeping(&CONTACTS, Arc::clone(&privacy));
+    let decoder = Decoder::keeping(&CONTACTS, Dialect::Classic, Arc::clone(&privacy));
     let mark = "zzmark";
     let mut rows = vec![format!("\"{mark}\""), format!(r#"{{"POST":"{mark}"}}"#)];
     for (id, value) in [

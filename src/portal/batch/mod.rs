@@ -15,12 +15,12 @@ use serde_json::{Value, value::RawValue};
 use super::{
     body::Body,
     envelope::{
-        Answer, ByKey, Envelope, Found, ListItems, PhpMap, PortalTime, Sought, TimeBlock, Timing,
-        at, failure, whole,
+        Answer, ByKey, Envelope, Found, PhpMap, PortalTime, Rows, Sought, TimeBlock, Timing, at,
+        failure, whole,
     },
     error::{ApiFailure, PortalError},
     limiter::{BATCH, Costs, Figures},
-    source::{MAX_COMMANDS, Page},
+    source::{MAX_COMMANDS, Page, RowsIn},
 };
 
 /// Everything but what never needs an escape.
@@ -40,8 +40,8 @@ struct Command {
     key: String,
     method: String,
     query: String,
-    /// Whether its result is wanted as a page of rows.
-    is_list: bool,
+    /// Where its rows are, if its result is wanted as a page of them.
+    rows: Option<RowsIn>,
 }
 
 impl Commands {
@@ -60,20 +60,21 @@ impl Commands {
     /// query cannot carry: null, an empty list or object, a name with a bracket in it. To
     /// leave such a part out silently would turn a filter into the whole table.
     pub fn push(&mut self, key: &str, method: &str, params: &Value) -> Result<(), PortalError> {
-        self.append(key, method, params, false)
+        self.append(key, method, params, None)
     }
 
     /// Appends a command that returns a list of rows; see [`BatchAnswer::take_page`].
     ///
     /// # Errors
     /// As [`Self::push`].
-    pub fn push_list(
+    pub(super) fn push_list(
         &mut self,
         key: &str,
         method: &str,
         params: &Value,
+        rows: RowsIn,
     ) -> Result<(), PortalError> {
-        self.append(key, method, params, true)
+        self.append(key, method, params, Some(rows))
     }
 
     fn append(
@@ -81,7 +82,7 @@ impl Commands {
         key: &str,
         method: &str,
         params: &Value,
-        is_list: bool,
+        rows: Option<RowsIn>,
     ) -> Result<(), PortalError> {
         let refuse = |what: String| PortalError::Inexpressible { method: method.to_owned(), what };
         if self.list.len() == MAX_COMMANDS {
@@ -94,7 +95,7 @@ impl Commands {
             key: key.to_owned(),
             method: method.to_owned(),
             query: query(params).map_err(refuse)?,
-            is_list,
+            rows,
         });
         Ok(())
     }
@@ -116,9 +117,9 @@ impl Commands {
         self.list.iter().any(|command| command.key == key)
     }
 
-    /// Whether that command's result is wanted as a page.
-    fn is_list(&self, key: &str) -> bool {
-        self.list.iter().any(|command| command.is_list && command.key == key)
+    /// Where that command's rows are, if its result is wanted as a page.
+    fn rows(&self, key: &str) -> Option<RowsIn> {
+        self.list.iter().find(|command| command.key == key)?.rows
     }
 
     /// How often each method is called.
@@ -268,7 +269,7 @@ impl BatchAnswer {
         body: &Body,
     ) -> Result<(Self, Costs), PortalError> {
         let unusable = |what: &str| PortalError::unusable("batch", what);
-        let rows = |key: &str| Sought(commands.is_list(key).then_some(ListItems));
+        let rows = |key: &str| Sought(commands.rows(key).map(Rows));
         let envelope = Envelope::read("batch", status, body, ByKey(at("result", ByKey(rows))))?;
         let (results, others) =
             envelope.result.ok_or_else(|| unusable("its result is no map of commands"))?.split();
@@ -294,7 +295,7 @@ impl BatchAnswer {
             pages: HashMap::new(),
         };
         let mut figures: Costs = Vec::new();
-        for Command { key, method, is_list, .. } in &commands.list {
+        for Command { key, method, rows, .. } in &commands.list {
             let time = times.get(key).map(|raw| TimeBlock::read(Some(raw)));
             // A command that ran without figures is news as well.
             if time.is_some() || results.get(key).is_some() {
@@ -311,7 +312,7 @@ impl BatchAnswer {
             } else {
                 results.get(key).ok_or_else(|| missing(key, method))
             };
-            if *is_list {
+            if rows.is_some() {
                 let page = result.and_then(|found| match found {
                     Found::Sought(Some(rows)) => Ok(Page::new(body, rows)),
                     _ => Err(PortalError::unusable(method, "its result is not a list of rows")),

@@ -1,20 +1,22 @@
 //! Questions about records, in no particular dialect, and what was heard.
 //!
-//! A question is about ID ranges; the dialect (`classic.rs`) turns it into calls. The
+//! A question is about ID ranges; the source (`list.rs`) turns it into calls. The
 //! answer is handed on unparsed, split into rows. Whether the rows fit the question
 //! (order, bounds, dates) is for the caller to check; a portal may have ignored a filter.
 
-mod classic;
 mod dictionaries;
+mod list;
+mod wording;
 
 use std::{fmt, ops::Range};
 
 use chrono::{DateTime, FixedOffset};
 use serde_json::value::RawValue;
 
+pub(super) use self::wording::RowsIn;
 pub use self::{
-    classic::ClassicSource,
     dictionaries::{DictionarySource, HeardDictionaries, Listed},
+    list::ListSource,
 };
 use super::{
     body::Body,

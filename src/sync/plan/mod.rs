@@ -15,12 +15,12 @@ use tokio::time::Instant;
 pub use self::rehearsal::{Pace, Rehearsal, rehearse_evenly};
 use self::space::Space;
 use super::{
-    SyncError,
+    Mirrored, SyncError,
     reader::{Question, Range, Reader},
     room::Room,
 };
 use crate::{
-    entity::{Entity, RecordId},
+    entity::RecordId,
     portal::{Lane, Limits, Portal},
     retry::RetryPolicy,
 };
@@ -60,20 +60,20 @@ pub struct Plan {
 /// # Errors
 /// What the portal answered to a probe.
 pub async fn plan(
-    entity: &'static Entity,
+    Mirrored { entity, dialect, .. }: Mirrored,
     portal: &Portal,
     retry: RetryPolicy,
     limits: &Limits,
     ways: u32,
 ) -> Result<Plan, SyncError> {
-    let reader = Reader::new(entity, portal.clone(), retry, Room::default());
+    let reader = Reader::new(entity, dialect, portal.clone(), retry, Room::default());
     let probes = Probes { reader, portal };
     let ((newest, _), request) = probes.timed(probes.reader.newest(Lane::People)).await?;
     let newest = newest.first().copied().unwrap_or(RecordId::ZERO);
     let ends = probes.reader.ends(Lane::People, &space::parts(newest)).await?;
     let space = Space::seen(&ends);
     let sample = probes.sample(newest).await?;
-    let operating = portal.limiter().command_cost(entity.list_method);
+    let operating = portal.limiter().command_cost(probes.reader.source.method());
     let command = sample.took.saturating_sub(request) / sample.commands.max(1);
     let pace = Pace { command, operating: operating.unwrap_or(command), request };
     let cost = rehearsal::rehearse(&space, limits, pace, ways);

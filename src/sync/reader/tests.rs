@@ -8,7 +8,7 @@ use chrono::Datelike as _;
 
 use super::*;
 use crate::{
-    entity::CONTACTS,
+    entity::{CONTACTS, Dialect},
     portal::{Limits, PortalOptions, QuietHours, Restraint, Share, WebhookUrl},
     simulator::{self, Action, Options, Simulator, UserFieldType},
 };
@@ -48,7 +48,7 @@ async fn an_answer_that_waits_for_new_field_descriptions_holds_no_memory() {
     let options = Options { contacts: 1_000, leads: 0, ..Options::default() };
     let simulator = Simulator::start(options).unwrap();
     let (portal, room) = (portal(&simulator), Room::default());
-    let reader = Reader::new(&CONTACTS, portal.clone(), retry(), room.clone());
+    let reader = Reader::new(&CONTACTS, Dialect::Classic, portal.clone(), retry(), room.clone());
     reader.newest(Lane::Backfill).await.unwrap();
     let field = Action::AddUserField {
         entity: simulator::Entity::Contacts,

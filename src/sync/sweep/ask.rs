@@ -9,10 +9,7 @@ use super::{
     range::Wanted,
 };
 use crate::{
-    entity::{
-        RecordId,
-        decode::{date_of, key_of},
-    },
+    entity::{Dialect, RecordId},
     portal::{
         Ask, Chain, ChainEnd, Heard, Lane, MAX_COMMANDS, Page, Patience, PortalError, ScanAsk,
     },
@@ -56,7 +53,7 @@ impl Round {
 impl Mirror {
     /// The longest chain of keys that is worth asking for.
     pub(in crate::sync) fn longest_key_chain(&self, lane: Lane) -> usize {
-        let in_time = self.portal().limiter().in_time(lane, self.entity().list_method);
+        let in_time = self.portal().limiter().in_time(lane, self.list_method());
         in_time.clamp(1, MAX_COMMANDS)
     }
 
@@ -76,6 +73,7 @@ impl Mirror {
         let mut ask = Ask { scans, ..Ask::default() };
         let mut delays = self.retry().delays();
         let mut attempts = 1;
+        let dialect = self.reader().dialect();
         loop {
             let chained = ask.scans.iter().any(|scan| scan.pages > 1);
             let Some(heard) = self.hear(lane, &ask, chained).await? else {
@@ -85,8 +83,9 @@ impl Mirror {
                 continue;
             };
             let mut chains = heard.scans.into_iter();
-            let chain = chains.next().map_or_else(|| Ok(Vec::new()), pages_of);
-            let newest = chains.next().map(pages_of).transpose();
+            let chain =
+                chains.next().map_or_else(|| Ok(Vec::new()), |chain| pages_of(dialect, chain));
+            let newest = chains.next().map(|chain| pages_of(dialect, chain)).transpose();
             let failure = match (chain, newest) {
                 (Ok(pages), Ok(newest)) if !pages.is_empty() => {
                     let newest = newest.and_then(|pages| pages.into_iter().next());
@@ -130,6 +129,7 @@ impl Mirror {
         if parts.is_empty() {
             round.doubt = Some("every record that the portal lists is in question".to_owned());
         }
+        let dialect = self.reader().dialect();
         while !parts.is_empty() {
             let scan = |(ids, witness): &(&[RecordId], RecordId)| ScanAsk {
                 ids: Some(ids.iter().copied().chain([*witness]).collect()),
@@ -142,7 +142,7 @@ impl Mirror {
             };
             let mut again = Vec::new();
             for ((ids, witness), chain) in parts.drain(..).zip(heard.scans) {
-                match judge(ids, witness, chain)? {
+                match judge(dialect, ids, witness, chain)? {
                     Judged::Proven(proven) => round.proven.add(proven),
                     Judged::Doubtful(doubt) => round.doubt = Some(doubt),
                     Judged::HeldBack => again.push((ids, witness)),
@@ -215,8 +215,13 @@ enum Judged {
     HeldBack,
 }
 
-fn judge(candidates: &[RecordId], witness: RecordId, chain: Chain) -> Result<Judged, SyncError> {
-    let failure = match pages_of(chain) {
+fn judge(
+    dialect: Dialect,
+    candidates: &[RecordId],
+    witness: RecordId,
+    chain: Chain,
+) -> Result<Judged, SyncError> {
+    let failure = match pages_of(dialect, chain) {
         Ok(pages) => {
             let page = pages.into_iter().next().unwrap_or(PageFacts { rows: 0, keys: Vec::new() });
             let doubtful = |doubt: NoProof| Judged::Doubtful(doubt.to_string());
@@ -232,14 +237,14 @@ fn judge(candidates: &[RecordId], witness: RecordId, chain: Chain) -> Result<Jud
 }
 
 /// The pages of a chain; its failure counts only if nothing came before it.
-fn pages_of(chain: Chain) -> Result<Vec<PageFacts>, PortalError> {
+fn pages_of(dialect: Dialect, chain: Chain) -> Result<Vec<PageFacts>, PortalError> {
     match chain.end {
         ChainEnd::Failed(error) if chain.pages.is_empty() => Err(error),
-        _ => Ok(chain.pages.iter().map(facts).collect()),
+        _ => Ok(chain.pages.iter().map(|page| facts(dialect, page)).collect()),
     }
 }
 
-fn facts(page: &Page) -> PageFacts {
-    let keys = page.rows().filter_map(|row| Some((key_of(row)?, date_of(row)))).collect();
-    PageFacts { rows: page.len(), keys }
+fn facts(dialect: Dialect, page: &Page) -> PageFacts {
+    let key = |row| Some((dialect.key_of(row)?, dialect.date_of(row)));
+    PageFacts { rows: page.len(), keys: page.rows().filter_map(key).collect() }
 }

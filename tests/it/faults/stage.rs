@@ -9,7 +9,7 @@ use b24mirror::{
     retry::RetryPolicy,
     simulator::Options,
     store::{Health, Store, StoreOptions},
-    sync::{CheckOptions, Opened, ProgressBoard, Session, SyncOptions},
+    sync::{CheckOptions, Mirrored, Opened, ProgressBoard, Session, SyncOptions},
 };
 use secrecy::SecretString;
 use sqlx::AssertSqlSafe;
@@ -74,7 +74,7 @@ impl Stage {
         let client = if hasty { &self.hasty } else { &self.patient };
         let options = SyncOptions {
             board: ProgressBoard::default(),
-            entities: vec![(&CONTACTS, Duration::from_secs(1))],
+            entities: vec![Mirrored::new(&CONTACTS, Duration::from_secs(1))],
             overlap: Duration::from_secs(10),
             max_in_flight: 2,
             dictionary_interval: Duration::from_hours(1),

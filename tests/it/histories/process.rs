@@ -8,8 +8,8 @@ use b24mirror::{
     retry::RetryPolicy,
     store::{Store, StoreOptions, Verdict},
     sync::{
-        self, CheckOptions, Ending, EntityOutcome, Opened, ProgressBoard, Session, SyncError,
-        SyncOptions,
+        self, CheckOptions, Ending, EntityOutcome, Mirrored, Opened, ProgressBoard, Session,
+        SyncError, SyncOptions,
     },
 };
 use secrecy::SecretString;
@@ -207,7 +207,7 @@ impl Parts {
             none => {
                 let options = SyncOptions {
                     board: ProgressBoard::default(),
-                    entities: vec![(scene.entity, Duration::from_secs(1))],
+                    entities: vec![Mirrored::new(scene.entity, Duration::from_secs(1))],
                     overlap: scene.overlap(),
                     dictionary_interval: Duration::from_hours(1),
                     checks: CheckOptions::default(),

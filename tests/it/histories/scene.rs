@@ -150,7 +150,7 @@ impl Scene {
 
     /// Lets the portal fail once, after so many requests or lists.
     pub(super) fn fail(&self, after: u16, failure: Failure) {
-        let list = self.entity.list_method;
+        let list = self.entity.classic.unwrap().list;
         let fault = match failure {
             Failure::Gateway => Fault::once("batch", FaultKind::Html { status: 502 }),
             Failure::Cut => Fault::once("batch", FaultKind::Cut { bytes: 200 }),

@@ -28,7 +28,7 @@ fn told(record: &Record, before: &BTreeMap<Place, String>) -> BTreeMap<Place, St
     let mut told = BTreeMap::new();
     for (column, value) in CONTACTS.columns.iter().zip(record.values()) {
         let text = match value {
-            Value::Null => continue,
+            Value::Null | Value::Kept => continue,
             Value::Text(text) | Value::Decimal(text) => text.clone(),
             Value::Integer(number) => number.to_string(),
             Value::Flag(flag) => flag.to_string(),
@@ -58,7 +58,7 @@ fn told(record: &Record, before: &BTreeMap<Place, String>) -> BTreeMap<Place, St
                 }
             }
             // The stored values stay.
-            ChildList::Untrusted => {
+            ChildList::Untrusted | ChildList::Kept => {
                 let stay = before.iter().filter(|(place, _)| names.contains(&place.0));
                 told.extend(stay.map(|(place, text)| (place.clone(), text.clone())));
             }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use b24mirror::{
-    entity::{CONTACTS, Entity, LEADS, RecordId, catalogue::Catalogue},
+    entity::{CONTACTS, Dialect, Entity, LEADS, RecordId, catalogue::Catalogue},
     store::{
         Acquired, Checkpoint, ClockShift, Fill, Health, Progress, RequestEnd, RequestKind, RunKind,
         SegmentKind, StoreError, Successor, Verdict, Watermark, Written,
@@ -365,7 +365,7 @@ async fn the_dictionary_follows_the_portal_and_forgets_nothing() {
     let mirror = mirror().await;
     let save = async |json: serde_json::Value| {
         let raw = RawValue::from_string(json.to_string()).unwrap();
-        let catalogue = Catalogue::parse(&raw).unwrap();
+        let catalogue = Catalogue::parse(&raw, &CONTACTS, Dialect::Classic).unwrap();
         mirror.store.save_fields(mirror.generation, &CONTACTS, &catalogue).await.unwrap();
         mirror.rows("fields", "field, label, gone_since is null").await
     };

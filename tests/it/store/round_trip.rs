@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use b24mirror::{
     entity::{
-        ColumnType, Entity, RecordId,
+        ColumnType, Entity, Link, MultiField, RecordId,
         json::{canonical, decimal},
         record::{Child, ChildList, Note, Reason, Record, Value},
     },
@@ -62,10 +62,77 @@ async fn what_is_read_back_has_the_hash_that_was_written() {
     }
 }
 
+/// What a source does not bring stays as it is stored, and a record that brings nothing new
+/// is no change.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_source_does_not_bring_keeps_its_last_value() {
+    let mirror = mirror().await;
+    for entity in Entity::ALL {
+        let mut asked = 0;
+        let mut runner = TestRunner::new(ProptestConfig {
+            cases: 40,
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        });
+        let kept = prop::collection::vec(any::<bool>(), entity.columns.len());
+        let kept_lists = prop::collection::vec(any::<bool>(), entity.multi_fields.len());
+        let cases = (any_record(entity), any_record(entity), kept, kept_lists);
+        let mut write = |record: &Record| {
+            asked += 1;
+            let batch = Batch {
+                entity,
+                generation: mirror.generation,
+                asked_at: minute(asked),
+                records: vec![record.clone()],
+                rejects: Vec::new(),
+                progress: Progress::Nothing,
+                run: None,
+            };
+            block_in_place(|| {
+                Handle::current().block_on(async {
+                    let written = mirror.store.write(batch).await.unwrap();
+                    let stored = mirror.store.read_records(entity, &[record.id()]).await.unwrap();
+                    (written, stored.into_iter().next().unwrap())
+                })
+            })
+        };
+        let law = |(whole, other, kept, kept_lists): (Record, Record, Vec<bool>, Vec<bool>)| {
+            let (_, before) = write(&whole);
+            let values = other.values().iter().zip(&kept);
+            let values = values.map(|(value, kept)| if *kept { &Value::Kept } else { value });
+            let lists = other.children().iter().zip(&kept_lists);
+            let lists = lists.map(|(list, kept)| if *kept { &ChildList::Kept } else { list });
+            let lists_kept =
+                || entity.multi_fields.iter().zip(&kept_lists).filter(|(_, kept)| **kept);
+            let of_a_kept_list =
+                |note: &&Note| lists_kept().any(|(multi, _)| multi.field == note.field);
+            let notes = other.notes().iter().filter(|note| !of_a_kept_list(note));
+            let partial = Record::new(
+                whole.id(),
+                values.cloned().collect(),
+                other.custom_fields().clone(),
+                lists.cloned().collect(),
+                notes.cloned().collect(),
+            );
+            let (_, after) = write(&partial);
+            for (place, kept) in kept.iter().enumerate() {
+                let expected = if *kept { &before.record } else { &other }.values();
+                prop_assert_eq!(&after.record.values()[place], &expected[place]);
+            }
+            let (again, same) = write(&partial);
+            prop_assert_eq!((again.updated, again.unchanged), (0, 1));
+            prop_assert_eq!(same.synced_at, after.synced_at);
+            prop_assert_eq!(same.hash, same.record.hash());
+            Ok(())
+        };
+        let law = std::cell::RefCell::new(law);
+        runner.run(&cases, |case| (law.borrow_mut())(case)).unwrap();
+    }
+}
+
 pub(super) fn any_record(entity: &'static Entity) -> impl Strategy<Value = Record> {
     let values: Vec<_> = entity.columns.iter().map(|column| any_value(column.kind)).collect();
-    let children: Vec<_> =
-        entity.multi_fields.iter().map(|multi_field| any_children(multi_field.field)).collect();
+    let children: Vec<_> = entity.multi_fields.iter().map(any_children).collect();
     let custom = prop::collection::btree_map("UF_[A-Z0-9_]{1,8}", any_json(), 0..4);
     let notes = prop::collection::vec(any_note(), 0..3);
     (1_i64..20, values, custom, children, notes).prop_map(
@@ -106,9 +173,17 @@ fn any_text() -> impl Strategy<Value = String> {
 }
 
 /// A list, or none that can be trusted with the note that says so.
-fn any_children(field: &'static str) -> impl Strategy<Value = (ChildList, Option<Note>)> {
-    let text = || prop::option::of(any_text());
-    let known = prop::collection::btree_map(1_i64..9, (text(), text()), 0..4).prop_map(|list| {
+fn any_children(multi: &'static MultiField) -> impl Strategy<Value = (ChildList, Option<Note>)> {
+    let field = multi.field;
+    let text = || prop::option::of(any_text()).boxed();
+    let place = (1..50).prop_map(|place: i32| Some(place.to_string())).boxed();
+    let primary = prop::option::of(Just(Link::PRIMARY.to_owned())).boxed();
+    let parts = match multi.link {
+        None => (text(), text()),
+        Some(Link { primary: Some(_), .. }) => (place, primary),
+        Some(_) => (place, Just(None).boxed()),
+    };
+    let known = prop::collection::btree_map(1_i64..9, parts, 0..4).prop_map(|list| {
         let list = list
             .into_iter()
             .map(|(id, (value, value_type))| Child { id, value, value_type })

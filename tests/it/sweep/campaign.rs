@@ -10,7 +10,7 @@ use b24mirror::{
     retry::RetryPolicy,
     simulator::{self, Action, Fault, FaultKind, Options},
     store::{Store, StoreOptions, Verdict},
-    sync::{CheckOptions, Opened, Session, SyncOptions, Work},
+    sync::{CheckOptions, Mirrored, Opened, Session, SyncOptions, Work},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -184,7 +184,10 @@ async fn stage() -> Stage {
     .unwrap();
     let options = SyncOptions {
         board: b24mirror::sync::ProgressBoard::default(),
-        entities: Entity::ALL.into_iter().map(|entity| (entity, Duration::from_secs(1))).collect(),
+        entities: Entity::ALL
+            .into_iter()
+            .map(|entity| Mirrored::new(entity, Duration::from_secs(1)))
+            .collect(),
         overlap: Duration::from_secs(10),
         max_in_flight: 4,
         dictionary_interval: Duration::from_hours(1),

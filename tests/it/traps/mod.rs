@@ -27,7 +27,7 @@ use b24mirror::{
     retry::RetryPolicy,
     simulator::{self, Action, Stats},
     store::{Store, StoreOptions},
-    sync::{CheckOptions, EntityOutcome, Opened, Session, SyncError, SyncOptions, Tally},
+    sync::{CheckOptions, EntityOutcome, Mirrored, Opened, Session, SyncError, SyncOptions, Tally},
 };
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, PgPool};
@@ -95,7 +95,7 @@ impl Bench {
             board: b24mirror::sync::ProgressBoard::default(),
             entities: Entity::ALL
                 .into_iter()
-                .map(|entity| (entity, Duration::from_secs(1)))
+                .map(|entity| Mirrored::new(entity, Duration::from_secs(1)))
                 .collect(),
             overlap: Duration::from_secs(10),
             max_in_flight: 4,

@@ -148,7 +148,7 @@ async fn trap_07_a_chain_is_resumed_after_the_page_before_the_failed_one() {
 #[tokio::test(flavor = "multi_thread")]
 async fn trap_34_every_list_is_asked_for_in_an_order() {
     let mut bench = Bench::new(TestPortal::small()).await;
-    for method in [CONTACTS.list_method, LEADS.list_method] {
+    for method in [&CONTACTS, &LEADS].map(|entity| entity.classic.unwrap().list) {
         bench.careless(method, &json!({ "select": ["ID"], "start": -1 }));
     }
     assert_eq!(bench.sprung(34), 2);

@@ -5,7 +5,7 @@
 //! between, and no incremental cycle would put it right by itself. Whatever is on its way
 //! fails one of the three.
 
-use std::collections::BTreeSet;
+use std::{borrow::Cow, collections::BTreeSet};
 
 use chrono::{DateTime, Utc};
 
@@ -126,7 +126,9 @@ pub(super) fn settle(
         && reach.covers(entity, record)
         && kind != Kind::HashWrong
         // A cycle leaves a row alone whose hash says that it is equal.
-        && stored.is_none_or(|row| row.deleted_at.is_some() || row.hash != record.hash())
+        && stored.is_none_or(|row| {
+            row.deleted_at.is_some() || row.hash != whole(entity, record, row).hash()
+        })
     {
         return Settled::Behind;
     }
@@ -161,8 +163,17 @@ pub(in crate::sync) fn difference(
     }
 }
 
+/// The portal's record with what its source does not bring as it is stored.
+fn whole<'a>(entity: &Entity, record: &'a Record, row: &Stored) -> Cow<'a, Record> {
+    match record.completed(entity, &row.record) {
+        Some(whole) => Cow::Owned(whole),
+        None => Cow::Borrowed(record),
+    }
+}
+
 /// The content of a live row held against the portal's.
 fn content(entity: &Entity, record: &Record, row: &Stored) -> Option<(Kind, Vec<String>)> {
+    let record = &*whole(entity, record, row);
     // Recomputed from what stands in the tables.
     if row.record.hash() == record.hash() {
         let wrong = row.hash != record.hash();

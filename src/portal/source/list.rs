@@ -1,4 +1,5 @@
-//! The dialect of the classic lists, `crm.contact.list` and `crm.lead.list`.
+//! Lists of records that are read page by page: `crm.contact.list` and its like, and
+//! `crm.item.list`. What they word differently is in `wording.rs`.
 //!
 //! Pages are chained by ID inside one batch: the first command names the ID to start
 //! after, each follower refers to the last row of the page before it. With `start=-1`
@@ -7,17 +8,19 @@
 //! the portal puts something else in its place, and the rest of the chain starts from
 //! the beginning of the table: so everything after a short page is thrown away.
 //!
-//! Filter keys are matched letter by letter and dropped silently when unknown, and a
-//! date that the portal cannot read matches nothing. The probes ask two questions whose
+//! Classic lists match filter keys letter by letter and drop them silently when unknown, and
+//! a date that the portal cannot read matches nothing. The probes ask two questions whose
 //! answers are known, written by the same code as the real ones.
 
 use chrono::{DateTime, FixedOffset};
 use serde_json::{Map, Value, json};
 
-use super::{Ask, Chain, ChainEnd, Detail, Heard, MAX_COMMANDS, PAGE_ROWS, Probes, ScanAsk};
+use super::{
+    Ask, Chain, ChainEnd, Detail, Heard, MAX_COMMANDS, PAGE_ROWS, Probes, ScanAsk, wording::Wording,
+};
 use crate::{
-    entity::Entity,
-    portal::{BatchAnswer, Commands, Lane, Patience, Portal, PortalError, limiter::Demand},
+    entity::{Dialect, Entity},
+    portal::{Answer, BatchAnswer, Commands, Lane, Patience, Portal, PortalError, limiter::Demand},
 };
 
 /// The commands that stand beside the scans.
@@ -33,22 +36,36 @@ const LONG_AGO: &str = "1970-01-02T00:00:00+00:00";
 /// After every record, however wrong its author's clock was.
 const FAR_AHEAD: &str = "2999-01-01T00:00:00+00:00";
 
-/// Reads one entity by its classic list.
+/// Reads one entity by a list.
 #[derive(Debug, Clone)]
-pub struct ClassicSource {
+pub struct ListSource {
     portal: Portal,
     entity: &'static Entity,
+    wording: Wording,
     left_out: Vec<&'static str>,
 }
 
-impl ClassicSource {
-    /// Reads that entity from that portal.
+impl ListSource {
+    /// Reads that entity from that portal; as items where it has no list of its own.
     #[must_use]
-    pub const fn new(portal: Portal, entity: &'static Entity) -> Self {
-        Self { portal, entity, left_out: Vec::new() }
+    pub fn new(portal: Portal, entity: &'static Entity, dialect: Dialect) -> Self {
+        Self { portal, entity, wording: Wording::of(entity, dialect), left_out: Vec::new() }
     }
 
-    /// The same without these multi-fields, which are not asked for then.
+    /// How rows come.
+    #[must_use]
+    pub const fn dialect(&self) -> Dialect {
+        self.wording.dialect
+    }
+
+    /// The method that lists the records; the portal's operating time is counted by it.
+    #[must_use]
+    pub const fn method(&self) -> &'static str {
+        self.wording.list
+    }
+
+    /// The same without these multi-fields, which are not asked for then, where the dialect
+    /// can do without.
     ///
     /// Other fields cannot be left out: only `*` brings those that are not documented yet.
     #[must_use]
@@ -75,18 +92,17 @@ impl ClassicSource {
         let longest = chain_lengths(ask, usize::MAX);
         let calls = self.commands(ask, &least)?.by_method();
         let extra = longest.iter().sum::<usize>() - least.len();
-        let demand = Demand {
-            calls,
-            extra: (extra > 0).then(|| (self.entity.list_method.to_owned(), extra)),
-        };
+        let demand =
+            Demand { calls, extra: (extra > 0).then(|| (self.method().to_owned(), extra)) };
         let build = |extra| self.commands(ask, &chain_lengths(ask, extra));
         let (commands, mut answer) =
             self.portal.elastic_batch(lane, &demand, build, patience).await?;
-        Ok(Self::heard(ask, &commands, &mut answer))
+        Ok(self.heard(ask, &commands, &mut answer))
     }
 
     fn commands(&self, ask: &Ask, lengths: &[usize]) -> Result<Commands, PortalError> {
-        let list = self.entity.list_method;
+        let list = self.method();
+        let id = self.dialect().id();
         let mut commands = Commands::new();
         for (chain, (scan, length)) in ask.scans.iter().zip(lengths).enumerate() {
             if scan.ids.as_ref().is_some_and(|ids| ids.len() > PAGE_ROWS) {
@@ -97,35 +113,37 @@ impl ClassicSource {
             }
             for page in 0..*length {
                 let params = self.page_params(scan, chain, page);
-                commands.push_list(&key(chain, page), list, &params)?;
+                commands.push_list(&key(chain, page), list, &params, self.wording.rows)?;
             }
         }
         if ask.catalogue {
-            commands.push(CATALOGUE, self.entity.fields_method, &json!({}))?;
+            commands.push(CATALOGUE, self.wording.fields, &self.wording.with(json!({})))?;
         }
         if ask.probes {
             for (key, date) in [(PAST, LONG_AGO), (FUTURE, FAR_AHEAD)] {
                 let date = DateTime::parse_from_rfc3339(date)
                     .map_err(|error| PortalError::unusable(list, error.to_string()))?;
-                let params = json!({
-                    "select": ["ID"],
-                    "order": { "ID": "ASC" },
-                    "filter": { ">DATE_MODIFY": timestamp(date) },
+                let modified = format!(">{}", self.dialect().modified());
+                let params = self.wording.with(json!({
+                    "select": [id],
+                    "order": { id: "ASC" },
+                    "filter": { modified: timestamp(date) },
                     "start": -1,
-                });
-                commands.push_list(key, list, &params)?;
+                }));
+                commands.push_list(key, list, &params, self.wording.rows)?;
             }
         }
         // Without a condition, and with a `start` that counts.
-        let counted = json!({ "select": ["ID"], "order": { "ID": "ASC" }, "start": 0 });
+        let counted = json!({ "select": [id], "order": { id: "ASC" }, "start": 0 });
+        let counted = self.wording.with(counted);
         if ask.count {
             commands.push(COUNT, list, &counted)?;
         }
         for (place, (after, up_to)) in ask.counts.iter().enumerate() {
             let mut params = counted.clone();
-            params["filter"] = json!({ ">ID": after.get() });
+            params["filter"] = json!({ format!(">{id}"): after.get() });
             if let Some(up_to) = up_to {
-                params["filter"]["<=ID"] = json!(up_to.get());
+                params["filter"][format!("<={id}")] = json!(up_to.get());
             }
             commands.push(&count_key(place), list, &params)?;
         }
@@ -133,10 +151,11 @@ impl ClassicSource {
     }
 
     fn page_params(&self, scan: &ScanAsk, chain: usize, page: usize) -> Value {
+        let (id, modified) = (self.dialect().id(), self.dialect().modified());
         let mut filter = Map::new();
-        filter.insert(">ID".to_owned(), json!(scan.after.get()));
+        filter.insert(format!(">{id}"), json!(scan.after.get()));
         if let Some(up_to) = scan.up_to {
-            filter.insert("<=ID".to_owned(), json!(up_to.get()));
+            filter.insert(format!("<={id}"), json!(up_to.get()));
         }
         if let Some(ids) = &scan.ids {
             let mut ids: Vec<i64> = ids.iter().map(|id| id.get()).collect();
@@ -144,43 +163,40 @@ impl ClassicSource {
                 // An empty list would drop the condition; no record has the ID 0.
                 ids.push(0);
             }
-            filter.insert("@ID".to_owned(), json!(ids));
+            filter.insert(format!("@{id}"), json!(ids));
         }
         if let Some(date) = scan.modified_after {
-            filter.insert(">DATE_MODIFY".to_owned(), json!(timestamp(date)));
+            filter.insert(format!(">{modified}"), json!(timestamp(date)));
         }
         if let Some(date) = scan.modified_up_to {
-            filter.insert("<=DATE_MODIFY".to_owned(), json!(timestamp(date)));
+            filter.insert(format!("<={modified}"), json!(timestamp(date)));
         }
         if page > 0 {
+            let rows = self.wording.rows.path();
             let last = PAGE_ROWS - 1;
-            let reference = format!("$result[{}][{last}][ID]", key(chain, page - 1));
-            let bound = if scan.newest_first { "<ID" } else { ">ID" };
-            filter.insert(bound.to_owned(), json!(reference));
+            let reference = format!("$result[{}]{rows}[{last}][{id}]", key(chain, page - 1));
+            let bound = if scan.newest_first { '<' } else { '>' };
+            filter.insert(format!("{bound}{id}"), json!(reference));
         }
-        json!({
+        self.wording.with(json!({
             "select": self.select(scan.detail),
-            "order": { "ID": if scan.newest_first { "DESC" } else { "ASC" } },
+            "order": { id: if scan.newest_first { "DESC" } else { "ASC" } },
             "filter": filter,
             "start": -1,
-        })
+        }))
     }
 
-    /// The fields to name. Multi-fields have no mask and come only when named.
     fn select(&self, detail: Detail) -> Vec<&'static str> {
         match detail {
-            Detail::Keys => vec!["ID", "DATE_MODIFY"],
-            Detail::Full => {
-                let multi_fields = self.entity.multi_fields.iter().map(|multi| multi.field);
-                let asked = multi_fields.filter(|field| !self.left_out.contains(field));
-                asked.chain(["*", "UF_*"]).collect()
-            }
+            Detail::Keys => vec![self.dialect().id(), self.dialect().modified()],
+            Detail::Full => self.wording.everything(self.entity, &self.left_out),
         }
     }
 
-    fn heard(ask: &Ask, commands: &Commands, answer: &mut BatchAnswer) -> Heard {
+    fn heard(&self, ask: &Ask, commands: &Commands, answer: &mut BatchAnswer) -> Heard {
         let scans = (0..ask.scans.len()).map(|chain| walk(chain, commands, answer)).collect();
-        let catalogue = ask.catalogue.then(|| answer.take(CATALOGUE).map(|answer| answer.result));
+        let described = |answer: Answer| self.wording.described(answer.result);
+        let catalogue = ask.catalogue.then(|| answer.take(CATALOGUE).and_then(described));
         let probes = ask.probes.then(|| {
             Ok(Probes {
                 past_gave_rows: !answer.take_page(PAST)?.is_empty(),
@@ -275,7 +291,7 @@ mod tests {
     /// A portal that answers every batch with what a function says, and shows the commands.
     async fn source(
         answer: impl Fn(&str) -> Option<Value> + Send + 'static,
-    ) -> (ClassicSource, Arc<Mutex<Vec<String>>>) {
+    ) -> (ListSource, Arc<Mutex<Vec<String>>>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let asked = Arc::new(Mutex::new(Vec::new()));
@@ -322,7 +338,7 @@ mod tests {
             limits: Limits { requests_per_second: 100.0, burst: 1_000, operating: None },
             retry: RetryPolicy::new(1, Duration::from_millis(1), Duration::from_millis(1)).unwrap(),
         };
-        let source = ClassicSource::new(Portal::new(options).unwrap(), &CONTACTS);
+        let source = ListSource::new(Portal::new(options).unwrap(), &CONTACTS, Dialect::Classic);
         (source, asked)
     }
 

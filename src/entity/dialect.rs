@@ -1,0 +1,250 @@
+//! How a source spells what an entity has: the names of fields, the shape of rows.
+//!
+//! Everything behind the decoder knows the classic names only, so that a record is the same
+//! whatever it was read by. The names of items follow the vendor's pages
+//! `universal/crm-item-list` and `universal/object-fields`.
+
+use std::borrow::Cow;
+
+use chrono::{DateTime, Utc};
+
+use super::{
+    ColumnType, Entity, RecordId,
+    decode::{Decoded, record_id},
+    json::{self, Raw},
+    record::{CustomFields, Note, Reason, Reject, Value},
+    value,
+};
+
+/// The way in which a source names fields and shapes rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    /// `crm.contact.list` and its like: names in capitals, one key for each multi-field.
+    Classic,
+    /// `crm.item.list`: names in camel case, one list of all multi-values.
+    Item,
+}
+
+/// What all items call fields whose names do not follow from the classic ones.
+const ITEM_NAMES: [(&str, &str); 5] = [
+    ("DATE_CREATE", "createdTime"),
+    ("DATE_MODIFY", "updatedTime"),
+    ("CREATED_BY_ID", "createdBy"),
+    ("MODIFY_BY_ID", "updatedBy"),
+    ("MOVED_BY_ID", "movedBy"),
+];
+
+/// What items repeat, have switched off, or keep for themselves (vendor page
+/// `universal/object-fields`): it is no part of a record. The addresses among them are always
+/// empty, and would take the place of what the classic lists bring.
+const ITEM_NOISE: [&str; 37] = [
+    "accountCurrencyId",
+    "address",
+    "addressLegal",
+    "begindateShort",
+    "closedateShort",
+    "contacts",
+    "dateCreateShort",
+    "dateModifyShort",
+    "email",
+    "emailHome",
+    "emailMailing",
+    "emailWork",
+    "entityTypeId",
+    "eventDateShort",
+    "hasProducts",
+    "icq",
+    "imol",
+    "isConvert",
+    "isLose",
+    "isWon",
+    "isWork",
+    "locationId",
+    "login",
+    "lostAmount",
+    "opportunityAccount",
+    "phone",
+    "phoneMailing",
+    "phoneMobile",
+    "phoneWork",
+    "productId",
+    "receivedAmount",
+    "searchContent",
+    "shortName",
+    "skype",
+    "storageElementIds",
+    "storageTypeId",
+    "taxValueAccount",
+];
+
+impl Dialect {
+    /// How an entity is read where nothing is set: by a list of its own, if there is one.
+    #[must_use]
+    pub const fn default_of(entity: &Entity) -> Self {
+        if entity.classic.is_some() { Self::Classic } else { Self::Item }
+    }
+
+    /// What the source calls the ID.
+    #[must_use]
+    pub const fn id(self) -> &'static str {
+        match self {
+            Self::Classic => "ID",
+            Self::Item => "id",
+        }
+    }
+
+    /// What the source calls the time of the last modification.
+    #[must_use]
+    pub const fn modified(self) -> &'static str {
+        match self {
+            Self::Classic => "DATE_MODIFY",
+            Self::Item => "updatedTime",
+        }
+    }
+
+    /// What the source calls a field of ours.
+    #[must_use]
+    pub fn name_of<'a>(self, entity: &Entity, field: &'a str) -> Cow<'a, str> {
+        match self {
+            Self::Classic => Cow::Borrowed(field),
+            Self::Item => entity
+                .item
+                .names
+                .iter()
+                .chain(&ITEM_NAMES)
+                .find(|(own, _)| *own == field)
+                .map_or_else(|| camel_case(field), |(_, name)| Cow::Borrowed(*name)),
+        }
+    }
+
+    /// What we call a field of the source's; `None` for what is no part of a record.
+    #[must_use]
+    pub fn field_of<'a>(self, entity: &Entity, name: &'a str) -> Option<Cow<'a, str>> {
+        match self {
+            Self::Classic => Some(Cow::Borrowed(name)),
+            Self::Item if ITEM_NOISE.binary_search(&name).is_ok() => None,
+            // Items are asked for user fields by their own names.
+            Self::Item if name.starts_with("UF_") => Some(Cow::Borrowed(name)),
+            Self::Item => {
+                let known = entity.item.names.iter().chain(&ITEM_NAMES);
+                Some(
+                    known
+                        .into_iter()
+                        .find(|(_, theirs)| *theirs == name)
+                        .map_or_else(|| capitals(name), |(own, _)| Cow::Borrowed(*own)),
+                )
+            }
+        }
+    }
+
+    /// The ID of a row of keys (those of [`Self::id`] and [`Self::modified`]).
+    ///
+    /// `None` when the row has no usable ID.
+    #[must_use]
+    pub fn key_of(self, raw: Raw<'_>) -> Option<RecordId> {
+        field(raw, self.id()).and_then(record_id)
+    }
+
+    /// The modification time in a row of keys, as the decoder of full records reads it:
+    /// `None` when it is unset or unreadable.
+    #[must_use]
+    pub fn date_of(self, raw: Raw<'_>) -> Option<DateTime<Utc>> {
+        let reading = value::read(ColumnType::Timestamp, field(raw, self.modified())?).ok()?;
+        match reading.value {
+            Value::Timestamp(instant) => Some(instant),
+            _ => None,
+        }
+    }
+
+    /// The reject for a row of keys without a usable ID. Nothing is kept of it but the keys
+    /// that were asked for: what else came may be of a field that is not to be stored.
+    #[must_use]
+    pub fn nameless(self, raw: Raw<'_>) -> Decoded {
+        let keys = [("DATE_MODIFY", self.modified()), ("ID", self.id())].into_iter();
+        let keys: Vec<(&str, String)> =
+            keys.filter_map(|(own, name)| Some((own, json::evidence(field(raw, name)?)))).collect();
+        let raw = CustomFields::of_sorted(keys.iter().map(|(name, json)| (*name, json.as_str())));
+        let raw = raw.as_str().to_owned();
+        let note = Note { field: String::new(), reason: Reason::NoUsableId, raw };
+        Decoded::Reject(Reject { id: None, note })
+    }
+}
+
+/// A field by its name, spelled without escapes; the last one if it is repeated.
+fn field<'a>(raw: Raw<'a>, name: &str) -> Option<Raw<'a>> {
+    raw.fields().filter(|(key, _)| key.unescaped() == Some(name)).last().map(|(_, value)| value)
+}
+
+/// `SOURCE_ID` becomes `sourceId`, `PARENT_ID_128` becomes `parentId128`.
+fn camel_case(field: &str) -> Cow<'_, str> {
+    if field.starts_with("UF_") {
+        return Cow::Borrowed(field);
+    }
+    let mut name = String::with_capacity(field.len());
+    let mut raised = false;
+    for letter in field.chars() {
+        match letter {
+            '_' => raised = true,
+            _ if raised => {
+                name.push(letter);
+                raised = false;
+            }
+            _ => name.push(letter.to_ascii_lowercase()),
+        }
+    }
+    name.into()
+}
+
+/// The reverse: a new part begins with each capital and with each number.
+fn capitals(name: &str) -> Cow<'_, str> {
+    let mut field = String::with_capacity(name.len() + 8);
+    let mut last = '_';
+    for letter in name.chars() {
+        let begins = letter.is_ascii_uppercase()
+            || (letter.is_ascii_digit() && !last.is_ascii_digit() && last != '_');
+        if begins && !field.is_empty() {
+            field.push('_');
+        }
+        field.push(letter.to_ascii_uppercase());
+        last = letter;
+    }
+    field.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entity::{CONTACTS, LEADS};
+
+    #[test]
+    fn every_field_is_found_again_under_its_item_name() {
+        for entity in Entity::ALL {
+            let columns = entity.columns.iter().map(|column| column.field);
+            let lists = entity.multi_fields.iter().map(|multi| multi.field);
+            for field in columns.chain(lists).chain(["ID", "PARENT_ID_128", "UF_CRM_1_AB"]) {
+                let name = Dialect::Item.name_of(entity, field);
+                if ITEM_NOISE.contains(&&*name) {
+                    continue;
+                }
+                let back = Dialect::Item.field_of(entity, &name);
+                assert_eq!(back.as_deref(), Some(field), "{}: {name}", entity.name);
+            }
+        }
+    }
+
+    #[test]
+    fn items_have_names_of_their_own() {
+        let name = |entity, field| Dialect::Item.name_of(entity, field).into_owned();
+        assert_eq!(name(&LEADS, "STATUS_ID"), "stageId");
+        assert_eq!(name(&LEADS, "DATE_MODIFY"), "updatedTime");
+        assert_eq!(name(&CONTACTS, "UTM_SOURCE"), "utmSource");
+        assert_eq!(name(&CONTACTS, "COMPANY_IDS"), "companyIds");
+        assert_eq!(Dialect::Item.field_of(&LEADS, "phoneWork"), None);
+        assert_eq!(Dialect::Item.field_of(&LEADS, "someNew2").as_deref(), Some("SOME_NEW_2"));
+    }
+
+    #[test]
+    fn what_items_repeat_is_in_order() {
+        assert!(ITEM_NOISE.is_sorted());
+    }
+}

@@ -1,0 +1,110 @@
+//! What the lists word differently: methods, parameters that go with every call, where the
+//! rows are.
+
+use serde_json::{Map, Value, json, value::RawValue};
+
+use crate::{
+    entity::{Classic, Dialect, Entity, Item},
+    portal::{PortalError, envelope::PhpMap},
+};
+
+/// Where a list's answer has its rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::portal) enum RowsIn {
+    /// The result is the list.
+    Result,
+    /// The result holds it under `items`.
+    Items,
+}
+
+impl RowsIn {
+    /// The way from a result to its rows, as references between commands write it.
+    pub(super) const fn path(self) -> &'static str {
+        match self {
+            Self::Result => "",
+            Self::Items => "[items]",
+        }
+    }
+}
+
+/// How one list is asked.
+#[derive(Debug, Clone)]
+pub(super) struct Wording {
+    pub(super) dialect: Dialect,
+    /// The list method.
+    pub(super) list: &'static str,
+    /// The method that describes the fields.
+    pub(super) fields: &'static str,
+    /// Where the rows are.
+    pub(super) rows: RowsIn,
+    /// What goes with every call.
+    always: Map<String, Value>,
+}
+
+impl Wording {
+    /// How an entity is asked for; as items where it has no list of its own.
+    pub(super) fn of(entity: &Entity, dialect: Dialect) -> Self {
+        match (dialect, entity.classic) {
+            (Dialect::Classic, Some(classic)) => Self::classic(classic),
+            _ => Self::item(entity.item),
+        }
+    }
+
+    fn classic(Classic { list, fields, .. }: Classic) -> Self {
+        let (dialect, rows) = (Dialect::Classic, RowsIn::Result);
+        Self { dialect, list, fields, rows, always: Map::new() }
+    }
+
+    /// User fields keep their names: in camel case `UF_CRM_1_23` and `UF_CRM_12_3` look alike
+    /// (vendor page `universal/crm-item-list`).
+    fn item(Item { entity_type_id, .. }: Item) -> Self {
+        let mut always = Map::new();
+        always.insert("entityTypeId".to_owned(), json!(entity_type_id));
+        always.insert("useOriginalUfNames".to_owned(), json!("Y"));
+        Self {
+            dialect: Dialect::Item,
+            list: "crm.item.list",
+            fields: "crm.item.fields",
+            rows: RowsIn::Items,
+            always,
+        }
+    }
+
+    /// Parameters with those that go with every call.
+    pub(super) fn with(&self, params: Value) -> Value {
+        match params {
+            Value::Object(mut params) => {
+                params.extend(self.always.clone());
+                Value::Object(params)
+            }
+            other => other,
+        }
+    }
+
+    /// The `select` that brings every field. Classic multi-fields have no mask and come only
+    /// when named; items bring them with `*`, beside which nothing may be named.
+    pub(super) fn everything(
+        &self,
+        entity: &Entity,
+        left_out: &[&'static str],
+    ) -> Vec<&'static str> {
+        match self.dialect {
+            Dialect::Classic => {
+                let multi_fields = entity.multi_fields.iter().filter(|multi| multi.link.is_none());
+                let asked = multi_fields.map(|multi| multi.field);
+                asked.filter(|field| !left_out.contains(field)).chain(["*", "UF_*"]).collect()
+            }
+            Dialect::Item => vec!["*"],
+        }
+    }
+
+    /// The descriptions of fields in an answer to [`Self::fields`].
+    pub(super) fn described(&self, result: Box<RawValue>) -> Result<Box<RawValue>, PortalError> {
+        if self.rows == RowsIn::Result {
+            return Ok(result);
+        }
+        let parts = PhpMap::read(Some(&result));
+        let fields = parts.and_then(|parts| parts.get("fields").map(|raw| (**raw).to_owned()));
+        fields.ok_or_else(|| PortalError::unusable(self.fields, "it describes no fields"))
+    }
+}
