@@ -48,7 +48,7 @@ from unnest(array[
     'contact_links', 'contact_companies', 'contact_observers', 'contact_changes',
     'leads', 'lead_phones', 'lead_emails', 'lead_websites', 'lead_messengers', 'lead_links',
     'lead_contacts', 'lead_observers', 'lead_changes', 'lead_status_spans', 'history',
-    'statuses', 'users', 'departments', 'currencies', 'fields', 'field_options'
+    'statuses', 'users', 'departments', 'currencies', 'pipelines', 'fields', 'field_options'
 ]) as name
 where to_regclass(format('%I.%I', :'data', name)) is not null \gexec
 

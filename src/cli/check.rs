@@ -11,7 +11,7 @@ use super::{
     wiring::{self, Patience},
 };
 use crate::{
-    entity::RecordId,
+    entity::{RecordId, dictionary::Dictionary},
     lifecycle::Lifecycle,
     portal::{
         Ask, ChainEnd, DictionarySource, Lane, ListSource, Patience as Tries, Portal, PortalError,
@@ -57,7 +57,7 @@ async fn check_portal(settings: &Settings, portal: &Portal, report: &mut Report)
         for mirrored in wiring::entities(settings) {
             check_entity(mirrored, portal, report).await;
         }
-        check_dictionaries(portal, report).await;
+        check_dictionaries(settings, portal, report).await;
     }
 }
 
@@ -200,8 +200,11 @@ async fn check_entity(
 }
 
 /// Whether the names behind codes can be read. Records are mirrored without them, too.
-async fn check_dictionaries(portal: &Portal, report: &mut Report) {
-    let tried = match DictionarySource::new(portal.clone()).try_all(Lane::People).await {
+async fn check_dictionaries(settings: &Settings, portal: &Portal, report: &mut Report) {
+    let entities: Vec<_> = wiring::entities(settings).iter().map(|one| one.entity).collect();
+    let wanted = Dictionary::explaining(&entities);
+    let source = DictionarySource::new(portal.clone());
+    let tried = match source.try_each(Lane::People, &wanted).await {
         Ok(tried) => tried,
         Err(error) => return report.refused("names", &error),
     };

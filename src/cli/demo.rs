@@ -131,7 +131,7 @@ impl Demo {
             retry: wiring::retry()?,
         })?;
         let options = SyncOptions {
-            entities: Entity::ALL.map(|entity| Mirrored::new(entity, INTERVAL)).to_vec(),
+            entities: Entity::BY_DEFAULT.map(|entity| Mirrored::new(entity, INTERVAL)).to_vec(),
             overlap: Duration::from_secs(10),
             max_in_flight: 4,
             dictionary_interval: Duration::from_hours(1),
@@ -194,7 +194,7 @@ impl Demo {
         let began = Instant::now();
         let drawing = Drawing::of(self.options.board.clone());
         let backfill = Work::Backfill { restart: false };
-        let endings = session.perform(&backfill, &Entity::ALL, &[]).await;
+        let endings = session.perform(&backfill, &Entity::BY_DEFAULT, &[]).await;
         session.refresh_reports().await;
         drawing.finish().await;
         session.close().await;
@@ -270,8 +270,9 @@ impl Demo {
     async fn counts(&self) -> anyhow::Result<bool> {
         say!("   {:<10} {:>8} {:>8}", "", "portal", "mirror");
         let mut equal = true;
-        for (entity, family) in
-            Entity::ALL.into_iter().zip([simulator::Entity::Contacts, simulator::Entity::Leads])
+        for (entity, family) in Entity::BY_DEFAULT
+            .into_iter()
+            .zip([simulator::Entity::Contacts, simulator::Entity::Leads])
         {
             let there = self.simulator.truth(family).len();
             let here = self.store.counts(entity).await?.live;

@@ -8,6 +8,7 @@ use super::{
         ColumnType::{Date, File, Flag, Integer, Reference, Text, Timestamp},
         column,
     },
+    dictionary::Explained,
     multi_field::{Link, MultiField},
 };
 
@@ -23,6 +24,7 @@ pub static CONTACTS: Entity = Entity {
     }),
     item: Item { entity_type_id: 3, names: &[] },
     columns: COLUMNS,
+    codes: &[("TYPE_ID", Explained::Directory("CONTACT_TYPE"))],
     multi_fields: &[
         MultiField::phones("contact_phones"),
         MultiField::emails("contact_emails"),

@@ -4,6 +4,8 @@
 //! those of records: a value that cannot be read is left out, and only a row without a
 //! usable key is no entry.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -26,11 +28,27 @@ pub enum Dictionary {
     Departments,
     /// Currencies with their rates.
     Currencies,
+    /// The pipelines of deals.
+    Pipelines,
 }
 
 impl Dictionary {
     /// All of them, in the order in which they are shown.
-    pub const ALL: [Self; 4] = [Self::Statuses, Self::Users, Self::Departments, Self::Currencies];
+    pub const ALL: [Self; 5] =
+        [Self::Statuses, Self::Users, Self::Departments, Self::Currencies, Self::Pipelines];
+
+    /// Those that explain what these entities hold, in their order.
+    #[must_use]
+    pub fn explaining(entities: &[&'static Entity]) -> Vec<Self> {
+        let needed: BTreeSet<Self> = entities
+            .iter()
+            .flat_map(|entity| entity.coded())
+            .map(|(_, explained)| explained.dictionary())
+            // Where people belong.
+            .chain([Self::Departments])
+            .collect();
+        needed.into_iter().collect()
+    }
 
     /// The name of its table.
     #[must_use]
@@ -40,6 +58,7 @@ impl Dictionary {
             Self::Users => "users",
             Self::Departments => "departments",
             Self::Currencies => "currencies",
+            Self::Pipelines => "pipelines",
         }
     }
 
@@ -57,6 +76,7 @@ impl Dictionary {
             Self::Users => "user.get",
             Self::Departments => "department.get",
             Self::Currencies => "crm.currency.list",
+            Self::Pipelines => "crm.category.list",
         }
     }
 
@@ -64,7 +84,7 @@ impl Dictionary {
     #[must_use]
     pub const fn scope(self) -> &'static str {
         match self {
-            Self::Statuses | Self::Currencies => "crm",
+            Self::Statuses | Self::Currencies | Self::Pipelines => "crm",
             Self::Users => "user",
             Self::Departments => "department",
         }
@@ -78,6 +98,7 @@ impl Dictionary {
             Self::Users => "the names of people",
             Self::Departments => "the names of departments",
             Self::Currencies => "the names of currencies",
+            Self::Pipelines => "the names of pipelines",
         }
     }
 
@@ -92,6 +113,7 @@ impl Dictionary {
             Self::Users => row.user(),
             Self::Departments => row.department(),
             Self::Currencies => row.currency(),
+            Self::Pipelines => row.pipeline(),
         }
         .ok_or(NoKey { dictionary: self })
     }
@@ -102,10 +124,16 @@ impl Dictionary {
 pub enum Explained {
     /// The directory of this name.
     Directory(&'static str),
+    /// The directories of an entity's pipelines, each of which has stages of its own: that of
+    /// this name, and those whose names go on with `_` and the pipeline's ID. No two of them
+    /// have a code in common.
+    Stages(&'static str),
     /// The people.
     User,
     /// The currencies.
     Currency,
+    /// The pipelines of deals.
+    Pipeline,
 }
 
 impl Explained {
@@ -113,31 +141,49 @@ impl Explained {
     #[must_use]
     pub const fn dictionary(self) -> Dictionary {
         match self {
-            Self::Directory(_) => Dictionary::Statuses,
+            Self::Directory(_) | Self::Stages(_) => Dictionary::Statuses,
             Self::User => Dictionary::Users,
             Self::Currency => Dictionary::Currencies,
+            Self::Pipeline => Dictionary::Pipelines,
         }
     }
 
-    /// The name of the directory; empty for other dictionaries.
+    /// The name of the directory, of several the first; empty for other dictionaries.
     #[must_use]
     pub const fn directory(self) -> &'static str {
         match self {
-            Self::Directory(directory) => directory,
-            Self::User | Self::Currency => "",
+            Self::Directory(directory) | Self::Stages(directory) => directory,
+            Self::User | Self::Currency | Self::Pipeline => "",
         }
+    }
+
+    /// Whether its codes are numbers.
+    #[must_use]
+    pub const fn is_numbered(self) -> bool {
+        matches!(self, Self::User | Self::Pipeline)
+    }
+
+    /// Whether codes of this directory are among those that it explains.
+    #[must_use]
+    pub fn covers(self, directory: &str) -> bool {
+        let name = self.directory();
+        directory == name
+            || matches!(self, Self::Stages(_))
+                && directory.strip_prefix(name).is_some_and(|rest| rest.starts_with('_'))
     }
 }
 
-impl Column {
-    /// What explains its values, if anything does. The portal says the same of its fields
-    /// (`crm_status`, `user`, `crm_currency`), and a test holds one against the other.
+impl Entity {
+    /// What explains a column's values, if anything does. The portal says the same of its
+    /// fields (`crm_status`, `user`, `crm_currency`), and a test holds one against the other.
     #[must_use]
-    pub fn explained(&self) -> Option<Explained> {
-        Some(match self.field {
-            "STATUS_ID" => Explained::Directory("STATUS"),
+    pub fn explained(&self, column: &Column) -> Option<Explained> {
+        let own = self.codes.iter().find(|(field, _)| *field == column.field);
+        if let Some((_, explained)) = own {
+            return Some(*explained);
+        }
+        Some(match column.field {
             "SOURCE_ID" => Explained::Directory("SOURCE"),
-            "TYPE_ID" => Explained::Directory("CONTACT_TYPE"),
             "HONORIFIC" => Explained::Directory("HONORIFIC"),
             "CURRENCY_ID" => Explained::Currency,
             "ASSIGNED_BY_ID" | "CREATED_BY_ID" | "MODIFY_BY_ID" | "MOVED_BY_ID"
@@ -145,15 +191,13 @@ impl Column {
             _ => return None,
         })
     }
-}
 
-impl Entity {
     /// The columns that hold codes: their places in a record's values, and what explains them.
     pub fn coded(&self) -> impl Iterator<Item = (usize, Explained)> {
         self.columns
             .iter()
             .enumerate()
-            .filter_map(|(place, column)| Some((place, column.explained()?)))
+            .filter_map(|(place, column)| Some((place, self.explained(column)?)))
     }
 }
 
@@ -185,6 +229,8 @@ pub enum EntryRow {
     Department(Department),
     /// A currency.
     Currency(Currency),
+    /// A pipeline.
+    Pipeline(Pipeline),
 }
 
 impl EntryRow {
@@ -196,6 +242,7 @@ impl EntryRow {
             Self::User(user) => ("", user.id.to_string()),
             Self::Department(department) => ("", department.id.to_string()),
             Self::Currency(currency) => ("", currency.code.clone()),
+            Self::Pipeline(pipeline) => ("", pipeline.id.to_string()),
         }
     }
 }
@@ -276,6 +323,19 @@ pub struct Currency {
     pub decimals: Option<i32>,
     /// The portal's order.
     pub sort: Option<i32>,
+}
+
+/// A pipeline of deals.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Pipeline {
+    /// The portal's ID; the first pipeline has 0.
+    pub id: i64,
+    /// What people see; the ID where the portal has nothing.
+    pub name: String,
+    /// The portal's order.
+    pub sort: Option<i32>,
+    /// Whether new deals go there where nothing else is said.
+    pub is_default: bool,
 }
 
 /// A row's values by the portal's names.
@@ -417,6 +477,17 @@ impl<'a> Row<'a> {
             head_id: self.id("UF_HEAD"),
         };
         Some(self.entry(EntryRow::Department(department)))
+    }
+
+    fn pipeline(&mut self) -> Option<Entry> {
+        let id = self.read("id", |value| value::integer(&value.shape())).filter(|id| *id >= 0)?;
+        let pipeline = Pipeline {
+            id,
+            name: self.text("name").unwrap_or_else(|| id.to_string()),
+            sort: self.number("sort"),
+            is_default: self.flag("isDefault").unwrap_or(false),
+        };
+        Some(self.entry(EntryRow::Pipeline(pipeline)))
     }
 
     fn currency(&mut self) -> Option<Entry> {

@@ -8,6 +8,7 @@ use super::{
         ColumnType::{Date, Decimal, Flag, Integer, Reference, Text, Timestamp},
         column,
     },
+    dictionary::Explained,
     multi_field::{Link, MultiField},
 };
 
@@ -26,6 +27,7 @@ pub static LEADS: Entity = Entity {
         names: &[("STATUS_ID", "stageId"), ("STATUS_SEMANTIC_ID", "stageSemanticId")],
     },
     columns: COLUMNS,
+    codes: &[("STATUS_ID", Explained::Directory("STATUS"))],
     multi_fields: &[
         MultiField::phones("lead_phones"),
         MultiField::emails("lead_emails"),

@@ -7,8 +7,10 @@
 
 pub mod catalogue;
 mod column;
+mod company;
 mod contact;
 mod custom_field;
+mod deal;
 pub mod decode;
 pub mod dialect;
 pub mod dictionary;
@@ -20,7 +22,9 @@ mod lead;
 mod multi_field;
 pub mod phone;
 pub mod privacy;
+mod quote;
 pub mod record;
+mod smart_invoice;
 mod value;
 
 use std::{fmt, str::FromStr};
@@ -29,10 +33,14 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     column::{Column, ColumnType},
+    company::COMPANIES,
     contact::CONTACTS,
+    deal::DEALS,
     dialect::Dialect,
     lead::LEADS,
     multi_field::{Link, MultiField},
+    quote::QUOTES,
+    smart_invoice::SMART_INVOICES,
 };
 
 /// Everything that the mirror has to know about one kind of record.
@@ -52,6 +60,8 @@ pub struct Entity {
     pub item: Item,
     /// Every documented field but `ID`, in table order.
     pub columns: &'static [Column],
+    /// The columns that hold codes of directories which are not the same for all entities.
+    pub codes: &'static [(&'static str, dictionary::Explained)],
     /// The fields with several values and their child tables.
     pub multi_fields: &'static [MultiField],
 }
@@ -80,7 +90,11 @@ pub struct Item {
 
 impl Entity {
     /// Every entity that the mirror knows, in the order in which status shows them.
-    pub const ALL: [&'static Self; 2] = [&CONTACTS, &LEADS];
+    pub const ALL: [&'static Self; 6] =
+        [&CONTACTS, &LEADS, &COMPANIES, &DEALS, &QUOTES, &SMART_INVOICES];
+
+    /// The entities that are mirrored where nothing is set.
+    pub const BY_DEFAULT: [&'static Self; 2] = [&CONTACTS, &LEADS];
 
     /// Finds an entity by its plural name.
     #[must_use]

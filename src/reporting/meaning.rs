@@ -1,19 +1,21 @@
 //! What the codes and numbers in documented columns stand for.
 
 use super::{Blueprint, sql};
-use crate::entity::{Column, Entity};
+use crate::entity::{Column, Entity, dictionary::Explained};
 
 /// Where the label of a column's value is found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Meaning {
-    /// A code of one of the portal's directories.
-    Status(&'static str),
-    /// How a lead's stage ends.
+    /// A code, a user or a currency.
+    Explained(Explained),
+    /// How a stage ends.
     Semantics,
-    /// A user.
-    Person,
-    /// A currency.
-    Currency,
+    /// A company.
+    Company,
+    /// A deal.
+    Deal,
+    /// A quote.
+    Quote,
     /// A contact.
     Contact,
     /// A lead.
@@ -23,18 +25,17 @@ pub(super) enum Meaning {
 impl Meaning {
     /// The meaning of a documented column; `None` where the value speaks for itself, or for
     /// something that is not mirrored.
-    pub(super) fn of(column: &Column) -> Option<Self> {
+    pub(super) fn of(entity: &Entity, column: &Column) -> Option<Self> {
+        if let Some(explained) = entity.explained(column) {
+            return Some(Self::Explained(explained));
+        }
         Some(match column.field {
-            "HONORIFIC" => Self::Status("HONORIFIC"),
-            "TYPE_ID" => Self::Status("CONTACT_TYPE"),
-            "SOURCE_ID" => Self::Status("SOURCE"),
-            "STATUS_ID" => Self::Status("STATUS"),
-            "STATUS_SEMANTIC_ID" => Self::Semantics,
-            "CURRENCY_ID" => Self::Currency,
-            "ASSIGNED_BY_ID" | "CREATED_BY_ID" | "MODIFY_BY_ID" | "MOVED_BY_ID"
-            | "LAST_ACTIVITY_BY" => Self::Person,
+            "STATUS_SEMANTIC_ID" | "STAGE_SEMANTIC_ID" => Self::Semantics,
             "CONTACT_ID" => Self::Contact,
             "LEAD_ID" => Self::Lead,
+            "COMPANY_ID" | "MYCOMPANY_ID" => Self::Company,
+            "DEAL_ID" => Self::Deal,
+            "QUOTE_ID" => Self::Quote,
             _ => return None,
         })
     }
@@ -42,13 +43,24 @@ impl Meaning {
     /// The label of `value`, an SQL expression.
     pub(super) fn label(self, plan: &Blueprint, value: &str) -> String {
         match self {
-            Self::Status(directory) => format!("{} ->> {value}", statuses(plan, directory)),
+            Self::Explained(Explained::User) => {
+                format!("{} ->> {value}::text", people(plan))
+            }
+            Self::Explained(Explained::Currency) => format!("{} ->> {value}", currencies(plan)),
+            Self::Explained(Explained::Pipeline) => format!(
+                "(select jsonb_object_agg(d.id::text, d.name) from {} d) ->> {value}::text",
+                plan.table("pipelines")
+            ),
+            Self::Explained(directory) => {
+                format!("{} ->> {value}", directories(plan, directory))
+            }
             Self::Semantics => format!(
                 "case {value} when 'P' then 'in progress' when 'S' then 'successful' \
                  when 'F' then 'failed' end"
             ),
-            Self::Person => format!("{} ->> {value}::text", people(plan)),
-            Self::Currency => format!("{} ->> {value}", currencies(plan)),
+            Self::Company => titled(plan, "companies", value),
+            Self::Deal => titled(plan, "deals", value),
+            Self::Quote => titled(plan, "quotes", value),
             Self::Contact => format!(
                 "(select {} from {} o where o.id = {value})",
                 full_name("o"),
@@ -66,10 +78,16 @@ impl Meaning {
     pub(super) fn comment(self, column: &Column) -> String {
         let of = column.name;
         match self {
-            Self::Status(_) => format!("What people see for {of}."),
+            Self::Explained(Explained::User) => {
+                format!("Name of the user in {of}; null where the portal hides it.")
+            }
+            Self::Explained(Explained::Currency) => format!("Name of the currency in {of}."),
+            Self::Explained(Explained::Pipeline) => format!("Name of the pipeline in {of}."),
+            Self::Explained(_) => format!("What people see for {of}."),
+            Self::Company => format!("Name of the company in {of}, where companies are mirrored."),
+            Self::Deal => format!("Title of the deal in {of}, where deals are mirrored."),
+            Self::Quote => format!("Title of the quote in {of}, where quotes are mirrored."),
             Self::Semantics => "in progress, successful or failed.".to_owned(),
-            Self::Person => format!("Name of the user in {of}; null where the portal hides it."),
-            Self::Currency => format!("Name of the currency in {of}."),
             Self::Contact => format!("Full name of the contact in {of}."),
             Self::Lead => format!("Title of the lead in {of}, or the name in it."),
         }
@@ -84,17 +102,50 @@ pub(super) fn label_name(column: &Column) -> String {
     }
 }
 
+/// What people call a record: its title, or the name of the person that it is about.
+pub(super) fn called(entity: &Entity, row: &str) -> (String, &'static str) {
+    match (entity.position("TITLE"), entity.position("LAST_NAME")) {
+        (Some(_), Some(_)) => {
+            let name = format!("coalesce({row}.title, {})", full_name(row));
+            (name, "Title of the lead, or the name in it.")
+        }
+        (Some(_), None) => (format!("{row}.title"), "Its title."),
+        (None, _) => (full_name(row), "Full name of the contact."),
+    }
+}
+
 /// The full name of a contact or of the person in a lead.
 pub(super) fn full_name(row: &str) -> String {
     format!("nullif(btrim(concat_ws(' ', {row}.name, {row}.second_name, {row}.last_name)), '')")
 }
 
+/// The title of another record.
+fn titled(plan: &Blueprint, table: &str, value: &str) -> String {
+    format!("(select o.title from {} o where o.id = {value})", plan.table(table))
+}
+
 /// A directory as a map from code to name.
 pub(super) fn statuses(plan: &Blueprint, directory: &str) -> String {
+    named_codes(plan, &format!("d.directory = {}", sql::literal(directory)))
+}
+
+/// A directory, or those of all pipelines, as a map from code to name.
+fn directories(plan: &Blueprint, explained: Explained) -> String {
+    let name = explained.directory();
+    match explained {
+        Explained::Stages(_) => {
+            let pattern = sql::literal(&format!("{}\\_%", name.replace('_', "\\_")));
+            let own = sql::literal(name);
+            named_codes(plan, &format!("d.directory = {own} or d.directory like {pattern}"))
+        }
+        _ => statuses(plan, name),
+    }
+}
+
+fn named_codes(plan: &Blueprint, condition: &str) -> String {
     format!(
-        "(select jsonb_object_agg(d.code, d.name) from {} d where d.directory = {})",
-        plan.table("statuses"),
-        sql::literal(directory)
+        "(select jsonb_object_agg(d.code, d.name) from {} d where {condition})",
+        plan.table("statuses")
     )
 }
 

@@ -2,7 +2,7 @@
 
 use super::{
     Blueprint,
-    meaning::full_name,
+    meaning::{called, full_name, people},
     records::documented,
     sql,
     view::{View, ViewColumn},
@@ -25,14 +25,7 @@ pub(super) fn view(
             comment: documented(None, column.comment.as_deref()),
         });
         if column.name == parent {
-            let (name, comment) = if entity.position("TITLE").is_some() {
-                (
-                    format!("coalesce(t.title, {})", full_name("t")),
-                    "Title of the lead, or the name in it.",
-                )
-            } else {
-                (full_name("t"), "Full name of the contact.")
-            };
+            let (name, comment) = called(entity, "t");
             columns.push(ViewColumn {
                 name: entity.singular.to_owned(),
                 sql_type: "text".to_owned(),
@@ -40,8 +33,12 @@ pub(super) fn view(
                 comment: comment.to_owned(),
             });
         }
+        if multi_field.link.is_some_and(|link| link.column == column.name) {
+            columns.extend(linked(plan, &column.name));
+        }
     }
-    let (_, what) = multi_field.table.split_once('_').unwrap_or(("", multi_field.table));
+    let what = multi_field.table.strip_prefix(entity.singular).unwrap_or(multi_field.table);
+    let what = what.trim_start_matches('_');
     View {
         schema: plan.report_schema.clone(),
         name: multi_field.table.to_owned(),
@@ -53,4 +50,37 @@ pub(super) fn view(
             plan.table(entity.name)
         ),
     }
+}
+
+/// The name of what a link leads to.
+fn linked(plan: &Blueprint, column: &str) -> Option<ViewColumn> {
+    let value = format!("m.{}", sql::name(column));
+    let (name, expression, comment) = match column {
+        "user_id" => (
+            "user_name",
+            format!("{} ->> {value}::text", people(plan)),
+            "Name of the user; null where the portal hides it.",
+        ),
+        "contact_id" => (
+            "contact",
+            format!(
+                "(select {} from {} o where o.id = {value})",
+                full_name("o"),
+                plan.table("contacts")
+            ),
+            "Full name of the contact, where contacts are mirrored.",
+        ),
+        "company_id" => (
+            "company",
+            format!("(select o.title from {} o where o.id = {value})", plan.table("companies")),
+            "Name of the company, where companies are mirrored.",
+        ),
+        _ => return None,
+    };
+    Some(ViewColumn {
+        name: name.to_owned(),
+        sql_type: "text".to_owned(),
+        expression,
+        comment: comment.to_owned(),
+    })
 }

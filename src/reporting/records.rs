@@ -32,7 +32,7 @@ pub(super) fn view(plan: &Blueprint, entity: &'static Entity) -> View {
             value.clone(),
             documented(label, comments.get(column.name).copied()),
         ));
-        if let Some(meaning) = Meaning::of(column) {
+        if let Some(meaning) = Meaning::of(entity, column) {
             let name = label_name(column);
             columns.push(shown(
                 &name,
@@ -45,7 +45,9 @@ pub(super) fn view(plan: &Blueprint, entity: &'static Entity) -> View {
     let own = |name: &str, sql_type: &str, expression: String, comment: &str| {
         shown(name, sql_type, expression, comment.to_owned())
     };
-    columns.push(own("full_name", "text", full_name("t"), "First, middle and last name."));
+    if entity.position("LAST_NAME").is_some() {
+        columns.push(own("full_name", "text", full_name("t"), "First, middle and last name."));
+    }
     if let Some(phones) = multi_field(entity, "PHONE") {
         let (first, all) = values(plan, entity, phones, "value");
         columns.push(own("first_phone", "text", first, "The first phone, as it was typed."));
@@ -75,7 +77,7 @@ pub(super) fn column_names(entity: &'static Entity) -> Vec<String> {
     let mut names: Vec<String> = own.map(str::to_owned).to_vec();
     for column in entity.columns {
         names.push(column.name.to_owned());
-        names.extend(Meaning::of(column).map(|_| label_name(column)));
+        names.extend(Meaning::of(entity, column).map(|_| label_name(column)));
     }
     names
 }

@@ -3,7 +3,7 @@
 use config::{Map, Value, ValueKind};
 
 use super::error::{Place, SettingsError};
-use crate::entity::{CONTACTS, Entity, LEADS};
+use crate::entity::{COMPANIES, CONTACTS, DEALS, Entity, LEADS, QUOTES, SMART_INVOICES};
 
 /// Every key, by section, as `config.example.toml` lists them.
 pub(super) const KEYS: &[&str] = &[
@@ -46,6 +46,26 @@ pub(super) const KEYS: &[&str] = &[
     "entities.leads.history",
     "entities.leads.exclude_fields",
     "entities.leads.hash_fields",
+    "entities.companies.enabled",
+    "entities.companies.interval",
+    "entities.companies.history",
+    "entities.companies.exclude_fields",
+    "entities.companies.hash_fields",
+    "entities.deals.enabled",
+    "entities.deals.interval",
+    "entities.deals.history",
+    "entities.deals.exclude_fields",
+    "entities.deals.hash_fields",
+    "entities.quotes.enabled",
+    "entities.quotes.interval",
+    "entities.quotes.history",
+    "entities.quotes.exclude_fields",
+    "entities.quotes.hash_fields",
+    "entities.smart_invoices.enabled",
+    "entities.smart_invoices.interval",
+    "entities.smart_invoices.history",
+    "entities.smart_invoices.exclude_fields",
+    "entities.smart_invoices.hash_fields",
     "reporting.schema",
     "reporting.time_zone",
     "reporting.default_region",
@@ -79,9 +99,13 @@ macro_rules! section {
 }
 
 /// The sections of the entities.
-pub(super) static ENTITIES: [(&Entity, EntityKeys); 2] = [
+pub(super) static ENTITIES: [(&Entity, EntityKeys); 6] = [
     (&CONTACTS, section!("contacts", Some("entities.contacts.source"))),
     (&LEADS, section!("leads", Some("entities.leads.source"))),
+    (&COMPANIES, section!("companies", None)),
+    (&DEALS, section!("deals", None)),
+    (&QUOTES, section!("quotes", None)),
+    (&SMART_INVOICES, section!("smart_invoices", None)),
 ];
 
 /// The least likeness at which a key is offered as the one that was meant.

@@ -479,7 +479,7 @@ fn read_entity(
         None => usual,
     };
     Ok(EntitySettings {
-        enabled: values.flag(keys.enabled, entity.classic.is_some())?,
+        enabled: values.flag(keys.enabled, Entity::BY_DEFAULT.contains(&entity))?,
         source,
         interval: values.duration(keys.interval, INTERVALS, interval)?,
         history: values.flag(keys.history, false)?,

@@ -346,6 +346,7 @@ impl Statements {
             Dictionary::Users => &USERS,
             Dictionary::Departments => &DEPARTMENTS,
             Dictionary::Currencies => &CURRENCIES,
+            Dictionary::Pipelines => &PIPELINES,
         }
     }
 }
@@ -405,4 +406,15 @@ const CURRENCIES: Statements = statements!(
     set: "name = excluded.name, rate = excluded.rate, rate_amount = excluded.rate_amount, \
           base = excluded.base, decimals = excluded.decimals, sort = excluded.sort",
     hidden: "h.code = o.code"
+);
+
+const PIPELINES: Statements = statements!(
+    "pipelines",
+    key: ["id", "id", "o.id = n.id"],
+    columns: "id, name, sort, is_default",
+    typed: "id bigint, name text, sort integer, is_default boolean",
+    old: "o.name, o.sort, o.is_default",
+    new: "n.name, n.sort, n.is_default",
+    set: "name = excluded.name, sort = excluded.sort, is_default = excluded.is_default",
+    hidden: "h.code = o.id::text"
 );

@@ -24,7 +24,7 @@ use super::{
     work::Work,
 };
 use crate::{
-    entity::Entity,
+    entity::{Entity, dictionary::Dictionary},
     portal::{Lane, Portal, Waiting},
     reporting::ReportOptions,
     store::{
@@ -170,7 +170,9 @@ impl Session {
             reports: reports.clone(),
             halt: Halt::of_session(stop.clone()),
         };
+        let mirrored: Vec<_> = options.entities.iter().map(|one| one.entity).collect();
         let dictionaries = Keeper {
+            dictionaries: Dictionary::explaining(&mirrored),
             store: store.clone(),
             portal: portal.clone(),
             generation: lease.generation,

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::{Mirrored, progress::share};
 use crate::{
-    entity::Entity,
+    entity::{Entity, dictionary::Dictionary},
     store::{
         Checkpoint, DictionaryStanding, Foretold, Generation, Health, HolderWait, Pause,
         QuarantineCount, Refusal, Request, Segment, Store, StoreError,
@@ -231,6 +231,8 @@ impl Status {
         let holder = held_by.is_some().then_some(lease.generation);
         let requests = store.open_requests().await?;
         let (dictionaries, _) = store.dictionaries().await?;
+        let mirrored: Vec<_> = entities.iter().map(|one| one.entity).collect();
+        let explaining = Dictionary::explaining(&mirrored);
         let problems = store.report_problems().await?;
         Ok(Self {
             report_problems: problems
@@ -241,7 +243,11 @@ impl Status {
             held_by,
             waits,
             entities: lines,
-            dictionaries: dictionaries.into_iter().map(DictionaryStatus::from).collect(),
+            dictionaries: dictionaries
+                .into_iter()
+                .filter(|standing| explaining.contains(&standing.dictionary))
+                .map(DictionaryStatus::from)
+                .collect(),
             requests: requests.iter().map(|request| open(request, holder)).collect(),
         })
     }

@@ -19,8 +19,8 @@ use crate::support::{
     unlimited,
 };
 
-const CONTACTS: &Entity = Entity::ALL[0];
-const LEADS: &Entity = Entity::ALL[1];
+const CONTACTS: &Entity = Entity::BY_DEFAULT[0];
+const LEADS: &Entity = Entity::BY_DEFAULT[1];
 
 /// What a process that mirrors says.
 const MIRRORING: &str = "mirroring portal";
@@ -52,7 +52,7 @@ async fn fails(settings: &str, arguments: &[&str], code: i32, names: &[&str]) {
 async fn stops(settings: &str, arguments: &[&str], names: &[&str]) {
     let finished = command(settings, arguments).await;
     assert_eq!(finished.code, Some(2), "{arguments:?}: {finished:#?}");
-    for entity in Entity::ALL {
+    for entity in Entity::BY_DEFAULT {
         let line = finished.stdout.lines().find(|line| line.starts_with(entity.name));
         let line = line.unwrap_or_else(|| panic!("nothing about {}: {finished:#?}", entity.name));
         assert!(line.contains("stopped"), "{arguments:?}: {line}");
@@ -361,7 +361,7 @@ async fn a_sync_before_the_first_backfill_says_what_to_do() {
     let (portal, database) = (TestPortal::small(), database().await);
     let finished = command(&portal.settings(&database), &["sync"]).await;
     assert_eq!(finished.code, Some(2), "{finished:#?}");
-    for entity in Entity::ALL {
+    for entity in Entity::BY_DEFAULT {
         let advice = format!("run `b24mirror backfill {}` first", entity.name);
         assert!(finished.stdout.contains(&advice), "{finished:#?}");
     }

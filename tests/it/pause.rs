@@ -18,7 +18,7 @@ use crate::support::{
 
 /// How often the contacts have been listed.
 fn listed(portal: &TestPortal) -> u64 {
-    let (entity, stats) = (Entity::ALL[0], portal.stats());
+    let (entity, stats) = (Entity::BY_DEFAULT[0], portal.stats());
     stats.commands.get(entity.classic.unwrap().list).copied().unwrap_or_default()
 }
 
@@ -35,7 +35,7 @@ async fn status(portal: &TestPortal, database: &Database) -> (Finished, Value) {
 }
 
 fn rename(portal: &TestPortal, place: usize, name: &str) {
-    let id = portal.truth(Entity::ALL[0])[place].id;
+    let id = portal.truth(Entity::BY_DEFAULT[0])[place].id;
     let (field, value) = ("NAME".to_owned(), name.into());
     let entity = simulator::Entity::Contacts;
     portal.happens(Action::Touch { entity, id, field, value, keep_date: false });
@@ -75,7 +75,7 @@ async fn a_paused_entity_rests_while_the_other_goes_on_and_catches_up_when_resum
     {
         portal.happens(Action::Create { entity, count: 20, visible_after });
     }
-    let leads = portal.truth(Entity::ALL[1]).len();
+    let leads = portal.truth(Entity::BY_DEFAULT[1]).len();
     let arrived = format!("select count(*) = {leads} from bitrix24.leads");
     eventually("the leads go on", || async { value::<bool>(database.pool(), &arrived).await })
         .await;

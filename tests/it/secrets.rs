@@ -357,7 +357,9 @@ async fn store_shown(url: &SecretString, portal: &Portal) -> String {
         dictionary_interval: Duration::from_hours(1),
         checks: CheckOptions::default(),
         board: ProgressBoard::default(),
-        entities: Entity::ALL.map(|entity| Mirrored::new(entity, Duration::from_secs(1))).to_vec(),
+        entities: Entity::BY_DEFAULT
+            .map(|entity| Mirrored::new(entity, Duration::from_secs(1)))
+            .to_vec(),
         overlap: Duration::from_secs(10),
         reports: ReportOptions::default(),
         retry: once(),
@@ -366,7 +368,7 @@ async fn store_shown(url: &SecretString, portal: &Portal) -> String {
     let stop = CancellationToken::new();
     let opened = Session::open(&store, portal, &sync_options, &stop).await.unwrap();
     let Opened::Session(session) = opened else { panic!("somebody has the lease") };
-    let outcomes = session.sync(&Entity::ALL).await;
+    let outcomes = session.sync(&Entity::BY_DEFAULT).await;
     shown![
         *url,
         database,

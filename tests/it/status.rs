@@ -156,7 +156,7 @@ async fn fresh_then_behind_when_nobody_mirrors() {
     let fresh = look_when(&settings, ["fresh", "fresh"]).await;
     assert_eq!(fresh.code, Some(0));
     assert!(fresh.line("leads").contains("fresh; last complete"), "{}", fresh.text);
-    for entity in b24mirror::entity::Entity::ALL {
+    for entity in b24mirror::entity::Entity::BY_DEFAULT {
         let there = u64::try_from(portal.truth(entity).len()).unwrap();
         assert_eq!(fresh.entity(entity.name)["records"].as_u64(), Some(there), "{}", entity.name);
         assert!(fresh.entity(entity.name)["lag_seconds"].as_f64().unwrap() <= 3.0);

@@ -10,7 +10,7 @@ use serde_json::{Value, json, value::RawValue};
 
 use super::{MAX_COMMANDS, PAGE_ROWS};
 use crate::{
-    entity::dictionary::Dictionary,
+    entity::{DEALS, dictionary::Dictionary},
     portal::{
         Answer, BatchAnswer, Commands, Lane, Patience, Portal, PortalError, envelope::PhpMap,
     },
@@ -112,16 +112,17 @@ impl DictionarySource {
         Ok(HeardDictionaries { lists, time_zone, licence })
     }
 
-    /// Asks for the first page of every list, to see whether they may be read. Gives how
+    /// Asks for the first page of each list, to see whether they may be read. Gives how
     /// many rows each has, or a page of them.
     ///
     /// # Errors
     /// What [`Portal::batch`] returns.
-    pub async fn try_all(
+    pub async fn try_each(
         &self,
         lane: Lane,
+        wanted: &[Dictionary],
     ) -> Result<Vec<(Dictionary, Result<u64, PortalError>)>, PortalError> {
-        let mut readings = Dictionary::ALL.map(Reading::new);
+        let mut readings: Vec<Reading> = wanted.iter().copied().map(Reading::new).collect();
         let mut commands = Commands::new();
         for reading in &readings {
             reading.ask(1, &mut commands)?;
@@ -174,6 +175,7 @@ impl Reading {
                     json!({ "sort": "ID", "order": "ASC", "start": start })
                 }
                 Dictionary::Currencies => json!({ "order": { "SORT": "ASC" } }),
+                Dictionary::Pipelines => json!({ "entityTypeId": DEALS.item.entity_type_id }),
             };
             commands.push(&self.key(page), self.dictionary.method(), &params)?;
         }
@@ -198,8 +200,11 @@ impl Reading {
     fn take_page(&mut self, page: &Answer) -> Result<(), PortalError> {
         let method = self.dictionary.method();
         let unusable = |what: &str| PortalError::unusable(method, what);
-        let rows = PhpMap::read(Some(&page.result))
-            .ok_or_else(|| unusable("its result is not a list of rows"))?;
+        let no_list = || unusable("its result is not a list of rows");
+        let mut rows = PhpMap::read(Some(&page.result)).ok_or_else(no_list)?;
+        if self.dictionary == Dictionary::Pipelines {
+            rows = PhpMap::read(rows.get("categories").copied()).ok_or_else(no_list)?;
+        }
         self.listed.rows.extend(rows.values().map(|row| (**row).to_owned()));
         self.listed.pages += 1;
         self.listed.total = page.total.filter(|total| *total > 0);

@@ -46,14 +46,14 @@ struct State {
 /// Codes by what explains them.
 #[derive(Debug, Default)]
 struct Sets {
-    users: HashSet<i64>,
+    numbers: HashMap<Explained, HashSet<i64>>,
     texts: HashMap<Explained, HashSet<String>>,
 }
 
 impl Sets {
     fn has(&self, explained: Explained, value: &Value) -> bool {
         match value {
-            Value::Integer(id) => self.users.contains(id),
+            Value::Integer(id) => self.numbers.get(&explained).is_some_and(|ids| ids.contains(id)),
             Value::Text(text) => {
                 self.texts.get(&explained).is_some_and(|codes| codes.contains(text.as_str()))
             }
@@ -62,46 +62,50 @@ impl Sets {
     }
 
     fn insert(&mut self, explained: Explained, code: &str) {
-        match explained {
-            Explained::User => self.users.extend(code.parse::<i64>().ok()),
-            other => _ = self.texts.entry(other).or_default().insert(code.to_owned()),
+        if explained.is_numbered() {
+            self.numbers.entry(explained).or_default().extend(code.parse::<i64>().ok());
+        } else {
+            self.texts.entry(explained).or_default().insert(code.to_owned());
         }
     }
 
     fn remove(&mut self, explained: Explained, code: &str) {
-        match explained {
-            Explained::User => {
-                if let Ok(id) = code.parse::<i64>() {
-                    self.users.remove(&id);
-                }
-            }
-            other => {
-                if let Some(codes) = self.texts.get_mut(&other) {
-                    codes.remove(code);
-                }
-            }
+        if let (Some(ids), Ok(id)) = (self.numbers.get_mut(&explained), code.parse::<i64>()) {
+            ids.remove(&id);
+        }
+        if let Some(codes) = self.texts.get_mut(&explained) {
+            codes.remove(code);
         }
     }
 
     fn len(&self) -> usize {
-        self.users.len() + self.texts.values().map(HashSet::len).sum::<usize>()
+        let numbers = self.numbers.values().map(HashSet::len).sum::<usize>();
+        numbers + self.texts.values().map(HashSet::len).sum::<usize>()
     }
 
     fn contains(&self, code: &Code) -> bool {
-        explained(code).is_some_and(|explained| match explained {
-            Explained::User => code.code.parse().is_ok_and(|id| self.users.contains(&id)),
-            other => self.texts.get(&other).is_some_and(|codes| codes.contains(&code.code)),
+        explained(code).is_some_and(|explained| {
+            let number = || code.code.parse().ok();
+            if explained.is_numbered() {
+                let ids = self.numbers.get(&explained);
+                ids.zip(number()).is_some_and(|(ids, id)| ids.contains(&id))
+            } else {
+                self.texts.get(&explained).is_some_and(|codes| codes.contains(&code.code))
+            }
         })
     }
 
     /// Every code of a dictionary.
     fn of(&self, dictionary: Dictionary) -> Vec<Code> {
-        let users = self.users.iter().map(|id| (Explained::User, id.to_string()));
+        let numbers = self
+            .numbers
+            .iter()
+            .flat_map(|(explained, ids)| ids.iter().map(|id| (*explained, id.to_string())));
         let texts = self
             .texts
             .iter()
             .flat_map(|(explained, codes)| codes.iter().map(|code| (*explained, code.clone())));
-        users
+        numbers
             .chain(texts)
             .filter(|(explained, _)| explained.dictionary() == dictionary)
             .map(|(explained, code)| Code {
@@ -116,9 +120,7 @@ impl Sets {
 /// What explains a stored code, if any column holds codes of that kind.
 fn explained(code: &Code) -> Option<Explained> {
     Entity::ALL.into_iter().flat_map(Entity::coded).map(|(_, explained)| explained).find(
-        |explained| {
-            explained.dictionary() == code.dictionary && explained.directory() == code.directory
-        },
+        |explained| explained.dictionary() == code.dictionary && explained.covers(&code.directory),
     )
 }
 

@@ -34,6 +34,8 @@ pub(in crate::sync) struct Keeper {
     pub(in crate::sync) portal: Portal,
     pub(in crate::sync) generation: Generation,
     pub(in crate::sync) codes: Codes,
+    /// Those that explain what is mirrored.
+    pub(in crate::sync) dictionaries: Vec<Dictionary>,
     /// Between two readings.
     pub(in crate::sync) interval: Duration,
     /// Rung when the portal's time zone, in which reports count days, becomes known.
@@ -106,7 +108,8 @@ impl Keeper {
     /// Reads from the database what is settled and what is due when.
     async fn load(&self, afresh: bool) -> Result<Timetable, StoreError> {
         self.codes.settle(&self.store.settled_codes().await?);
-        let (standings, database) = self.store.dictionaries().await?;
+        let (mut standings, database) = self.store.dictionaries().await?;
+        standings.retain(|standing| self.dictionaries.contains(&standing.dictionary));
         Ok(Timetable::of(self.interval, &standings, (database, Instant::now()), afresh))
     }
 

@@ -321,7 +321,7 @@ async fn requests_work_beside_each_other_and_changes_keep_coming() {
     let mut daemon = Run::b24mirror(&["run"]).config(&settings).spawn();
     daemon.logged("mirroring portal").await;
     work_begins(&database).await;
-    let records = portal.truth(b24mirror::entity::Entity::ALL[0]);
+    let records = portal.truth(b24mirror::entity::Entity::BY_DEFAULT[0]);
     let start =
         |arguments: &'static [&'static str]| Run::b24mirror(arguments).config(&settings).spawn();
     let backfills = [start(&["backfill", "contacts"]), start(&["backfill"])];

@@ -297,7 +297,7 @@ async fn a_request_is_done_by_the_holder_and_by_its_successor() {
         (taken.id, taken.kind, &taken.arguments),
         (number, RequestKind::Backfill, &arguments)
     );
-    assert_eq!(taken.entities, Entity::ALL);
+    assert_eq!(taken.entities, Entity::BY_DEFAULT);
     assert_eq!(store.take_open(first).await.unwrap(), None);
     store.report_progress(first, number, &json!({ "rows": 5 })).await.unwrap();
 

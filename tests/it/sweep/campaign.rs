@@ -184,7 +184,7 @@ async fn stage() -> Stage {
     .unwrap();
     let options = SyncOptions {
         board: b24mirror::sync::ProgressBoard::default(),
-        entities: Entity::ALL
+        entities: Entity::BY_DEFAULT
             .into_iter()
             .map(|entity| Mirrored::new(entity, Duration::from_secs(1)))
             .collect(),
@@ -205,7 +205,9 @@ async fn stage() -> Stage {
 #[tokio::test(flavor = "multi_thread")]
 async fn sweeps_under_injected_faults_set_no_false_tombstone() {
     let Stage { portal, database, store, session } = stage().await;
-    for ending in session.perform(&Work::Backfill { restart: false }, &Entity::ALL, &[]).await {
+    for ending in
+        session.perform(&Work::Backfill { restart: false }, &Entity::BY_DEFAULT, &[]).await
+    {
         assert_eq!(ending.verdict, Verdict::Complete, "{}", ending.line);
     }
     let mut families = [
@@ -239,7 +241,7 @@ async fn sweeps_under_injected_faults_set_no_false_tombstone() {
         }
         accepted += u64::from(accept.is_some());
         let (work, pause) = (Work::Sweep { accept }, Duration::from_micros(dice.below(20_000)));
-        let (endings, ()) = tokio::join!(session.perform(&work, &Entity::ALL, &[]), async {
+        let (endings, ()) = tokio::join!(session.perform(&work, &Entity::BY_DEFAULT, &[]), async {
             tokio::time::sleep(pause).await;
             for family in &mut families {
                 family.happens(&portal, &mut dice);
@@ -285,8 +287,9 @@ async fn sweeps_under_injected_faults_set_no_false_tombstone() {
     assert!(complete > 0 && incomplete > 0, "{complete} complete, {incomplete} incomplete");
     // The first may still find what a lie has left, and the second refuse; then all is settled.
     for settled in [false, false, true] {
-        session.perform(&Work::Sync, &Entity::ALL, &[]).await;
-        for ending in session.perform(&Work::Sweep { accept: None }, &Entity::ALL, &[]).await {
+        session.perform(&Work::Sync, &Entity::BY_DEFAULT, &[]).await;
+        for ending in session.perform(&Work::Sweep { accept: None }, &Entity::BY_DEFAULT, &[]).await
+        {
             assert!(!settled || ending.verdict == Verdict::Complete, "{}", ending.line);
         }
         for family in &families {

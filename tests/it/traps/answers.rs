@@ -199,6 +199,6 @@ async fn trap_28_an_error_without_a_code_stops_its_entity_and_no_other() {
 
     bench.portal.happens(Action::Rights { entity: CONTACT, rights: Rights::Full });
     bench.reopen().await;
-    complete(bench.session().backfill(&Entity::ALL, false).await);
+    complete(bench.session().backfill(&Entity::BY_DEFAULT, false).await);
     bench.assert_equal().await;
 }

@@ -168,8 +168,9 @@ async fn trap_38_rows_that_were_not_asked_for_are_refused() {
 
     // A backfill whose condition on the ID is forgotten on the way.
     bench.portal.fault(Fault::once(LIST, FaultKind::IgnoreFilter).forever().after(2));
-    let error =
-        contacts_failed(bench.session().backfill(&b24mirror::entity::Entity::ALL, false).await);
+    let error = contacts_failed(
+        bench.session().backfill(&b24mirror::entity::Entity::BY_DEFAULT, false).await,
+    );
     assert!(
         matches!(
             error,

@@ -93,7 +93,7 @@ impl Bench {
         self.close().await;
         let options = SyncOptions {
             board: b24mirror::sync::ProgressBoard::default(),
-            entities: Entity::ALL
+            entities: Entity::BY_DEFAULT
                 .into_iter()
                 .map(|entity| Mirrored::new(entity, Duration::from_secs(1)))
                 .collect(),
@@ -133,12 +133,12 @@ impl Bench {
 
     /// A backfill of everything, which must succeed.
     async fn fill(&self) -> Vec<Tally> {
-        complete(self.session().backfill(&Entity::ALL, false).await)
+        complete(self.session().backfill(&Entity::BY_DEFAULT, false).await)
     }
 
     /// Reads everything again, which must succeed.
     async fn refill(&self) -> Vec<Tally> {
-        complete(self.session().backfill(&Entity::ALL, true).await)
+        complete(self.session().backfill(&Entity::BY_DEFAULT, true).await)
     }
 
     /// One cycle of everything, which must succeed.
@@ -147,7 +147,7 @@ impl Bench {
     }
 
     async fn try_cycle(&self) -> Vec<EntityOutcome> {
-        self.session().sync(&Entity::ALL).await
+        self.session().sync(&Entity::BY_DEFAULT).await
     }
 
     async fn assert_equal(&self) {
@@ -156,7 +156,7 @@ impl Bench {
 
     /// Whether anything is not yet as the portal has it.
     async fn differs(&self) -> bool {
-        for entity in Entity::ALL {
+        for entity in Entity::BY_DEFAULT {
             if !differences(&self.portal, self.pool(), entity).await.is_empty() {
                 return true;
             }

@@ -136,7 +136,7 @@ async fn trap_20_every_form_of_nothing_is_stored_as_its_columns_type_says() {
     assert!(bench.sprung(20) > 0, "the data themselves hold odd forms");
 
     let mut chosen_ones = BTreeMap::new();
-    for entity in Entity::ALL {
+    for entity in Entity::BY_DEFAULT {
         let records = chosen(&bench, entity);
         assert_eq!(records.len(), FORMS.len());
         // What is nothing afterwards was something before.
@@ -167,7 +167,7 @@ async fn trap_20_every_form_of_nothing_is_stored_as_its_columns_type_says() {
     }
     bench.cycle().await;
     bench.assert_equal().await;
-    for entity in Entity::ALL {
+    for entity in Entity::BY_DEFAULT {
         let custom = custom_fields(&bench, entity).await;
         assert!(custom.len() > 30, "{custom:?}");
         for (id, form) in &chosen_ones[entity.name] {
@@ -182,7 +182,7 @@ async fn trap_20_every_form_of_nothing_is_stored_as_its_columns_type_says() {
     }
 
     bench.cycle().await;
-    for entity in Entity::ALL {
+    for entity in Entity::BY_DEFAULT {
         let custom = custom_fields(&bench, entity).await;
         for (id, form) in &chosen_ones[entity.name] {
             let (row, notes) = stored(&bench, entity, *id).await;
