@@ -9,10 +9,11 @@ use serde_json::Value;
 use thiserror::Error;
 
 use super::clock::local_to_unix;
+use super::entity::Entity;
 use super::faults::{Fault, Poison};
-use super::fields::{Entity, UserField, UserFieldType, initial_options};
 use super::limits::{BucketLimit, OperatingLimit};
 use super::portal::{Cost, Portal, Rights};
+use super::user_fields::{UserField, UserFieldType, initial_options};
 
 /// Something that happens to the portal. In JSON: `{"action": "change", …}`.
 ///
@@ -81,6 +82,20 @@ pub enum Action {
         field: String,
         /// Pairs of value and value type; values that exist keep their id.
         values: Vec<(String, String)>,
+    },
+    /// All links of one kind replaced, the primary one first.
+    SetLinks {
+        /// The family.
+        entity: Entity,
+        /// The record.
+        id: i64,
+        /// `COMPANY_IDS`, `CONTACT_IDS` or `OBSERVERS`.
+        field: String,
+        /// Other records, or users.
+        ids: Vec<i64>,
+        /// Leaves `DATE_MODIFY` as it was, as a change from the other side does.
+        #[serde(default)]
+        keep_date: bool,
     },
     /// A new activity: sets `LAST_ACTIVITY_TIME`.
     Activity {
@@ -336,6 +351,13 @@ pub enum Action {
         /// From now on.
         absent: bool,
     },
+    /// What `crm.item.list` makes of bad values: an error, or what older portals do.
+    ItemReading {
+        /// Whether unreadable dates are IS NULL.
+        null_dates: bool,
+        /// Whether arrays are cast in comparisons of ids.
+        cast_arrays: bool,
+    },
     /// Makes late writes visible now.
     Settle,
 }
@@ -398,6 +420,7 @@ impl Portal {
             | Action::Touch { .. }
             | Action::Omit { .. }
             | Action::SetMulti { .. }
+            | Action::SetLinks { .. }
             | Action::Activity { .. }
             | Action::Delete { .. }
             | Action::Restore { .. }
@@ -472,7 +495,14 @@ impl Portal {
                 self.shuffle += 1;
                 self.rewrite();
             }
-            Action::TotalAbsent { absent } => self.options.total_absent = absent,
+            Action::TotalAbsent { absent } => {
+                self.options.total_absent = absent;
+                self.options.item_total_zero = !absent;
+            }
+            Action::ItemReading { null_dates, cast_arrays } => {
+                self.options.item_null_dates = null_dates;
+                self.options.item_cast_arrays = cast_arrays;
+            }
             Action::Settle => {
                 for pending in &mut self.pending {
                     pending.due = 0.0;
@@ -527,14 +557,8 @@ impl Portal {
                 }
                 let id = self.next_user_field[entity.index()];
                 self.next_user_field[entity.index()] += 1;
-                self.user_fields[entity.index()].push(UserField {
-                    id,
-                    label: code.clone(),
-                    code,
-                    kind,
-                    multiple,
-                    options: initial_options(kind, id),
-                });
+                let field = UserField::new(id, code.clone(), kind, multiple, code);
+                self.user_fields[entity.index()].push(field);
             }
             Action::RenameUserField { entity, code, label } => {
                 self.user_field(entity, code)?.label = label;

@@ -2,8 +2,9 @@
 //! its answer (vendor page `batch`).
 
 use super::directories::{method_not_found, scope_of};
+use super::entity::Entity;
 use super::php::{Array, Key, Losses, Php, Writing, parse_str, write_int, write_text};
-use super::portal::{Answer, Failure, Portal, RequestState, TimeBlock};
+use super::portal::{Answer, Failure, Portal, RequestState, TimeBlock, family};
 
 const MAX_COMMANDS: usize = 50;
 
@@ -58,9 +59,12 @@ impl Batch {
         batch
     }
 
-    pub(super) fn methods(&self) -> Vec<String> {
+    /// The commands' methods, and the families that they ask about.
+    pub(super) fn calls(&self) -> Vec<(String, Option<Entity>)> {
         let commands = self.commands.iter();
-        commands.map(|command| command.method.clone()).collect()
+        commands
+            .map(|command| (command.method.clone(), family(&command.method, &command.params)))
+            .collect()
     }
 
     /// Executes the command at a place; says how long the portal takes for it,
@@ -241,14 +245,19 @@ struct Lost {
 
 fn descend(answer: &Answer, path: &[&str], lost: &mut Lost) -> Php {
     let parse = |bytes: &[u8]| serde_json::from_slice::<Php>(bytes).unwrap_or(Php::Null);
-    let row = path.first().and_then(|place| place.parse::<usize>().ok());
+    let to_row = match answer.under {
+        Some(step) if path.first() == Some(&step) => &path[1..],
+        Some(_) => &[],
+        None => path,
+    };
+    let row = to_row.first().and_then(|place| place.parse::<usize>().ok());
     let (mut value, rest) = match row {
         Some(place) if place < answer.rows.len() => {
             let (id, span) = &answer.rows[place];
-            if path.get(1) == Some(&"ID") {
+            if answer.id_key.is_some_and(|key| to_row.get(1) == Some(&key)) {
                 return Php::Text(id.to_string());
             }
-            (parse(&answer.body[span.clone()]), &path[1..])
+            (parse(&answer.body[span.clone()]), &to_row[1..])
         }
         _ => (parse(&answer.body), path),
     };

@@ -5,9 +5,11 @@ use std::borrow::Cow;
 
 use super::clock::day_of;
 use super::dataset::{Rng, mix};
-use super::fields::{Content, Entity, Type, UserField, UserFieldType};
+use super::entity::Entity;
+use super::fields::{Content, Type};
 use super::php::{Array, Php};
 use super::records::{Custom, Facts, Multi, Plain, Text};
+use super::user_fields::{UserField, UserFieldType};
 
 /// Users 1 to this are what `user.get` returns; the portal also knows others.
 pub(super) const KNOWN_USERS: i64 = 40;
@@ -159,6 +161,12 @@ pub(super) fn plain(
         | Content::HasPhone
         | Content::HasEmail
         | Content::HasOpenLine
+        | Content::Category
+        | Content::Links
+        | Content::Observers
+        | Content::Search
+        | Content::TypeId
+        | Content::Nothing
         | Content::Unlisted => Plain::Unset,
         Content::Title => match rng.below(12) {
             0 => Plain::Unset,
@@ -239,6 +247,7 @@ pub(super) fn plain(
         }
         Content::Origin => mostly(rng, &["1C", "1c_000000042", "shop/15"], 90),
         Content::Utm => mostly(rng, &["google", "yandex", "cpc", "весна_2024"], 88),
+        Content::Form => reference(rng, 85, 40),
         Content::Rare => mostly(rng, &["v1", "2024-02-02"], 97),
     }
 }
@@ -273,6 +282,26 @@ pub(super) fn multi_fields(rng: &mut Rng, origin: i64) -> [Vec<Multi>; 5] {
             })
             .collect()
     })
+}
+
+/// What a record is linked to besides the primary one.
+pub(super) fn further_links(rng: &mut Rng) -> Vec<i64> {
+    let count = if rng.once_in(4) { 1 + rng.below(3) } else { 0 };
+    let mut links = Vec::new();
+    for _ in 0..count {
+        let id = rng.between(1, 5_000);
+        if !links.contains(&id) {
+            links.push(id);
+        }
+    }
+    links
+}
+
+/// The users who watch a record; mostly none.
+pub(super) fn observers(rng: &mut Rng) -> Vec<i64> {
+    let count = if rng.once_in(5) { 1 + rng.below(3) } else { 0 };
+    let first = rng.between(1, KNOWN_USERS - 8);
+    (0..count).zip(first..).map(|(step, user)| user + i64::try_from(step).unwrap_or(0)).collect()
 }
 
 fn multi_value(rng: &mut Rng, kind: usize) -> Text {

@@ -10,10 +10,11 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::actions::Action;
+use super::entity::Entity;
 use super::faults::Fault;
-use super::fields::Entity;
 use super::server::Shared;
 use super::stats::{Stats, TRAPS};
+use super::truth::TrueRecord;
 
 pub(super) fn router() -> Router<Shared> {
     Router::new()
@@ -21,6 +22,7 @@ pub(super) fn router() -> Router<Shared> {
         .route("/control/stats", get(stats))
         .route("/control/stats/reset", post(reset))
         .route("/control/truth/{entity}", get(truth))
+        .route("/control/item-truth/{entity}", get(item_truth))
         .route("/control/names", get(names))
         .route("/control/action", post(action))
         .route("/control/fault", post(fault))
@@ -53,6 +55,7 @@ async fn help() -> Response<Body> {
         "GET /control/stats": "load, refusals, traps sprung",
         "POST /control/stats/reset": "starts counting anew",
         "GET /control/truth/{contacts|leads}": "every live record, one JSON object a line",
+        "GET /control/item-truth/{contacts|leads}": "the same as crm.item.list shows it",
         "GET /control/names": "the names behind codes: statuses, users, departments, currencies",
         "POST /control/action": {"action": "change", "entity": "contacts", "count": 3},
         "POST /control/fault": {"method": "batch", "kind": "html", "status": 502, "count": 1},
@@ -81,9 +84,22 @@ async fn truth(State(shared): State<Shared>, Path(entity): Path<String>) -> Resp
         Err(error) => return refusal(StatusCode::NOT_FOUND, &error),
     };
     let records = shared.lock().truth(entity);
+    lines(&records)
+}
+
+async fn item_truth(State(shared): State<Shared>, Path(entity): Path<String>) -> Response<Body> {
+    let entity: Entity = match serde_json::from_value(entity.into()) {
+        Ok(entity) => entity,
+        Err(error) => return refusal(StatusCode::NOT_FOUND, &error),
+    };
+    let records = shared.lock().item_truth(entity);
+    lines(&records)
+}
+
+fn lines(records: &[TrueRecord]) -> Response<Body> {
     let mut body = Vec::new();
     for record in records {
-        if serde_json::to_writer(&mut body, &record).is_ok() {
+        if serde_json::to_writer(&mut body, record).is_ok() {
             body.push(b'\n');
         }
     }

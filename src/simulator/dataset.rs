@@ -3,9 +3,10 @@
 //! A record's facts are made on demand from (seed, entity, first id), so a
 //! million records cost little memory and no start-up time.
 
-use super::content::{STAGES, alter, custom, multi_fields, plain, spoil};
-use super::fields::{Entity, UserField};
+use super::content::{STAGES, alter, custom, further_links, multi_fields, observers, plain, spoil};
+use super::entity::{Entity, FAMILIES};
 use super::records::{Body, Facts, Record, Table};
+use super::user_fields::UserField;
 
 /// The first id of the block that no 32-bit integer holds.
 const BIG_BLOCK: i64 = 2_147_484_648;
@@ -70,7 +71,7 @@ pub(super) fn salt(seed: u64, entity: Entity, origin: i64) -> u64 {
 pub(super) struct Generator {
     pub(super) seed: u64,
     /// The user fields that the portal started with.
-    pub(super) user_fields: [Vec<UserField>; 2],
+    pub(super) user_fields: [Vec<UserField>; FAMILIES],
     /// Share of records, one in so many, with a malformed value; 0 for none.
     pub(super) malformed: u64,
 }
@@ -103,14 +104,20 @@ impl Generator {
         let mut rng = Rng::new(salt);
         let multi = multi_fields(&mut rng, origin);
         let stage = STAGES[usize::try_from(mix(salt, 1) % 6).unwrap_or(0)];
+        // What the classic lists do not show has dice of its own, so that it moves nothing else.
+        let mut beside = Rng::new(mix(salt, 4));
         let plain = entity
             .fields()
             .iter()
-            .map(|field| plain(&mut rng, field.content, created, stage))
+            .map(|field| {
+                let dice = if field.classic { &mut rng } else { &mut beside };
+                plain(dice, field.content, created, stage)
+            })
             .collect();
         let custom =
             self.user_fields[entity.index()].iter().map(|field| custom(&mut rng, field)).collect();
-        let mut facts = Facts { plain, multi, custom };
+        let (linked, observers) = (further_links(&mut beside), observers(&mut beside));
+        let mut facts = Facts { plain, multi, custom, linked, observers };
         if self.malformed > 0 && mix(salt, 2).is_multiple_of(self.malformed) {
             spoil(&mut facts, entity, mix(salt, 3));
         }
@@ -145,7 +152,7 @@ impl Generator {
             } else {
                 rng.between(created.min(newest), newest)
             };
-            let hidden = entity == Entity::Contacts && rng.once_in(HIDDEN_EVERY);
+            let hidden = entity.has_hidden_categories() && rng.once_in(HIDDEN_EVERY);
             table.put(Record {
                 id,
                 category: if hidden { 5 } else { 0 },
@@ -154,6 +161,7 @@ impl Generator {
                 body: Body::Generated { origin: id, edit: 0 },
                 had: 0,
                 row: None,
+                item: None,
             });
             listed = u64::try_from(table.listed()).unwrap_or(count);
         }
@@ -163,12 +171,12 @@ impl Generator {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fields::initial_user_fields;
     use super::super::records::Plain;
+    use super::super::user_fields::initial_user_fields;
     use super::*;
 
     fn generator(seed: u64) -> Generator {
-        Generator { seed, user_fields: Entity::ALL.map(initial_user_fields), malformed: 50 }
+        Generator { seed, user_fields: Entity::EVERY.map(initial_user_fields), malformed: 50 }
     }
 
     #[test]

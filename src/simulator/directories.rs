@@ -1,12 +1,17 @@
 //! Everything that is not a record: fields, directories, users, the portal itself.
 
 use super::clock::instant_text;
-use super::fields::{Entity, catalogue, user_field_list};
+use super::entity::Entity;
+use super::fields::catalogue;
 use super::php::{Array, Php};
 use super::portal::{Answer, Failure, Portal, parameter};
+use super::user_fields::user_field_list;
 
 /// Methods that exist, with the scope that each needs.
-const METHODS: [(&str, &str); 20] = [
+const METHODS: [(&str, &str); 23] = [
+    ("crm.item.list", "crm"),
+    ("crm.item.get", "crm"),
+    ("crm.item.fields", "crm"),
     ("crm.contact.list", "crm"),
     ("crm.contact.get", "crm"),
     ("crm.contact.fields", "crm"),
@@ -39,6 +44,7 @@ const PAGE: usize = 50;
 impl Portal {
     pub(super) fn directory(&mut self, method: &str, params: &Array) -> Result<Answer, Failure> {
         let result = match method {
+            "crm.item.fields" => self.item_fields(params)?,
             "crm.contact.fields" => self.catalogue(Entity::Contacts),
             "crm.lead.fields" => self.catalogue(Entity::Leads),
             "crm.contact.userfield.list" => {

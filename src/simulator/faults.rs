@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::fields::Entity;
+use super::entity::Entity;
 
 /// What goes wrong.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -158,6 +158,9 @@ pub struct Fault {
     /// A method, or `*`. A batch that holds a command of the method matches, too.
     #[serde(default = "any")]
     pub method: String,
+    /// Only calls about this family, by their method or their `entityTypeId`.
+    #[serde(default)]
+    pub entity: Option<Entity>,
     /// Only the command at this place of a batch: `"first"`, `"middle"`, `"last"`, or a
     /// number counted from 0.
     #[serde(default)]
@@ -192,7 +195,20 @@ impl Fault {
     /// A fault that strikes the next `count` requests or commands of `method`.
     #[must_use]
     pub fn times(method: &str, count: u64, fault: FaultKind) -> Self {
-        Self { method: method.to_owned(), command: None, skip: 0, count: Some(count), fault }
+        Self {
+            method: method.to_owned(),
+            entity: None,
+            command: None,
+            skip: 0,
+            count: Some(count),
+            fault,
+        }
+    }
+
+    /// The same fault for calls about one family only.
+    #[must_use]
+    pub fn about(self, entity: Entity) -> Self {
+        Self { entity: Some(entity), ..self }
     }
 
     /// The same fault, for ever.
@@ -219,8 +235,9 @@ impl Fault {
         Self { skip: matches, ..self }
     }
 
-    fn names(&self, method: &str) -> bool {
-        self.method == "*" || self.method.eq_ignore_ascii_case(method)
+    fn names(&self, method: &str, entity: Option<Entity>) -> bool {
+        (self.method == "*" || self.method.eq_ignore_ascii_case(method))
+            && (self.entity.is_none() || self.entity == entity)
     }
 }
 
@@ -246,15 +263,15 @@ impl Faults {
     /// The fault of a whole request, given its method and its commands' methods.
     pub(super) fn strike_request(
         &mut self,
-        method: &str,
-        commands: &[String],
+        (method, entity): (&str, Option<Entity>),
+        commands: &[(String, Option<Entity>)],
     ) -> Option<FaultKind> {
         self.strike(|fault| {
             !fault.fault.concerns_commands()
                 && !matches!(fault.fault, FaultKind::Crowd { .. })
-                && (fault.names(method)
-                    || commands.iter().enumerate().any(|(place, command)| {
-                        fault.names(command)
+                && (fault.names(method, entity)
+                    || commands.iter().enumerate().any(|(place, (command, entity))| {
+                        fault.names(command, *entity)
                             && fault.command.is_none_or(|at| at.is(place, commands.len()))
                     }))
         })
@@ -263,8 +280,9 @@ impl Faults {
     /// The requests of others that come just before this one. The limiter stands in
     /// front of everything and sees the method only, not what a batch holds.
     pub(super) fn crowd(&mut self, method: &str) -> u32 {
-        let crowd =
-            |fault: &Fault| matches!(fault.fault, FaultKind::Crowd { .. }) && fault.names(method);
+        let crowd = |fault: &Fault| {
+            matches!(fault.fault, FaultKind::Crowd { .. }) && fault.names(method, None)
+        };
         match self.strike(crowd) {
             Some(FaultKind::Crowd { requests }) => requests,
             _ => 0,
@@ -275,6 +293,7 @@ impl Faults {
     pub(super) fn strike_command(
         &mut self,
         method: &str,
+        entity: Option<Entity>,
         place: usize,
         commands: usize,
     ) -> Vec<FaultKind> {
@@ -282,7 +301,7 @@ impl Faults {
         for at in (0..self.queue.len()).rev() {
             let fault = &self.queue[at];
             if fault.fault.concerns_commands()
-                && fault.names(method)
+                && fault.names(method, entity)
                 && fault.command.is_none_or(|own| own.is(place, commands))
                 && let Some(kind) = self.use_up(at)
             {
@@ -338,7 +357,7 @@ mod tests {
         let mut faults = Faults::default();
         faults.queue.push(Fault::times("batch", 2, FaultKind::Empty).after(1));
         let struck: Vec<bool> =
-            (0..5).map(|_| faults.strike_request("batch", &[]).is_some()).collect();
+            (0..5).map(|_| faults.strike_request(("batch", None), &[]).is_some()).collect();
         assert_eq!(struck, [false, true, true, false, false]);
     }
 
@@ -346,19 +365,19 @@ mod tests {
     fn a_batch_matches_by_its_commands() {
         let mut faults = Faults::default();
         faults.queue.push(Fault::once("crm.lead.list", FaultKind::Hang).forever());
-        let commands = ["crm.contact.list".to_owned()];
-        assert!(faults.strike_request("batch", &commands).is_none());
-        let commands = ["crm.lead.list".to_owned()];
-        assert!(faults.strike_request("batch", &commands).is_some());
+        let commands = [("crm.contact.list".to_owned(), None)];
+        assert!(faults.strike_request(("batch", None), &commands).is_none());
+        let commands = [("crm.lead.list".to_owned(), None)];
+        assert!(faults.strike_request(("batch", None), &commands).is_some());
     }
 
     #[test]
     fn a_command_fault_waits_for_its_place() {
         let mut faults = Faults::default();
         faults.queue.push(Fault::once("crm.contact.list", FaultKind::MisreadDate).at_command(2));
-        assert!(faults.strike_command("crm.contact.list", 1, 5).is_empty());
-        assert_eq!(faults.strike_command("crm.contact.list", 2, 5).len(), 1);
-        assert!(faults.strike_command("crm.contact.list", 2, 5).is_empty());
+        assert!(faults.strike_command("crm.contact.list", None, 1, 5).is_empty());
+        assert_eq!(faults.strike_command("crm.contact.list", None, 2, 5).len(), 1);
+        assert!(faults.strike_command("crm.contact.list", None, 2, 5).is_empty());
     }
 
     #[test]
@@ -367,7 +386,7 @@ mod tests {
             let mut faults = Faults::default();
             faults.queue.push(Fault::once("*", FaultKind::MisreadDate).forever().at(place));
             let mut strikes =
-                |at: &usize| !faults.strike_command("server.time", *at, commands).is_empty();
+                |at: &usize| !faults.strike_command("server.time", None, *at, commands).is_empty();
             (0..commands).filter(|at| strikes(at)).collect::<Vec<_>>()
         };
         assert_eq!(
@@ -387,7 +406,7 @@ mod tests {
     fn a_crowd_comes_before_a_request_and_is_no_answer_to_it() {
         let mut faults = Faults::default();
         faults.queue.push(Fault::once("batch", FaultKind::Crowd { requests: 7 }));
-        assert_eq!(faults.strike_request("batch", &[]), None);
+        assert_eq!(faults.strike_request(("batch", None), &[]), None);
         assert_eq!((faults.crowd("server.time"), faults.crowd("batch")), (0, 7));
         assert_eq!(faults.crowd("batch"), 0);
     }

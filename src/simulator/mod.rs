@@ -31,8 +31,11 @@ mod content;
 mod control;
 mod dataset;
 mod directories;
+mod entity;
+mod families;
 mod faults;
 mod fields;
+mod items;
 mod limits;
 mod lists;
 mod names;
@@ -42,9 +45,11 @@ mod portal;
 mod query;
 mod records;
 mod rows;
+mod search;
 mod server;
 mod stats;
 mod truth;
+mod user_fields;
 mod wire;
 mod writes;
 
@@ -58,14 +63,16 @@ use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
 pub use actions::{Action, ActionError, Outcome};
+pub use entity::Entity;
 pub use faults::{Fault, FaultKind, Place, Poison};
-pub use fields::{Entity, UserFieldType};
+
 pub use limits::{Booking, BucketLimit, OperatingLimit};
 pub use names::{TrueCurrency, TrueDepartment, TrueNames, TrueStatus, TrueUser};
 pub use options::Options;
 pub use portal::{Cost, Rights};
 pub use stats::{Stats, TRAPS};
 pub use truth::{TrueMulti, TrueRecord};
+pub use user_fields::UserFieldType;
 
 use clock::Ticks;
 use portal::Portal;
@@ -175,6 +182,13 @@ impl Simulator {
     #[must_use]
     pub fn truth(&self, entity: Entity) -> Vec<TrueRecord> {
         self.shared.lock().truth(entity)
+    }
+
+    /// What a right mirror holds that reads `crm.item.list`: records of every category,
+    /// fields under their classic names, without those that items lack, and links.
+    #[must_use]
+    pub fn item_truth(&self, entity: Entity) -> Vec<TrueRecord> {
+        self.shared.lock().item_truth(entity)
     }
 
     /// What a right mirror knows of the names behind codes at this moment.

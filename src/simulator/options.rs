@@ -57,6 +57,12 @@ pub struct Options {
     pub plain_utf8: bool,
     /// No `total` instead of 0 with `start=-1`.
     pub total_absent: bool,
+    /// `total` is 0 instead of absent in `crm.item.list` with `start=-1`.
+    pub item_total_zero: bool,
+    /// `crm.item.list` reads unreadable dates as IS NULL instead of refusing them.
+    pub item_null_dates: bool,
+    /// `crm.item.list` casts arrays in comparisons of ids instead of refusing them.
+    pub item_cast_arrays: bool,
     /// `result_error` as a list without the commands' keys.
     pub unkeyed_errors: bool,
     /// PHP's `max_input_vars`.
@@ -88,6 +94,9 @@ impl Default for Options {
             latency: Duration::ZERO,
             plain_utf8: false,
             total_absent: false,
+            item_total_zero: false,
+            item_null_dates: false,
+            item_cast_arrays: false,
             unkeyed_errors: false,
             max_input_vars: 10_000,
         }

@@ -11,17 +11,19 @@ use serde::{Deserialize, Serialize};
 use super::actions::Action;
 use super::clock::{Clock, Ticks, instant_text};
 use super::dataset::{Generator, Rng, mix};
+use super::entity::{Entity, FAMILIES};
 use super::faults::{FaultKind, Faults};
-use super::fields::{Entity, UserField, initial_user_fields};
+use super::items::{ItemRow, named_entity};
 use super::limits::{Account, Booking, Buckets, Operating, RequestUse};
 use super::names::Names;
 use super::options::Options;
 use super::php::{Array, Php, Writing, write_text};
-use super::query::Schema;
+use super::query::{Dialect, ItemReading, Schema};
 use super::records::{Facts, Record, Table};
 use super::rows::{Encoder, RowParts};
 use super::stats::Stats;
 use super::truth::{Teller, TrueRecord};
+use super::user_fields::{UserField, initial_user_fields};
 
 /// Cached rows stop growing at this many bytes.
 const CACHE_BYTES: usize = 1 << 30;
@@ -45,16 +47,27 @@ pub(super) struct Failure {
     pub(super) status: u16,
     pub(super) code: String,
     pub(super) text: String,
+    /// Whether the code goes out as a number.
+    pub(super) numeric: bool,
 }
 
 impl Failure {
     pub(super) fn new(status: u16, code: &str, text: &str) -> Self {
-        Self { status, code: code.to_owned(), text: text.to_owned() }
+        Self { status, code: code.to_owned(), text: text.to_owned(), numeric: false }
+    }
+
+    /// What controllers say of parameters that are missing or of another type.
+    pub(super) fn parameter(text: &str) -> Self {
+        Self { numeric: true, ..Self::new(400, "100", text) }
     }
 
     pub(super) fn write(&self, out: &mut Vec<u8>, writing: Writing) {
         out.extend_from_slice(b"{\"error\":");
-        write_text(out, &self.code, writing);
+        if self.numeric {
+            out.extend_from_slice(self.code.as_bytes());
+        } else {
+            write_text(out, &self.code, writing);
+        }
         out.extend_from_slice(b",\"error_description\":");
         write_text(out, &self.text, writing);
         out.push(b'}');
@@ -68,6 +81,10 @@ pub(super) struct Answer {
     pub(super) body: Vec<u8>,
     /// Rows of a record list: their places in the body, and their ids.
     pub(super) rows: Vec<(i64, Range<usize>)>,
+    /// The step of a reference that leads to the rows, if they are not the result itself.
+    pub(super) under: Option<&'static str>,
+    /// The key of the id in every row, if it is there.
+    pub(super) id_key: Option<&'static str>,
     pub(super) next: Option<i64>,
     pub(super) total: Option<i64>,
 }
@@ -126,13 +143,13 @@ pub(super) struct Pending {
 pub(super) struct Portal {
     pub(super) options: Options,
     pub(super) clock: Clock,
-    pub(super) tables: [Table; 2],
-    pub(super) user_fields: [Vec<UserField>; 2],
-    pub(super) next_user_field: [u32; 2],
+    pub(super) tables: [Table; FAMILIES],
+    pub(super) user_fields: [Vec<UserField>; FAMILIES],
+    pub(super) next_user_field: [u32; FAMILIES],
     pub(super) next_value_id: i64,
     pub(super) names: Names,
     pub(super) generator: Generator,
-    pub(super) rights: [Rights; 2],
+    pub(super) rights: [Rights; FAMILIES],
     pub(super) costs: BTreeMap<String, Cost>,
     pub(super) latency: Duration,
     pub(super) revoked: bool,
@@ -155,9 +172,9 @@ pub(super) struct Portal {
     scratch: Vec<u8>,
     last_offset: i64,
     /// Latest modification that a date filter has served, per entity.
-    pub(super) served_until: [i64; 2],
+    pub(super) served_until: [i64; FAMILIES],
     /// Upper bounds on `DATE_MODIFY` that were asked for, per entity.
-    pub(super) upper_bounds: [BTreeSet<i64>; 2],
+    pub(super) upper_bounds: [BTreeSet<i64>; FAMILIES],
 }
 
 impl Portal {
@@ -167,14 +184,14 @@ impl Portal {
         if let Some(start) = options.clock {
             clock.set(start.timestamp_micros());
         }
-        let user_fields = Entity::ALL.map(initial_user_fields);
+        let user_fields = Entity::EVERY.map(initial_user_fields);
         let generator = Generator {
             seed: options.seed,
             user_fields: user_fields.clone(),
             malformed: options.malformed,
         };
         let newest = options.newest(clock.now());
-        let tables = Entity::ALL.map(|entity| {
+        let tables = Entity::EVERY.map(|entity| {
             let count = match entity {
                 Entity::Contacts => options.contacts,
                 Entity::Leads => options.leads,
@@ -193,7 +210,7 @@ impl Portal {
             names: Names::default(),
             rng: Rng::new(mix(options.seed, 99)),
             generator,
-            rights: [Rights::Full; 2],
+            rights: [Rights::Full; FAMILIES],
             costs: options.costs.clone(),
             latency: options.latency,
             revoked: false,
@@ -209,7 +226,7 @@ impl Portal {
             epoch: 1,
             cached: 0,
             scratch: Vec::new(),
-            served_until: [i64::MIN; 2],
+            served_until: [i64::MIN; FAMILIES],
             upper_bounds: Default::default(),
             options,
         }
@@ -221,7 +238,17 @@ impl Portal {
     }
 
     pub(super) fn schema(&self, entity: Entity) -> Schema<'_> {
-        Schema { entity, user_fields: &self.user_fields[entity.index()], clock: &self.clock }
+        let user_fields = &self.user_fields[entity.index()];
+        Schema { entity, user_fields, clock: &self.clock, dialect: Dialect::Classic }
+    }
+
+    pub(super) fn item_schema(&self, entity: Entity, original: bool) -> Schema<'_> {
+        let reading = ItemReading {
+            original,
+            null_dates: self.options.item_null_dates,
+            cast_arrays: self.options.item_cast_arrays,
+        };
+        Schema { dialect: Dialect::Items(reading), ..self.schema(entity) }
     }
 
     pub(super) fn encoder(&self, entity: Entity) -> Encoder<'_> {
@@ -263,6 +290,33 @@ impl Portal {
         Some(row)
     }
 
+    /// A record's row in `crm.item.*`, from the cache when it is still right.
+    pub(super) fn item_row(
+        &mut self,
+        entity: Entity,
+        id: i64,
+        original: bool,
+    ) -> Option<Arc<ItemRow>> {
+        let record = self.tables[entity.index()].get(id)?;
+        let stale = match &record.item {
+            Some(row) if row.is_of(self.epoch, original) => return Some(Arc::clone(row)),
+            Some(row) => row.size(),
+            None => 0,
+        };
+        let facts = self.facts(entity, record);
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let record = self.tables[entity.index()].get(id)?;
+        let mut row = self.encoder(entity).item_row(&mut scratch, record, &facts, original);
+        self.scratch = scratch;
+        row.epoch = self.epoch;
+        self.cached = self.cached.saturating_sub(stale) + row.size();
+        let row = Arc::new(row);
+        if self.cached <= CACHE_BYTES {
+            self.tables[entity.index()].remember_item(id, Arc::clone(&row));
+        }
+        Some(row)
+    }
+
     /// Forgets how rows were written, after a switch.
     pub(super) fn rewrite(&mut self) {
         self.epoch += 1;
@@ -295,12 +349,21 @@ impl Portal {
 
     /// Every live record that a webhook with full rights would list.
     pub(super) fn truth(&mut self, entity: Entity) -> Vec<TrueRecord> {
+        self.tell(entity, false)
+    }
+
+    /// The same for `crm.item.list`, which shows every category.
+    pub(super) fn item_truth(&mut self, entity: Entity) -> Vec<TrueRecord> {
+        self.tell(entity, true)
+    }
+
+    fn tell(&mut self, entity: Entity, items: bool) -> Vec<TrueRecord> {
         self.settle();
-        let teller =
-            Teller { entity, clock: &self.clock, user_fields: &self.user_fields[entity.index()] };
+        let user_fields = &self.user_fields[entity.index()];
+        let teller = Teller { entity, clock: &self.clock, user_fields, items };
         self.tables[entity.index()]
             .iter()
-            .filter(|record| record.category == 0)
+            .filter(|record| items || record.category == 0)
             .map(|record| teller.tell(record, &self.facts(entity, record)))
             .collect()
     }
@@ -397,19 +460,20 @@ impl Portal {
         params: &Array,
         place: usize,
     ) -> Result<Answer, Failure> {
-        let faults = self.faults.strike_command(method, place, request.commands);
+        let family = family(method, params);
+        let faults = self.faults.strike_command(method, family, place, request.commands);
         for fault in &faults {
             Stats::add(&mut self.stats.faults, fault.name());
             if let FaultKind::CommandError { status, code, description } = fault {
                 return Err(Failure::new(*status, code, description));
             }
         }
-        let entity = match method {
-            "crm.contact.list" => Entity::Contacts,
-            "crm.lead.list" => Entity::Leads,
+        let listed = match method {
+            "crm.contact.list" => self.list(request, Entity::Contacts, params, &faults),
+            "crm.lead.list" => self.list(request, Entity::Leads, params, &faults),
+            "crm.item.list" => self.item_list(request, params, &faults),
             other => return self.run_other(request, other, params),
         };
-        let listed = self.list(request, entity, params, &faults);
         self.list_answered();
         listed
     }
@@ -423,6 +487,7 @@ impl Portal {
         match method {
             "crm.contact.get" => self.get(request, Entity::Contacts, params),
             "crm.lead.get" => self.get(request, Entity::Leads, params),
+            "crm.item.get" => self.item_get(request, params),
             other => self.directory(other, params),
         }
     }
@@ -456,6 +521,17 @@ impl Portal {
         }
         out.extend_from_slice(text.as_bytes());
         out.push(b'}');
+    }
+}
+
+/// The family that a command asks about.
+pub(super) fn family(method: &str, params: &Array) -> Option<Entity> {
+    if method.starts_with("crm.contact.") {
+        Some(Entity::Contacts)
+    } else if method.starts_with("crm.lead.") {
+        Some(Entity::Leads)
+    } else {
+        named_entity(params)
     }
 }
 

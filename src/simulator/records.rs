@@ -4,6 +4,8 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::entity::Entity;
+use super::items::ItemRow;
 use super::php::Php;
 use super::rows::RowParts;
 
@@ -58,6 +60,26 @@ pub(super) struct Facts {
     pub(super) multi: [Vec<Multi>; 5],
     /// By the user field's number less one; a missing one is empty.
     pub(super) custom: Vec<Custom>,
+    /// Links besides the primary one, which is a documented field.
+    pub(super) linked: Vec<i64>,
+    /// Users.
+    pub(super) observers: Vec<i64>,
+}
+
+impl Facts {
+    /// All that a record is linked to, the primary one first; none without a primary one.
+    pub(super) fn links(&self, entity: Entity) -> Vec<i64> {
+        let primary = entity.primary_link().map(|at| match &self.plain[at] {
+            Plain::Int(id) | Plain::Raw(Php::Int(id)) => *id,
+            Plain::Raw(Php::Text(text)) => text.parse().unwrap_or(0),
+            _ => 0,
+        });
+        let Some(primary) = primary.filter(|id| *id > 0) else {
+            return Vec::new();
+        };
+        let further = self.linked.iter().copied().filter(|id| *id != primary);
+        std::iter::once(primary).chain(further).collect()
+    }
 }
 
 /// Where a record's facts come from.
@@ -84,6 +106,14 @@ pub(super) struct Record {
     /// Multi-field types that once had values, as a bit set.
     pub(super) had: u8,
     pub(super) row: Option<Arc<RowParts>>,
+    pub(super) item: Option<Arc<ItemRow>>,
+}
+
+impl Record {
+    /// Forgets how it was written.
+    pub(super) fn forget_rows(&mut self) {
+        (self.row, self.item) = (None, None);
+    }
 }
 
 /// All records of an entity.
@@ -124,6 +154,13 @@ impl Table {
         }
     }
 
+    /// The same for a row of `crm.item.list`.
+    pub(super) fn remember_item(&mut self, id: i64, row: Arc<ItemRow>) {
+        if let Some(record) = self.rows.get_mut(&id) {
+            record.item = Some(row);
+        }
+    }
+
     /// A fresh id.
     pub(super) fn allocate(&mut self) -> i64 {
         let id = self.next_id.max(1);
@@ -134,6 +171,11 @@ impl Table {
     /// Records that the classic lists show.
     pub(super) fn listed(&self) -> usize {
         self.listed
+    }
+
+    /// Records of every category.
+    pub(super) fn len(&self) -> usize {
+        self.rows.len()
     }
 
     pub(super) fn range(

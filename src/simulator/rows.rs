@@ -8,9 +8,11 @@ use chrono_tz::Tz;
 use super::clock::{write_day, write_local};
 use super::content::KNOWN_USERS;
 use super::dataset::mix;
-use super::fields::{Content, Entity, MULTI, Type, UserField, UserFieldType};
+use super::entity::Entity;
+use super::fields::{Content, MULTI, Type};
 use super::php::{Writing, write_int, write_text};
 use super::records::{Custom, Facts, Multi, Plain, Record};
+use super::user_fields::{UserField, UserFieldType};
 
 /// An encoded record, in the pieces that a `select` can name. All pieces but
 /// the first start with a comma, unless they are empty.
@@ -86,11 +88,11 @@ pub(super) fn int_as_number(record: i64, at: usize) -> bool {
     pick(record, at).is_multiple_of(8)
 }
 
-fn pick(record: i64, at: usize) -> u64 {
+pub(super) fn pick(record: i64, at: usize) -> u64 {
     mix(record.unsigned_abs(), u64::try_from(at).unwrap_or(0)) >> 8
 }
 
-fn open(out: &mut Vec<u8>, key: &str) {
+pub(super) fn open(out: &mut Vec<u8>, key: &str) {
     if !matches!(out.last(), None | Some(b'{')) {
         out.push(b',');
     }
@@ -103,7 +105,7 @@ impl Encoder<'_> {
     /// Encodes the whole record, by way of a buffer that is used again.
     pub(super) fn parts(&self, scratch: &mut Vec<u8>, record: &Record, facts: &Facts) -> RowParts {
         scratch.clear();
-        let mut marks = Marks::default();
+        let mut marks = self.marks(facts);
         let mut ends = [0; 7];
         for at in 0..self.entity.fields().len() {
             self.plain(scratch, record, Some(facts), at);
@@ -119,6 +121,12 @@ impl Encoder<'_> {
             marks.lost_key |= values.is_empty() && record.had & (1 << kind) != 0;
             marks.shuffled |= values.len() > 1 && self.order(record, values).0;
         }
+        RowParts { bytes: scratch.as_slice().into(), ends, marks, epoch: 0 }
+    }
+
+    /// What is remarkable about a record in any dialect.
+    pub(super) fn marks(&self, facts: &Facts) -> Marks {
+        let mut marks = Marks::default();
         for (field, value) in self.entity.fields().iter().zip(&facts.plain) {
             if let Plain::Int(id) = value {
                 marks.unresolved_user |= field.kind == Type::User && *id > KNOWN_USERS;
@@ -126,7 +134,7 @@ impl Encoder<'_> {
             }
         }
         marks.secret |= facts.custom.iter().any(|custom| matches!(custom, Custom::Files(_)));
-        RowParts { bytes: scratch.as_slice().into(), ends, marks, epoch: 0 }
+        marks
     }
 
     /// Appends one documented field. `facts` may be missing for the fields
@@ -139,7 +147,7 @@ impl Encoder<'_> {
         at: usize,
     ) {
         let field = &self.entity.fields()[at];
-        if field.content == Content::Unlisted {
+        if !field.in_classic_rows() {
             return;
         }
         let pick = pick(record.id, at);
@@ -240,13 +248,13 @@ impl Encoder<'_> {
         (!order.is_sorted_by_key(|place| values[*place].id), order)
     }
 
-    fn local(&self, out: &mut Vec<u8>, local: i64) {
+    pub(super) fn local(&self, out: &mut Vec<u8>, local: i64) {
         out.push(b'"');
         write_local(out, self.zone, local);
         out.push(b'"');
     }
 
-    fn day(&self, out: &mut Vec<u8>, day: i64) {
+    pub(super) fn day(&self, out: &mut Vec<u8>, day: i64) {
         out.push(b'"');
         write_day(out, self.zone, day, self.offset);
         out.push(b'"');
@@ -282,7 +290,7 @@ pub(super) fn has(facts: &Facts, content: Content) -> bool {
     }
 }
 
-fn list<T>(
+pub(super) fn list<T>(
     out: &mut Vec<u8>,
     multiple: bool,
     values: &[T],
@@ -348,7 +356,7 @@ fn empty(kind: Type, pick: u64) -> &'static str {
     choose(choices, pick)
 }
 
-fn empty_custom(field: &UserField, pick: u64) -> &'static str {
+pub(super) fn empty_custom(field: &UserField, pick: u64) -> &'static str {
     let boolean = field.kind == UserFieldType::Boolean;
     choose(
         match (field.multiple, boolean) {
@@ -362,7 +370,7 @@ fn empty_custom(field: &UserField, pick: u64) -> &'static str {
     )
 }
 
-fn choose(choices: &[&'static str], pick: u64) -> &'static str {
+pub(super) fn choose(choices: &[&'static str], pick: u64) -> &'static str {
     let count = u64::try_from(choices.len()).unwrap_or(1);
     choices[usize::try_from(pick % count).unwrap_or(0)]
 }

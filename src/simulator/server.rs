@@ -16,7 +16,7 @@ use super::directories::{method_not_found, scope_of};
 use super::faults::FaultKind;
 use super::limits::{Admission, Booking};
 use super::php::{Array, Php, parse_str, write_int};
-use super::portal::{Failure, Portal, RequestState, TimeBlock};
+use super::portal::{Failure, Portal, RequestState, TimeBlock, family};
 use super::stats::Stats;
 use super::wire::{FaultyListener, Peer, WireFault};
 
@@ -170,7 +170,10 @@ async fn rest(
         }
         let batch =
             if call.method == "batch" { Batch::read(&params, max_vars) } else { Batch::default() };
-        let fault = portal.faults.strike_request(&call.method, &batch.methods());
+        let fault = {
+            let called = (call.method.as_str(), family(&call.method, &params));
+            portal.faults.strike_request(called, &batch.calls())
+        };
         (batch, params, fault)
     };
     if let Some(fault) = &fault

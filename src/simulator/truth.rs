@@ -8,10 +8,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::clock::{Clock, Moment, day_text, local_to_unix, strtotime, utc_text};
-use super::fields::{Content, Entity, MULTI, Type, UserField, UserFieldType};
+use super::entity::Entity;
+use super::fields::{Content, MULTI, Type};
 use super::php::{Php, Writing};
 use super::records::{Custom, Facts, Plain, Record};
 use super::rows::{has, int_as_number};
+use super::user_fields::{UserField, UserFieldType};
 
 /// One value of a multi-field.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,7 +37,11 @@ pub struct TrueRecord {
     pub id: i64,
     /// Documented fields by the portal's name; `PHOTO` is `PHOTO_ID`, a number.
     pub fields: BTreeMap<String, Value>,
-    /// Always the five types, values sorted by id.
+    /// Links by the portal's name of the field, `COMPANY_IDS` or `CONTACT_IDS` and
+    /// `OBSERVERS`, the primary one first; only where `crm.item.list` was asked about.
+    #[serde(default)]
+    pub links: BTreeMap<String, Vec<i64>>,
+    /// Always the five types, values sorted by id; none where a family has no such fields.
     pub multi_fields: BTreeMap<String, Vec<TrueMulti>>,
     /// `UF_*` and `PARENT_ID_*`, empties dropped, dates and times normalised,
     /// files reduced to their ids.
@@ -52,6 +58,8 @@ pub(super) struct Teller<'a> {
     pub(super) entity: Entity,
     pub(super) clock: &'a Clock,
     pub(super) user_fields: &'a [UserField],
+    /// Whether `crm.item.list` is the source, and not the classic list.
+    pub(super) items: bool,
 }
 
 impl Teller<'_> {
@@ -59,6 +67,7 @@ impl Teller<'_> {
         let mut truth = TrueRecord {
             id: record.id,
             fields: BTreeMap::new(),
+            links: BTreeMap::new(),
             multi_fields: BTreeMap::new(),
             custom_fields: Map::new(),
             unreadable: BTreeMap::new(),
@@ -67,7 +76,8 @@ impl Teller<'_> {
         for at in 0..self.entity.fields().len() {
             self.plain(&mut truth, record, facts, at);
         }
-        for (kind, values) in MULTI.iter().zip(&facts.multi) {
+        let multi = if self.entity.has_multi_fields() { &facts.multi[..] } else { &[] };
+        for (kind, values) in MULTI.iter().zip(multi) {
             let mut values: Vec<TrueMulti> = values
                 .iter()
                 .map(|multi| TrueMulti {
@@ -92,12 +102,21 @@ impl Teller<'_> {
         let field = &self.entity.fields()[at];
         let zone = self.clock.zone;
         let instant = |local: i64| Value::String(utc_text(local_to_unix(zone, local)));
-        let name = match field.kind {
-            Type::Photo => "PHOTO_ID",
-            _ => field.name,
-        };
+        let tells = if self.items { field.tells_in_items() } else { field.in_classic_rows() };
+        if !tells {
+            return;
+        }
+        let file = format!("{}_ID", field.name);
+        let name = if field.kind == Type::Photo { file.as_str() } else { field.name };
         let value = match (&facts.plain[at], field.content) {
-            (_, Content::Unlisted) => return,
+            (_, Content::Links) => {
+                truth.links.insert(name.to_owned(), facts.links(self.entity));
+                return;
+            }
+            (_, Content::Observers) => {
+                truth.links.insert(name.to_owned(), facts.observers.clone());
+                return;
+            }
             (Plain::Absent, _) => Value::Null,
             (Plain::Raw(raw), _) => self.read(raw, field.kind).unwrap_or_else(|| {
                 truth.unreadable.insert(field.name.to_owned(), json(raw));
@@ -106,13 +125,14 @@ impl Teller<'_> {
             (_, Content::Id) => Value::from(record.id),
             (_, Content::Created) => instant(record.created),
             (_, Content::Modified) => instant(record.modified),
+            (Plain::Unset, Content::Category) => Value::from(record.category),
             (_, Content::HasPhone | Content::HasEmail | Content::HasOpenLine) => {
                 Value::Bool(has(facts, field.content))
             }
             (Plain::Unset, _) => Value::Null,
             (Plain::Text(text), _) => Value::String(text.to_string()),
             (Plain::Int(value), Content::Parent) => {
-                let value = if int_as_number(record.id, at) {
+                let value = if self.items || int_as_number(record.id, at) {
                     Value::from(*value)
                 } else {
                     Value::String(value.to_string())
@@ -194,7 +214,7 @@ impl Teller<'_> {
                 let id = raw.as_array().map_or(Some(raw), |file| file.get("id"))?;
                 whole(id).map(pointer)
             }
-            Type::Integer => whole(raw).map(Value::from),
+            Type::Integer | Type::Category => whole(raw).map(Value::from),
             kind if kind.is_reference() => whole(raw).map(pointer),
             Type::Double => canonical_decimal(&scalar(raw)?).map(Value::String),
             Type::DateTime => match strtotime(&scalar(raw)?, self.clock)? {

@@ -9,7 +9,8 @@ use serde_json::Value;
 use super::actions::{Action, ActionError, Outcome};
 use super::content::alter;
 use super::dataset::salt;
-use super::fields::{Content, Entity, MULTI};
+use super::entity::Entity;
+use super::fields::{Content, MULTI};
 use super::php::Php;
 use super::portal::{Pending, Portal};
 use super::records::{Body, Custom, Facts, Multi, Plain, Record};
@@ -18,9 +19,7 @@ const DAY: i64 = 86_400;
 
 /// The place of a documented field that rows have.
 fn plain(entity: Entity, name: &str) -> Option<usize> {
-    entity.fields().iter().position(|field| {
-        field.name == name && !matches!(field.content, Content::Id | Content::Unlisted)
-    })
+    entity.fields().iter().position(|field| field.name == name && field.is_stored())
 }
 
 impl Portal {
@@ -71,6 +70,10 @@ impl Portal {
             }
             Action::SetMulti { entity, id, field, values } => {
                 self.set_multi(entity, id, &field, values)?;
+                outcome.ids.push(id);
+            }
+            Action::SetLinks { entity, id, field, ids, keep_date } => {
+                self.set_links(entity, id, &field, ids, keep_date)?;
                 outcome.ids.push(id);
             }
             Action::Activity { entity, id, bumps } => {
@@ -129,6 +132,7 @@ impl Portal {
             body: Body::Generated { origin: id, edit: 0 },
             had: 0,
             row: None,
+            item: None,
         };
         self.store(entity, record, visible_after);
         id
@@ -154,7 +158,7 @@ impl Portal {
             self.stats.spring(33);
         }
         record.modified = now;
-        record.row = None;
+        record.forget_rows();
         record.had = self.generator.had(entity, record);
     }
 
@@ -194,7 +198,7 @@ impl Portal {
         let table = &mut self.tables[entity.index()];
         let mut record = table.bin.remove(&id).ok_or(ActionError::NotDeleted(id))?;
         record.id = table.allocate();
-        record.row = None;
+        record.forget_rows();
         let new = record.id;
         self.store(entity, record, visible_after);
         Ok(new)
@@ -275,6 +279,28 @@ impl Portal {
                 });
             }
         })
+    }
+
+    fn set_links(
+        &mut self,
+        entity: Entity,
+        id: i64,
+        field: &str,
+        mut ids: Vec<i64>,
+        keep_date: bool,
+    ) -> Result<(), ActionError> {
+        let content = entity.fields().iter().find(|own| own.name == field).map(|own| own.content);
+        match (content, entity.primary_link()) {
+            (Some(Content::Observers), _) => {
+                self.edit(entity, id, keep_date, |facts| facts.observers = ids)
+            }
+            (Some(Content::Links), Some(at)) => self.edit(entity, id, keep_date, |facts| {
+                let further = ids.split_off(ids.len().min(1));
+                facts.plain[at] = ids.first().map_or(Plain::Unset, |primary| Plain::Int(*primary));
+                facts.linked = further;
+            }),
+            _ => Err(ActionError::NoField(field.to_owned())),
+        }
     }
 
     /// The given records, or random listed ones without a late write.

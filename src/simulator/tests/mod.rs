@@ -2,6 +2,7 @@
 
 mod careful;
 mod http;
+mod items;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
