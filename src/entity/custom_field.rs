@@ -46,9 +46,15 @@ impl CustomKind {
             Shape::Null | Shape::EmptyCompound => return Ok(none),
             Shape::Bool(false) if self != Self::Boolean => return Ok(none),
             Shape::Text(text) if text.is_empty() => return Ok(none),
-            reference if self == Self::Reference && value::integer(&reference) == Ok(Some(0)) => {
-                return Ok(none);
-            }
+            // A text in one list and a number in the other.
+            reference if self == Self::Reference => match value::integer(&reference) {
+                Ok(Some(0)) => return Ok(none),
+                Ok(Some(id)) => {
+                    Writer::new(out).verbatim(&id.to_string());
+                    return Ok(none);
+                }
+                _ => {}
+            },
             _ => {}
         }
         let mut writer = Writer::new(out);

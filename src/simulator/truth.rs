@@ -12,7 +12,7 @@ use super::entity::Entity;
 use super::fields::{Content, MULTI, Type};
 use super::php::{Php, Writing};
 use super::records::{Custom, Facts, Plain, Record};
-use super::rows::{has, int_as_number};
+use super::rows::has;
 use super::user_fields::{UserField, UserFieldType};
 
 /// One value of a multi-field.
@@ -132,12 +132,7 @@ impl Teller<'_> {
             (Plain::Unset, _) => Value::Null,
             (Plain::Text(text), _) => Value::String(text.to_string()),
             (Plain::Int(value), Content::Parent) => {
-                let value = if self.items || int_as_number(record.id, at) {
-                    Value::from(*value)
-                } else {
-                    Value::String(value.to_string())
-                };
-                truth.custom_fields.insert(name.to_owned(), value);
+                truth.custom_fields.insert(name.to_owned(), Value::from(*value));
                 return;
             }
             (Plain::Int(value), _) => Value::from(*value),

@@ -18,6 +18,7 @@ mod histories;
 mod history;
 mod idle;
 mod isolation;
+mod items;
 mod limits;
 mod live;
 mod pause;

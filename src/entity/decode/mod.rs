@@ -134,7 +134,11 @@ impl Decoder {
                 }
                 hidden_flags.push(index);
             }
-            slots.insert(name_of(column.field), Slot::Column(index, *column, kept(column.field)));
+            let name = name_of(column.field);
+            // What the source has under that name may be something else.
+            if dialect.field_of(entity, &name).is_some() {
+                slots.insert(name, Slot::Column(index, *column, kept(column.field)));
+            }
         }
         for (index, multi) in entity.multi_fields.iter().enumerate() {
             match (dialect, multi.link) {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use b24mirror::{
-    entity::{ColumnType, Entity},
+    entity::{ColumnType, Dialect, Entity},
     simulator::{self, TrueMulti, TrueRecord},
 };
 use serde_json::{Map, Value};
@@ -124,6 +124,8 @@ impl Snapshot {
 struct Mirrored {
     columns: Map<String, Value>,
     multi_fields: BTreeMap<&'static str, Vec<TrueMulti>>,
+    /// In the portal's order.
+    links: BTreeMap<&'static str, Vec<i64>>,
     /// Open notes: field and reason.
     notes: BTreeSet<(String, String)>,
 }
@@ -137,6 +139,19 @@ pub(crate) async fn differences(
     let mut look = Look::prepare(pool).await;
     let mirror = mirrored(&mut look.0, entity, None).await;
     in_words(entity, &differing_records(&truth(portal, entity), &mirror, entity))
+}
+
+/// The first differences in words of a mirror that reads items; empty if there are none.
+pub(crate) async fn item_differences(
+    portal: &TestPortal,
+    pool: &PgPool,
+    entity: &'static Entity,
+) -> String {
+    let mut look = Look::prepare(pool).await;
+    let mirror = mirrored(&mut look.0, entity, None).await;
+    let truth = portal.item_truth(family(entity));
+    let truth = truth.into_iter().map(|record| (record.id, record)).collect();
+    in_words(entity, &differing(&truth, &mirror, entity, Dialect::Item))
 }
 
 /// The first differences in words in all but some records; records that are gone from the
@@ -188,11 +203,21 @@ fn truth(portal: &TestPortal, entity: &'static Entity) -> BTreeMap<i64, TrueReco
     portal.truth(entity).into_iter().map(|record| (record.id, record)).collect()
 }
 
-/// Every difference, with the record's ID.
+/// Every difference from what classic lists show, with the record's ID.
 fn differing_records(
     truth: &BTreeMap<i64, TrueRecord>,
     mirror: &BTreeMap<i64, Mirrored>,
     entity: &'static Entity,
+) -> Vec<(i64, String)> {
+    differing(truth, mirror, entity, Dialect::Classic)
+}
+
+/// Every difference, with the record's ID.
+fn differing(
+    truth: &BTreeMap<i64, TrueRecord>,
+    mirror: &BTreeMap<i64, Mirrored>,
+    entity: &'static Entity,
+    dialect: Dialect,
 ) -> Vec<(i64, String)> {
     let mut found: Vec<(i64, String)> = mirror
         .keys()
@@ -204,7 +229,7 @@ fn differing_records(
             None => found.push((*id, "missing".to_owned())),
             Some(mirrored) => {
                 let mut differing = Vec::new();
-                compare(entity, record, mirrored, &mut differing);
+                compare(entity, dialect, record, mirrored, &mut differing);
                 found.extend(differing.into_iter().map(|line| (*id, line)));
             }
         }
@@ -225,6 +250,7 @@ fn in_words(entity: &'static Entity, found: &[(i64, String)]) -> String {
 
 fn compare(
     entity: &'static Entity,
+    dialect: Dialect,
     truth: &TrueRecord,
     mirror: &Mirrored,
     found: &mut Vec<String>,
@@ -239,8 +265,14 @@ fn compare(
         compared.insert(column);
     }
     for column in entity.columns {
-        if !compared.contains(column.name) {
+        let known = compared.contains(column.name) || !is_brought(entity, dialect, column.field);
+        if !known {
             found.push(format!("the truth says nothing of {}", column.name));
+        }
+        if is_implied(entity, dialect, column.field)
+            && mirror.columns[column.name] != Value::from(0)
+        {
+            found.push(format!("{}: not what all of the list have", column.name));
         }
     }
     let custom = Value::Object(truth.custom_fields.clone());
@@ -253,7 +285,14 @@ fn compare(
             }
         }
     }
-    for multi in entity.multi_fields {
+    for multi in entity.multi_fields.iter().filter(|multi| multi.link.is_some()) {
+        let stored = mirror.links.get(multi.field).cloned().unwrap_or_default();
+        let linked = truth.links.get(multi.field).cloned().unwrap_or_default();
+        if dialect == Dialect::Item && stored != linked {
+            found.push(format!("{}: {stored:?} instead of {linked:?}", multi.field));
+        }
+    }
+    for multi in entity.multi_fields.iter().filter(|multi| multi.link.is_none()) {
         let stored = mirror.multi_fields.get(multi.field).cloned().unwrap_or_default();
         let values = truth.multi_fields.get(multi.field).cloned().unwrap_or_default();
         if stored != values {
@@ -303,10 +342,32 @@ async fn mirrored(
                 *text = text.replace("+00:00", "Z");
             }
         }
-        let mirrored = Mirrored { columns, multi_fields: BTreeMap::new(), notes: BTreeSet::new() };
+        let mirrored = Mirrored {
+            columns,
+            multi_fields: BTreeMap::new(),
+            links: BTreeMap::new(),
+            notes: BTreeSet::new(),
+        };
         records.insert(row.get::<i64, _>("id"), mirrored);
     }
     for multi in entity.multi_fields {
+        let Some(link) = multi.link else { continue };
+        let linked: Vec<(i64, i64)> = sqlx::query_as(AssertSqlSafe(format!(
+            "select {singular}_id, {} from bitrix24.{} \
+             where $1::bigint[] is null or {singular}_id = any($1) order by 1, position",
+            link.column, multi.table
+        )))
+        .bind(ids)
+        .fetch_all(&mut *transaction)
+        .await
+        .unwrap();
+        for (parent, id) in linked {
+            if let Some(record) = records.get_mut(&parent) {
+                record.links.entry(multi.field).or_default().push(id);
+            }
+        }
+    }
+    for multi in entity.multi_fields.iter().filter(|multi| multi.link.is_none()) {
         let children = sqlx::query(AssertSqlSafe(format!(
             "select {singular}_id as parent, id, coalesce(value, '') as value, \
              coalesce(value_type, '') as value_type from bitrix24.{} \
@@ -341,6 +402,26 @@ async fn mirrored(
         }
     }
     records
+}
+
+/// Whether a source brings a column; the simulator's own lists say what items lack.
+fn is_brought(entity: &Entity, dialect: Dialect, field: &str) -> bool {
+    match dialect {
+        Dialect::Classic => {
+            let classic = entity.classic.unwrap();
+            !classic.lacks.contains(&field) && !is_implied(entity, dialect, field)
+        }
+        Dialect::Item => {
+            !field.starts_with("ADDRESS")
+                && !["FACE_ID", "LAST_COMMUNICATION_TIME"].contains(&field)
+        }
+    }
+}
+
+/// Whether a column is the same in everything that a list shows.
+fn is_implied(entity: &Entity, dialect: Dialect, field: &str) -> bool {
+    let classic = entity.classic.filter(|_| dialect == Dialect::Classic);
+    classic.is_some_and(|classic| classic.implies.iter().any(|(own, _)| *own == field))
 }
 
 /// The simulator's family of an entity of ours.

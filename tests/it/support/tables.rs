@@ -40,8 +40,8 @@ pub(crate) fn without_bookkeeping(
     });
     assert_eq!(
         versions.len(),
-        16,
-        "two record tables, ten child tables, two histories, notes, fields"
+        20,
+        "two record tables, fourteen child tables, two histories, notes, fields"
     );
     versions
 }
