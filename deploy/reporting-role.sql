@@ -48,6 +48,12 @@ from unnest(array[
     'contact_links', 'contact_companies', 'contact_observers', 'contact_changes',
     'leads', 'lead_phones', 'lead_emails', 'lead_websites', 'lead_messengers', 'lead_links',
     'lead_contacts', 'lead_observers', 'lead_changes', 'lead_status_spans', 'history',
+    'companies', 'company_phones', 'company_emails', 'company_websites', 'company_messengers',
+    'company_links', 'company_contacts', 'company_observers', 'company_changes',
+    'deals', 'deal_contacts', 'deal_observers', 'deal_changes',
+    'quotes', 'quote_contacts', 'quote_changes',
+    'smart_invoices', 'smart_invoice_contacts', 'smart_invoice_observers',
+    'smart_invoice_changes',
     'statuses', 'users', 'departments', 'currencies', 'pipelines', 'fields', 'field_options'
 ]) as name
 where to_regclass(format('%I.%I', :'data', name)) is not null \gexec

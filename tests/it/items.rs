@@ -243,3 +243,35 @@ async fn a_switched_entity_follows_changes_in_what_both_sources_bring() {
     done(&portal, &database, Dialect::Classic, &["sweep"]).await;
     assert_equal(&portal, database.pool()).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn people_see_links_with_the_names_of_both_ends() {
+    let portal = TestPortal::with(Options { contacts: 300, leads: 300, ..unlimited() });
+    let database = database().await;
+    done(&portal, &database, Dialect::Item, &["backfill"]).await;
+    let pool = database.pool();
+    sqlx::raw_sql(
+        "update bitrix24.lead_contacts set contact_id = (select min(id) from bitrix24.contacts) \
+         where (lead_id, contact_id) in (select lead_id, min(contact_id) from bitrix24.lead_contacts \
+            group by lead_id)",
+    )
+    .execute(pool)
+    .await
+    .unwrap();
+    let named = "select count(*) from bitrix24_report.lead_contacts \
+                 where lead is not null and contact is not null";
+    assert!(value::<i64>(pool, named).await > 0);
+    // One primary link at most, and it is the record's own.
+    for (table, one, linked) in [("contacts", "contact", "company"), ("leads", "lead", "contact")] {
+        let links = if one == "contact" { "contact_companies" } else { "lead_contacts" };
+        let wrong = format!(
+            "select count(*) from bitrix24_report.{links} l join bitrix24_report.{table} t \
+                on t.id = l.{one}_id \
+             where l.is_primary and l.position > 1 and l.{linked}_id <> t.{linked}_id"
+        );
+        assert_eq!(value::<i64>(pool, &wrong).await, 0, "{links}");
+    }
+    let known =
+        "select count(*) from bitrix24_report.contact_observers where user_name is not null";
+    assert!(value::<i64>(pool, known).await > 0);
+}

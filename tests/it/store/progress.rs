@@ -330,7 +330,7 @@ async fn a_request_that_this_version_cannot_read_is_closed_and_says_so() {
     let mirror = mirror().await;
     let (store, generation) = (&mirror.store, mirror.generation);
     let newer = "insert into bitrix24.sync_requests (kind, entities) \
-                 values ('sync', '{companies}') returning id";
+                 values ('sync', '{invoices_of_tomorrow}') returning id";
     let number: i64 = sqlx::query_scalar(newer).fetch_one(mirror.database.pool()).await.unwrap();
     assert!(store.take_open(generation).await.is_err());
     let (verdict, message): (String, String) =
