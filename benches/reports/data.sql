@@ -124,3 +124,27 @@ insert into sync_runs (entity, kind, generation, started_at, finished_at, verdic
 select entity, 'incremental', 1, now() - n * interval '1 minute', now() - n * interval '1 minute',
     'complete', n % 3
 from unnest(array['contacts', 'leads']) entity, generate_series(1, 5000) n;
+
+insert into pipelines (id, name, sort, is_default) values
+    (0, 'Продажи', 10, true), (3, 'Аренда', 20, false);
+
+insert into companies (id, title, assigned_by_id, industry, date_create, date_modify, content_hash,
+    synced_at, deleted_at)
+select n, 'ООО «Фирма ' || n || '»', 1 + n % 200, 'I' || n % 12, now(), now(), n, now(),
+    case when n % 90 = 3 then now() end
+from generate_series(1, {contacts} / 10) n;
+
+insert into company_contacts (company_id, contact_id, position)
+select id, id * 3 + k, k + 1 from companies, generate_series(0, 1) k;
+
+insert into deals (id, title, category_id, stage_id, stage_semantic_id, company_id, currency_id,
+    opportunity, probability, assigned_by_id, date_create, date_modify, moved_time, closedate,
+    content_hash, synced_at, deleted_at)
+select n, 'Сделка №' || n, (n % 2) * 3, case when n % 2 = 1 then 'C3:' else '' end
+        || (array['NEW', 'PREPARATION', 'WON', 'LOSE'])[1 + n % 4],
+    (array['P', 'P', 'S', 'F'])[1 + n % 4], 1 + n % ({contacts} / 10),
+    (array['RUB', 'RUB', 'USD', 'EUR'])[1 + n % 4], n % 90000, n % 100, 1 + n % 200,
+    made, made + interval '3 days', made + n % 60 * interval '1 day', made::date + 30, n, now(),
+    case when n % 60 = 7 then now() end
+from (select n, now() - random() * interval '1500 days' as made
+      from generate_series(1, {leads}) n) as seed;

@@ -287,6 +287,97 @@ pub(super) const REPORTS: &[ReadyReport] = &[
         sql: include_str!("utm_performance.sql"),
     },
     ReadyReport {
+        name: "deal_pipeline",
+        comment: "What is in our pipelines? Open deals by pipeline and stage, as they are now, in \
+                  the order of the portal's stages. Amounts are in the base currency, by the \
+                  portal's rates. Templates of repeated deals do not count.",
+        columns: &[
+            column("category_id", "bigint", "The pipeline's ID."),
+            column("pipeline", "text", "The pipeline."),
+            column("stage_id", "text", "The stage's code."),
+            column("stage", "text", "The stage."),
+            column("stage_order", "integer", "The portal's order of stages, smallest first."),
+            column("deals", "bigint", "Open deals in this stage."),
+            column(
+                "amount",
+                "numeric",
+                "What they are worth, in the base currency; deals in a currency without a rate do \
+                  not count.",
+            ),
+            column("weighted_amount", "numeric", "The same, each by its probability."),
+            column("currency", "text", "The base currency."),
+            column("average_age_days", "numeric", "Days since they were created, on average."),
+            column(
+                "average_days_in_stage",
+                "numeric",
+                "Days since their stage was changed last, on average.",
+            ),
+            column("overdue", "bigint", "Those that were to end before today."),
+        ],
+        sql: include_str!("deal_pipeline.sql"),
+    },
+    ReadyReport {
+        name: "deal_win_rate",
+        comment: "How many of our deals do we win, and who wins them? Ended deals by the month in \
+                  which they ended, pipeline and responsible. Amounts are in the base currency.",
+        columns: &[
+            column("month", "date", "First day of the month in which the deals ended."),
+            column("category_id", "bigint", "The pipeline's ID."),
+            column("pipeline", "text", "The pipeline."),
+            column("assigned_by_id", "bigint", "The responsible user's ID."),
+            column("assigned_by", "text", "The responsible user."),
+            column("ended", "bigint", "Deals that ended in that month."),
+            column("won", "bigint", "Those that were won."),
+            column("lost", "bigint", "Those that were lost."),
+            column("win_percent", "numeric", "Won of all that ended."),
+            column("amount_won", "numeric", "What the won ones are worth."),
+            column("amount_lost", "numeric", "What the lost ones were worth."),
+            column("currency", "text", "The base currency."),
+        ],
+        sql: include_str!("deal_win_rate.sql"),
+    },
+    ReadyReport {
+        name: "deal_cycle_time",
+        comment: "How long does a deal take? Days from creation to the end, by the month of the \
+                  end, pipeline and outcome.",
+        columns: &[
+            column("month", "date", "First day of the month in which the deals ended."),
+            column("category_id", "bigint", "The pipeline's ID."),
+            column("pipeline", "text", "The pipeline."),
+            column("outcome", "text", "won or lost."),
+            column("deals", "bigint", "Deals that ended so in that month."),
+            column("average_days", "numeric", "Days that they took, on average."),
+            column("median_days", "numeric", "Half of them took no longer."),
+            column("ninety_percent_within_days", "numeric", "Nine of ten took no longer."),
+            column("fastest_days", "numeric", "The fastest."),
+            column("slowest_days", "numeric", "The slowest."),
+            column("untimed", "bigint", "Those without usable dates; they count in deals only."),
+        ],
+        sql: include_str!("deal_cycle_time.sql"),
+    },
+    ReadyReport {
+        name: "companies_by_sales",
+        comment: "Who are our best customers? Companies with their deals, those with the highest \
+                  amount won first. Amounts are in the base currency; our own companies are left \
+                  out.",
+        columns: &[
+            column("company_id", "bigint", "The company's ID."),
+            column("company", "text", "The company."),
+            column("assigned_by_id", "bigint", "The responsible user's ID."),
+            column("assigned_by", "text", "The responsible user."),
+            column("industry", "text", "Its trade."),
+            column("contacts", "bigint", "How many contacts it has."),
+            column("deals_won", "bigint", "Deals won."),
+            column("deals_lost", "bigint", "Deals lost."),
+            column("deals_open", "bigint", "Open deals."),
+            column("amount_won", "numeric", "What the won deals are worth."),
+            column("amount_open", "numeric", "What the open deals are worth."),
+            column("currency", "text", "The base currency."),
+            column("last_won_on", "date", "When the last deal was won."),
+        ],
+        sql: include_str!("companies_by_sales.sql"),
+    },
+    ReadyReport {
         name: "freshness",
         comment: "How fresh is the mirror? One row for each entity, with what b24mirror itself \
                   knows of its work.",

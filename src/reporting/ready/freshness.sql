@@ -7,6 +7,14 @@ select
             (select max(date_modify) from {data}.contacts where deleted_at is null)
         when 'leads' then
             (select max(date_modify) from {data}.leads where deleted_at is null)
+        when 'companies' then
+            (select max(date_modify) from {data}.companies where deleted_at is null)
+        when 'deals' then
+            (select max(date_modify) from {data}.deals where deleted_at is null)
+        when 'quotes' then
+            (select max(date_modify) from {data}.quotes where deleted_at is null)
+        when 'smart_invoices' then
+            (select max(date_modify) from {data}.smart_invoices where deleted_at is null)
     end as last_change,
     changed.finished_at as last_written,
     last.kind as last_run,
@@ -21,7 +29,10 @@ select
     check_round.checked_from as content_checked_since,
     (select count(*) from {data}.sync_quarantine q
         where q.entity = e.entity and q.resolved_at is null) as set_aside
-from (values ('contacts'), ('leads')) as e (entity)
+-- Those that are mirrored where nothing is set, and whatever else has been read.
+from (
+    values ('contacts'), ('leads') union select entity from {data}.sync_checkpoints
+) as e (entity)
 left join {data}.sync_checkpoints c on c.entity = e.entity
 left join {data}.sync_health health on health.entity = e.entity
 left join {data}.sweeps sweep on sweep.entity = e.entity

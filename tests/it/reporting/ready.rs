@@ -372,3 +372,84 @@ async fn freshness_tells_lag_last_change_and_last_verdict_of_each_entity() {
         ]
     );
 }
+
+#[tokio::test]
+async fn deals_are_counted_by_pipeline_outcome_and_company() {
+    let database = in_tokyo().await;
+    fill(&database, DICTIONARIES).await;
+    // Deals 1 to 4 are open, the last of them deleted; 5 to 9 have ended, in Tokyo in February;
+    // 10 is a template.
+    fill(
+        &database,
+        "insert into pipelines (id, name, sort, is_default) values
+            (0, 'Продажи', 10, true), (3, 'Аренда', 20, false);
+         insert into statuses (directory, code, name, sort) values
+            ('DEAL_STAGE', 'NEW', 'Новая', 10), ('DEAL_STAGE_3', 'C3:NEW', 'Запрос', 10),
+            ('INDUSTRY', 'IT', 'ИТ', 10);
+         insert into companies (id, title, assigned_by_id, industry, is_my_company, content_hash,
+            synced_at, deleted_at) values
+            (1, 'Ромашка', 1, 'IT', false, 0, now(), null),
+            (2, 'Лютик', 2, 'XX', null, 0, now(), null),
+            (3, 'Мы', 1, null, true, 0, now(), null),
+            (4, 'Ушедшая', 1, null, false, 0, now(), now());
+         insert into company_contacts (company_id, contact_id, position) values
+            (1, 7, 1), (1, 8, 2);
+         insert into deals (id, category_id, stage_id, stage_semantic_id, company_id, currency_id,
+            opportunity, probability, assigned_by_id, date_create, moved_time, closedate,
+            is_recurring, content_hash, synced_at, deleted_at)
+         values
+         (1, 0, 'NEW', 'P', 1, 'RUB', 100, 50, 1, now() - interval '4 days',
+            now() - interval '1 day', '2020-01-01', false, 0, now(), null),
+         (2, 0, 'NEW', 'P', null, 'USD', 2, 10, 1, now() - interval '2 days', null, null, null, 0,
+            now(), null),
+         (3, 3, 'C3:NEW', 'P', 2, 'XXX', 5, null, 1, now(), null, null, false, 0, now(), null),
+         (4, 0, 'NEW', 'P', 1, 'RUB', 100, 50, 1, now(), null, null, false, 0, now(), now()),
+         (5, 0, 'WON', 'S', 1, 'USD', 1, null, 1, '2026-01-21 20:00Z', '2026-01-31 20:00Z', null,
+            false, 0, now(), null),
+         (6, 0, 'WON', 'S', 1, 'RUB', 10, null, 1, '2026-01-29 20:00Z', '2026-01-31 20:00Z', null,
+            false, 0, now(), null),
+         (7, 0, 'LOSE', 'F', 2, 'RUB', 7, null, 1, '2026-02-01 00:00Z', null, '2026-02-11', false,
+            0, now(), null),
+         (8, 3, 'C3:WON', 'S', 2, null, null, null, 9, '2026-02-03Z', '2026-02-02Z', null, false,
+            0, now(), null),
+         (9, 3, 'C3:WON', 'S', 2, 'RUB', 3, null, 9, '2026-02-03Z', '2026-02-04Z', null, false,
+            0, now(), now()),
+         (10, 0, 'WON', 'S', 1, 'RUB', 999, null, 1, '2026-02-03Z', '2026-02-04Z', null, true, 0,
+            now(), null)",
+    )
+    .await;
+    let pipeline = "select pipeline, stage, deals, amount, weighted_amount, currency, \
+                    average_age_days, average_days_in_stage, overdue \
+                    from bitrix24_report.deal_pipeline order by 1 desc";
+    assert_eq!(
+        rows(&database, pipeline).await,
+        ["(Продажи,Новая,2,280.00,68.00,RUB,3.0,1.5,1)", "(Аренда,Запрос,1,,,RUB,0.0,0.0,0)"]
+    );
+    let wins = "select month, pipeline, assigned_by, ended, won, lost, win_percent, amount_won, \
+                amount_lost from bitrix24_report.deal_win_rate order by 2";
+    assert_eq!(
+        rows(&database, wins).await,
+        ["(2026-02-01,Аренда,9,1,1,0,100.0,,)", "(2026-02-01,Продажи,Анна,3,2,1,66.7,100.00,7.00)"]
+    );
+    let times = "select pipeline, outcome, deals, average_days, median_days, fastest_days, \
+                 slowest_days, untimed from bitrix24_report.deal_cycle_time order by 1, 2";
+    assert_eq!(
+        rows(&database, times).await,
+        [
+            "(Аренда,won,1,,,,,1)",
+            // The day of its end begins in Tokyo nine hours before it does in Greenwich.
+            "(Продажи,lost,1,9.63,9.63,9.63,9.63,0)",
+            "(Продажи,won,2,6.00,6.00,2.00,10.00,0)",
+        ]
+    );
+    let companies = "select company, assigned_by, industry, contacts, deals_won, deals_lost, \
+                     deals_open, amount_won, amount_open, last_won_on \
+                     from bitrix24_report.companies_by_sales";
+    assert_eq!(
+        rows(&database, companies).await,
+        [
+            "(Ромашка,Анна,ИТ,2,2,0,1,100.00,100.00,2026-02-01)",
+            "(Лютик,Иван,XX,0,1,1,1,,,2026-02-02)",
+        ]
+    );
+}
