@@ -1,5 +1,7 @@
 //! Histories that once broke the law, as small as they can be.
 
+use b24mirror::entity::Dialect;
+
 use super::{
     history::{Disturbance, Event, History, Setup, Step, What, Who, Zone},
     world::World,
@@ -9,7 +11,7 @@ fn holds(steps: Vec<Step>) {
     let zone = Zone::Moscow;
     let setup = Setup { leads: false, records: 0, seed: 0, gaps: 0, zone, overlap: 10, chains: 1 };
     let history = History { setup, steps };
-    if let Err(why) = World::new().live(&history) {
+    if let Err(why) = World::new(Dialect::Classic).live(&history) {
         panic!("{why}\n{history:?}");
     }
 }

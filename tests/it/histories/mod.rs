@@ -47,6 +47,7 @@ mod world;
 
 use std::{env, ops::Range};
 
+use b24mirror::entity::Dialect;
 use proptest::{
     strategy::Strategy as _,
     test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner},
@@ -80,7 +81,11 @@ fn seeds() -> Range<u64> {
 /// Lets histories of a theme happen, and fails with the smallest form of the first one that
 /// breaks the law.
 fn hold(theme: Theme) {
-    let world = World::new();
+    hold_as(theme, Dialect::Classic);
+}
+
+fn hold_as(theme: Theme, dialect: Dialect) {
+    let world = World::new(dialect);
     for seed in seeds() {
         let mut bytes = [0; 32];
         bytes[..8].copy_from_slice(&seed.to_le_bytes());
@@ -125,4 +130,14 @@ fn deletions_and_nothing_else_become_tombstones() {
 #[test]
 fn a_sweep_finds_what_cycles_miss_under_a_clock_that_jumps_at_will() {
     hold(Theme::WildClocks);
+}
+
+#[test]
+fn changes_of_every_kind_arrive_as_items() {
+    hold_as(Theme::Changes, Dialect::Item);
+}
+
+#[test]
+fn deletions_of_items_and_nothing_else_become_tombstones() {
+    hold_as(Theme::Sweeps, Dialect::Item);
 }

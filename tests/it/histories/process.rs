@@ -207,7 +207,11 @@ impl Parts {
             none => {
                 let options = SyncOptions {
                     board: ProgressBoard::default(),
-                    entities: vec![Mirrored::new(scene.entity, Duration::from_secs(1))],
+                    entities: vec![Mirrored {
+                        entity: scene.entity,
+                        dialect: scene.dialect,
+                        interval: Duration::from_secs(1),
+                    }],
                     overlap: scene.overlap(),
                     dictionary_interval: Duration::from_hours(1),
                     checks: CheckOptions::default(),

@@ -1,6 +1,8 @@
 //! Histories that say why the rules are as they are: each breaks the law when one of them is
 //! left out.
 
+use b24mirror::entity::Dialect;
+
 use super::{
     history::{Event, History, Setup, Step, Who, Zone},
     world::World,
@@ -32,7 +34,7 @@ fn edit(late: u8) -> Step {
 
 #[test]
 fn every_rule_of_floor_and_mark_has_a_history_that_needs_it() {
-    let world = World::new();
+    let world = World::new(Dialect::Classic);
     let create = |late| Step::Happen(Event::Create { count: 1, late });
     let import = |late| Step::Happen(Event::Import { count: 1, days: 30, late });
     let histories = [

@@ -8,7 +8,7 @@ use std::{
 };
 
 use b24mirror::{
-    entity::{CONTACTS, Entity, LEADS},
+    entity::{CONTACTS, Dialect, Entity, LEADS},
     simulator::{self, Action, Fault, FaultKind, Options, UserFieldType},
 };
 use chrono::{DateTime, TimeDelta, Utc};
@@ -26,6 +26,7 @@ const SET_CLOCK: &str = "select setval('passage.clock', greatest(last_value, $1)
 pub(super) struct Scene {
     pub(super) portal: TestPortal,
     pub(super) entity: &'static Entity,
+    pub(super) dialect: Dialect,
     pool: PgPool,
     overlap: u16,
     told: Mutex<Told>,
@@ -47,7 +48,7 @@ struct Told {
 }
 
 impl Scene {
-    pub(super) fn new(setup: &Setup, pool: &PgPool) -> Self {
+    pub(super) fn new(setup: &Setup, dialect: Dialect, pool: &PgPool) -> Self {
         let moment = |text: &str| text.parse::<DateTime<Utc>>().unwrap();
         let before =
             |switch: &str, seconds: u16| moment(switch) - TimeDelta::seconds(seconds.into());
@@ -76,6 +77,7 @@ impl Scene {
         Self {
             portal: TestPortal::with(options),
             entity,
+            dialect,
             pool: pool.clone(),
             overlap: setup.overlap,
             told: Mutex::default(),
@@ -150,7 +152,10 @@ impl Scene {
 
     /// Lets the portal fail once, after so many requests or lists.
     pub(super) fn fail(&self, after: u16, failure: Failure) {
-        let list = self.entity.classic.unwrap().list;
+        let list = match self.dialect {
+            Dialect::Classic => self.entity.classic.unwrap().list,
+            Dialect::Item => "crm.item.list",
+        };
         let fault = match failure {
             Failure::Gateway => Fault::once("batch", FaultKind::Html { status: 502 }),
             Failure::Cut => Fault::once("batch", FaultKind::Cut { bytes: 200 }),

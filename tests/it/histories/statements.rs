@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use b24mirror::entity::Dialect;
+
 use super::{
     history::{Disturbance, Event, History, Setup, Step, What, Who, Zone},
     relay::Statements,
@@ -64,7 +66,7 @@ fn disturbed(step: usize, disturbance: Disturbance) -> History {
 
 #[test]
 fn a_process_may_die_before_and_after_any_statement() {
-    let world = World::new();
+    let world = World::new(Dialect::Classic);
     let calm = history();
     let worked = world.live(&calm).unwrap();
     let mut told = worked.statements.into_iter();

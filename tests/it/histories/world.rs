@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeSet, fmt::Write as _, sync::Arc, time::Duration};
 
+use b24mirror::entity::Dialect;
 use sqlx::AssertSqlSafe;
 use tokio::runtime::{Builder, Runtime};
 
@@ -14,7 +15,7 @@ use super::{
 };
 use crate::support::{
     Database, database,
-    equal::{differences, differences_but_for},
+    equal::{differences, differences_but_for, item_differences},
     tables::value,
 };
 
@@ -35,6 +36,7 @@ const CLOCK: &str = "
 
 /// Where histories happen.
 pub(super) struct World {
+    dialect: Dialect,
     database: Database,
     relay: Relay,
     /// Makes every table what the migrations have left.
@@ -50,7 +52,7 @@ pub(super) struct Lived {
 
 impl World {
     /// Creates a database; to be called on the test's own thread.
-    pub(super) fn new() -> Self {
+    pub(super) fn new(dialect: Dialect) -> Self {
         let harness = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let (database, relay, reset) = harness.block_on(async {
             let database = database().await;
@@ -81,7 +83,7 @@ impl World {
             let relay = Relay::open(&database.url()).await;
             (database, relay, reset)
         });
-        Self { database, relay, reset, harness }
+        Self { dialect, database, relay, reset, harness }
     }
 
     /// Lets a history happen.
@@ -94,7 +96,7 @@ impl World {
                 sqlx::raw_sql(AssertSqlSafe(self.reset.clone())).execute(self.database.pool()),
             )
             .unwrap();
-        let scene = Arc::new(Scene::new(&history.setup, self.database.pool()));
+        let scene = Arc::new(Scene::new(&history.setup, self.dialect, self.database.pool()));
         let mut process = Process::new(&self.relay, &scene, history.setup.chains);
         for step in &history.steps {
             self.step(&mut process, step)?;
@@ -222,7 +224,14 @@ impl World {
     /// Live are those that the portal has, all others are tombstones.
     fn compare_all(&self, scene: &Scene) -> Result<(), String> {
         let pool = self.database.pool();
-        let found = self.harness.block_on(differences(&scene.portal, pool, scene.entity));
+        let found = match scene.dialect {
+            Dialect::Classic => {
+                self.harness.block_on(differences(&scene.portal, pool, scene.entity))
+            }
+            Dialect::Item => {
+                self.harness.block_on(item_differences(&scene.portal, pool, scene.entity))
+            }
+        };
         // A clock that was set back can give two versions the same time, and then nothing
         // but their content tells them apart.
         let telling = ["date_modify: ", ": missing", ": in the mirror, not"];
@@ -234,7 +243,8 @@ impl World {
 
     fn compare(&self, when: &str, scene: &Scene, left_out: &BTreeSet<i64>) -> Result<(), String> {
         let pool = self.database.pool();
-        let compared = differences_but_for(left_out, &scene.portal, pool, scene.entity);
+        let (portal, entity, dialect) = (&scene.portal, scene.entity, scene.dialect);
+        let compared = differences_but_for(left_out, portal, pool, entity, dialect);
         match self.harness.block_on(compared) {
             found if found.is_empty() => Ok(()),
             found => Err(format!("{when}:\n{found}")),

@@ -149,9 +149,7 @@ pub(crate) async fn item_differences(
 ) -> String {
     let mut look = Look::prepare(pool).await;
     let mirror = mirrored(&mut look.0, entity, None).await;
-    let truth = portal.item_truth(family(entity));
-    let truth = truth.into_iter().map(|record| (record.id, record)).collect();
-    in_words(entity, &differing(&truth, &mirror, entity, Dialect::Item))
+    in_words(entity, &differing(&item_truth(portal, entity), &mirror, entity, Dialect::Item))
 }
 
 /// The first differences in words in all but some records; records that are gone from the
@@ -161,13 +159,17 @@ pub(crate) async fn differences_but_for(
     portal: &TestPortal,
     pool: &PgPool,
     entity: &'static Entity,
+    dialect: Dialect,
 ) -> String {
     let mut look = Look::prepare(pool).await;
     let mut mirror = mirrored(&mut look.0, entity, None).await;
-    let mut truth = truth(portal, entity);
+    let mut truth = match dialect {
+        Dialect::Classic => truth(portal, entity),
+        Dialect::Item => item_truth(portal, entity),
+    };
     truth.retain(|id, _| !left_out.contains(id));
     mirror.retain(|id, _| truth.contains_key(id));
-    in_words(entity, &differing_records(&truth, &mirror, entity))
+    in_words(entity, &differing(&truth, &mirror, entity, dialect))
 }
 
 /// The same where comparing everything takes too long: which records exist, and the
@@ -197,6 +199,11 @@ pub(crate) async fn sampled_differences(
     let mirror = mirrored(&mut look.0, entity, Some(&ids)).await;
     found.extend(differing_records(&sample, &mirror, entity));
     in_words(entity, &found)
+}
+
+fn item_truth(portal: &TestPortal, entity: &'static Entity) -> BTreeMap<i64, TrueRecord> {
+    let records = portal.item_truth(family(entity));
+    records.into_iter().map(|record| (record.id, record)).collect()
 }
 
 fn truth(portal: &TestPortal, entity: &'static Entity) -> BTreeMap<i64, TrueRecord> {
