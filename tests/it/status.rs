@@ -242,7 +242,8 @@ async fn a_database_that_is_away_is_told_at_once() {
         assert_eq!(finished.stdout, "");
     }
     gate.open();
-    assert_ne!(look(&away).await.code, Some(1));
+    // Asked once: with no daemon, two answers may lie on both sides of the end of freshness.
+    assert_ne!(json(&away).await.0.code, Some(1));
 }
 
 /// The portal's settings with the database behind a gate.
