@@ -31,10 +31,15 @@ impl Mirror {
         Ok(Findings { verdict, differs: false, line, result })
     }
 
-    /// Leaves what has been forgotten out of a list.
-    pub(super) fn leave_out_forgotten<T>(&self, listed: &mut Vec<T>, id: impl Fn(&T) -> RecordId) {
-        if self.store().has_forgotten() {
-            listed.retain(|one| !self.store().is_forgotten(self.entity(), id(one)));
+    /// Leaves what has been forgotten out of a list, and gives it.
+    pub(super) fn leave_out_forgotten<T>(
+        &self,
+        listed: &mut Vec<T>,
+        id: impl Fn(&T) -> RecordId,
+    ) -> Vec<T> {
+        if !self.store().has_forgotten() {
+            return Vec::new();
         }
+        listed.extract_if(.., |one| self.store().is_forgotten(self.entity(), id(one))).collect()
     }
 }

@@ -104,8 +104,13 @@ async fn who_is_forgotten_is_nowhere_and_stays_away() {
     let swept = done(&portal, &database, &["sweep"]).await;
     assert!(swept.stdout.contains("0 new, 0 changed, 0 deleted"), "{swept:#?}");
     nowhere("after a sweep").await;
-    for level in ["counts", "ids", "full"] {
-        done(&portal, &database, &["verify", "--level", level]).await;
+    let others = portal.truth(&CONTACTS).len() - 1;
+    for (level, counted) in
+        [("counts", "counted"), ("ids", "IDs compared"), ("full", "records compared")]
+    {
+        let compared = done(&portal, &database, &["verify", "--level", level]).await;
+        let says = format!("equal, {others} {counted}");
+        assert!(compared.stdout.contains(&says), "{level}: {compared:#?}");
         done(&portal, &database, &["verify", "--level", level, "--repair"]).await;
     }
     nowhere("after comparisons").await;
@@ -163,4 +168,18 @@ async fn at_a_terminal_a_yes_is_asked_for() {
         terminal.finish().await;
         assert_eq!(value::<i64>(database.pool(), &stored).await, left, "{answer:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_forgotten_is_not_among_those_whom_the_webhook_may_see() {
+    let (portal, database) = (contacts(150), database().await);
+    done(&portal, &database, &["backfill"]).await;
+    let ids: Vec<i64> = portal.truth(&CONTACTS).iter().map(|record| record.id).collect();
+    let (one, other) = (ids[3].to_string(), ids[4].to_string());
+    done(&portal, &database, &["forget", "contacts", &one, &other, "--yes"]).await;
+    let gone = ids[60..120].to_vec();
+    portal.happens(Action::Delete { entity: Entity::Contacts, ids: gone, count: 60 });
+    let refused = run(&portal, &database, &["sweep"]).await;
+    assert_eq!(refused.code, Some(2), "{refused:#?}");
+    assert!(refused.stdout.contains("may see only 88 of 148 records"), "{refused:#?}");
 }

@@ -80,6 +80,8 @@ struct Sweeper<'a> {
     entry: Entry,
     /// Records that the portal has listed.
     listed: i64,
+    /// Those that it lists and that have been forgotten; counted anew after a restart.
+    forgotten: i64,
 }
 
 impl Mirror {
@@ -93,7 +95,8 @@ impl Mirror {
         accept: Option<i64>,
     ) -> Result<Findings, SyncError> {
         let entry = self.begin_run(RunKind::Sweep, self.portal().meter()).await?;
-        let mut sweeper = Sweeper { mirror: self, lane, tally: Tally::default(), entry, listed: 0 };
+        let tally = Tally::default();
+        let mut sweeper = Sweeper { mirror: self, lane, tally, entry, listed: 0, forgotten: 0 };
         let ended = match accept {
             None => sweeper.sweep().await,
             Some(run) => sweeper.accept(run).await,
@@ -199,7 +202,8 @@ impl Sweeper<'_> {
             };
             contradicted = 0;
             delays.reset();
-            mirror.leave_out_forgotten(&mut listed.keys, |(id, _)| *id);
+            let left_out = mirror.leave_out_forgotten(&mut listed.keys, |(id, _)| *id);
+            self.forgotten += i64::try_from(left_out.len()).unwrap_or(i64::MAX);
             progress.cursor = listing.cursor();
             let through = end.is_some_and(|end| listing.cursor() >= end);
             progress.listed = listing.ended() || through;
@@ -357,6 +361,7 @@ impl Sweeper<'_> {
         let live = self.store().counts(entity).await?.live;
         let (run, name) = (self.entry.run.id(), entity.name);
         let counted = counted.and_then(|counted| i64::try_from(counted).ok());
+        let counted = counted.map(|counted| (counted - self.forgotten).max(0));
         if let Some(counted) = counted
             && (live - counted) * 2 < self.store().confirmed_gone(entity).await?
         {

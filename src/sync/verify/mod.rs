@@ -137,9 +137,9 @@ impl Comparison<'_> {
             self.through(RecordId::ZERO, end).await?;
         }
         self.confirm().await?;
-        if self.mirror.store().has_forgotten() && self.report.is_equal() {
-            // What the portal counts beyond ours has been forgotten.
-            self.report.ranges.clear();
+        if self.mirror.store().has_forgotten() {
+            // What the portal counted beyond ours may have been forgotten, and nothing else.
+            self.report.ranges.retain(|range| range.portal != range.mirror);
         }
         self.delete_extra().await
     }

@@ -103,7 +103,7 @@ pub struct Verification {
     pub entity: String,
     /// How closely it was compared.
     pub level: Level,
-    /// Records that the portal listed, or counted.
+    /// Records that the portal listed, or counted; without those that have been forgotten.
     pub compared: u64,
     /// Records that the next incremental cycle reads by itself. They do not count as different.
     pub behind: u64,
@@ -146,6 +146,19 @@ impl Verification {
         self.different += 1;
         if self.differences.len() < Self::LISTED {
             self.differences.push(difference);
+        }
+    }
+
+    /// Takes records out of what the portal has counted: they are no concern of the mirror.
+    pub(super) fn uncount(&mut self, ids: impl Iterator<Item = RecordId>) {
+        for id in ids {
+            self.compared = self.compared.saturating_sub(1);
+            let reaches = |range: &&mut RangeCount| {
+                range.after < id && range.up_to.is_none_or(|up_to| id <= up_to)
+            };
+            if let Some(range) = self.ranges.iter_mut().find(reaches) {
+                range.portal = range.portal.saturating_sub(1);
+            }
         }
     }
 

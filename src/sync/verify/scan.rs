@@ -52,8 +52,7 @@ impl Comparison<'_> {
         let keys = self.mirror.list_keys(self.lane, wanted).await?;
         let nameless: usize = keys.pages.iter().map(|page| page.rows - page.keys.len()).sum();
         let taken = self.taken(listing, &keys.pages, keys.newest.as_ref(), wanted, nameless);
-        let Some(mut listed) = taken.await? else { return Ok(()) };
-        self.mirror.leave_out_forgotten(&mut listed.keys, |(id, _)| *id);
+        let Some(listed) = taken.await? else { return Ok(()) };
         let mut rest = listed.keys.as_slice();
         let mut rows = Rows::of(&listed);
         while let Some(block) = rows.next(self.mirror, KEYS).await? {
@@ -105,7 +104,8 @@ impl Comparison<'_> {
         Ok(())
     }
 
-    /// Moves the listing over an answer; nothing if it says nothing about any range.
+    /// Moves the listing over an answer; nothing if it says nothing about any range. What has
+    /// been forgotten is not among what it lists.
     async fn taken(
         &mut self,
         listing: &mut Listing,
@@ -115,11 +115,14 @@ impl Comparison<'_> {
         nameless: usize,
     ) -> Result<Option<Listed>, SyncError> {
         let entity = self.mirror.entity().name;
-        let listed =
+        let mut listed =
             listing.take(pages, newest).map_err(|source| SyncError::Mismatch { entity, source })?;
-        if let Some(listed) = &listed {
+        if let Some(listed) = &mut listed {
             self.contradicted = 0;
-            if self.level != Level::Counts {
+            let left_out = self.mirror.leave_out_forgotten(&mut listed.keys, |(id, _)| *id);
+            if self.level == Level::Counts {
+                self.report.uncount(left_out.iter().map(|(id, _)| *id));
+            } else {
                 self.report.compared += listed.keys.len() as u64;
             }
             self.report.nameless += nameless as u64;
