@@ -155,6 +155,16 @@ pub(super) fn views(plan: &Blueprint, entity: &'static Entity) -> Vec<View> {
 
 fn typed(plan: &Blueprint, entity: &'static Entity, column: &NamedColumn) -> ViewColumn {
     let field = plan.field(entity, &column.field);
+    let shown = |expression: String| ViewColumn {
+        name: column.name.clone(),
+        sql_type: column.kind.sql_type(column.multiple),
+        expression,
+        comment: comment(column, field),
+    };
+    if field.is_none_or(|field| field.gone) {
+        // Records keep what they had until they are written again, some sooner than others.
+        return shown("null".to_owned());
+    }
     let key = sql::literal(&column.field);
     let (text, list) = (format!("(r.fields ->> {key})"), format!("(r.fields -> {key})"));
     let labels = match column.kind {
@@ -191,12 +201,7 @@ fn typed(plan: &Blueprint, entity: &'static Entity, column: &NamedColumn) -> Vie
             format!("{}({list}, {labels})", plan.function("report_labels"))
         }
     };
-    ViewColumn {
-        name: column.name.clone(),
-        sql_type: column.kind.sql_type(column.multiple),
-        expression,
-        comment: comment(column, field),
-    }
+    shown(expression)
 }
 
 fn comment(column: &NamedColumn, field: Option<&FieldDescription>) -> String {

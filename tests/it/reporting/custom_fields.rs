@@ -189,6 +189,17 @@ async fn views_follow_the_fields_while_the_mirror_runs_and_no_record_is_read_for
     portal.happens(Action::RemoveUserField { entity, code });
     says("uf_crm_budget", "The portal no longer has it").await;
     says("uf_crm_budget_number", "The portal no longer has it").await;
+    // As of a record that has not been written since: nothing shows which ones have.
+    execute(
+        pool,
+        &format!(
+            "update bitrix24.contacts set custom_fields = custom_fields \
+             || '{{\"UF_CRM_BUDGET\": \"much\"}}' where id = {first}"
+        ),
+    )
+    .await;
+    let shown = "select count(uf_crm_budget) from bitrix24_report.contacts_custom";
+    assert_eq!(value::<i64>(pool, shown).await, 0);
     let money = "select count(*) from public.mine where pole_money is not null";
     assert!(value::<i64>(pool, money).await > 0, "what is built upon the view is as before");
     drop(daemon);
