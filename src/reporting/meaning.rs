@@ -114,6 +114,12 @@ pub(super) fn called(entity: &Entity, row: &str) -> (String, &'static str) {
     }
 }
 
+/// The fields that make a full name.
+pub(super) const NAMES: [&str; 3] = ["NAME", "SECOND_NAME", "LAST_NAME"];
+
+/// The fields of which one is what a record is called by.
+pub(super) const CALLED: [&str; 4] = ["TITLE", "NAME", "SECOND_NAME", "LAST_NAME"];
+
 /// The full name of a contact or of the person in a lead.
 pub(super) fn full_name(row: &str) -> String {
     format!("nullif(btrim(concat_ws(' ', {row}.name, {row}.second_name, {row}.last_name)), '')")

@@ -76,6 +76,28 @@ impl FieldDescription {
     }
 }
 
+/// A field that is not stored as it comes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PrivateField {
+    /// The entity's plural name.
+    pub entity: String,
+    /// The portal's name of it.
+    pub field: String,
+    /// Whether its hash is stored; nothing is otherwise.
+    pub hashed: bool,
+}
+
+impl PrivateField {
+    /// What a column says of itself that shows the field.
+    const fn note(&self) -> &'static str {
+        if self.hashed {
+            "Hashed: only a keyed hash of it is stored."
+        } else {
+            "Left out: it is not stored."
+        }
+    }
+}
+
 /// A column of one of the mirror's own tables.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TableColumn {
@@ -102,6 +124,8 @@ pub struct Blueprint {
     pub fields: Vec<FieldDescription>,
     /// The columns of the mirror's tables, in their order.
     pub tables: Vec<TableColumn>,
+    /// The fields that are left out or hashed.
+    pub private: Vec<PrivateField>,
     /// The names that custom fields have, in the order of their columns.
     pub names: Vec<NamedColumn>,
 }
@@ -140,6 +164,27 @@ impl Blueprint {
 
     fn field(&self, entity: &Entity, field: &str) -> Option<&FieldDescription> {
         self.fields.iter().find(|known| known.entity == entity.name && known.field == field)
+    }
+
+    fn private(&self, entity: &Entity, field: &str) -> Option<&PrivateField> {
+        self.private.iter().find(|known| known.entity == entity.name && known.field == field)
+    }
+
+    /// What a column says of itself, and that one of the fields in it is not shown as it is.
+    fn noted(&self, entity: &Entity, fields: &[&str], text: &str) -> String {
+        let hidden: Vec<_> = fields
+            .iter()
+            .filter_map(|field| Some((*field, self.private(entity, field)?)))
+            .collect();
+        let notes: Vec<String> = match (hidden.as_slice(), fields.len()) {
+            ([(_, private)], 1) => vec![private.note().to_owned()],
+            (several, _) => several
+                .iter()
+                .map(|(field, private)| format!("{field}: {}", private.note()))
+                .collect(),
+        };
+        let text = (!text.is_empty()).then(|| text.to_owned());
+        text.into_iter().chain(notes).collect::<Vec<_>>().join(" ")
     }
 
     /// The comments of a table's columns.

@@ -2,7 +2,7 @@
 
 use super::{
     Blueprint,
-    meaning::{called, full_name, people},
+    meaning::{CALLED, called, full_name, people},
     records::documented,
     sql,
     view::{View, ViewColumn},
@@ -18,11 +18,16 @@ pub(super) fn view(
     let parent = format!("{}_id", entity.singular);
     let mut columns = Vec::new();
     for column in plan.tables.iter().filter(|column| column.table == multi_field.table) {
+        let mut comment = documented(None, column.comment.as_deref());
+        let expression = format!("m.{}", sql::name(&column.name));
+        if !["id", "value_type", &parent].contains(&column.name.as_str()) {
+            comment = plan.noted(entity, &[multi_field.field], &comment);
+        }
         columns.push(ViewColumn {
             name: column.name.clone(),
             sql_type: column.sql_type.clone(),
-            expression: format!("m.{}", sql::name(&column.name)),
-            comment: documented(None, column.comment.as_deref()),
+            expression,
+            comment,
         });
         if column.name == parent {
             let (name, comment) = called(entity, "t");
@@ -30,7 +35,7 @@ pub(super) fn view(
                 name: entity.singular.to_owned(),
                 sql_type: "text".to_owned(),
                 expression: name,
-                comment: comment.to_owned(),
+                comment: plan.noted(entity, &CALLED, comment),
             });
         }
         if multi_field.link.is_some_and(|link| link.column == column.name) {

@@ -2,7 +2,7 @@
 
 use super::{
     Blueprint, FieldDescription,
-    meaning::{Meaning, full_name, label_name},
+    meaning::{Meaning, NAMES, full_name, label_name},
     sql,
     view::{View, ViewColumn},
 };
@@ -26,11 +26,12 @@ pub(super) fn view(plan: &Blueprint, entity: &'static Entity) -> View {
     for column in entity.columns {
         let label = plan.field(entity, column.field).and_then(FieldDescription::telling_label);
         let value = format!("t.{}", sql::name(column.name));
+        let noted = |text: String| plan.noted(entity, &[column.field], &text);
         columns.push(shown(
             column.name,
             column.kind.sql_type(),
             value.clone(),
-            documented(label, comments.get(column.name).copied()),
+            noted(documented(label, comments.get(column.name).copied())),
         ));
         if let Some(meaning) = Meaning::of(entity, column) {
             let name = label_name(column);
@@ -38,25 +39,38 @@ pub(super) fn view(plan: &Blueprint, entity: &'static Entity) -> View {
                 &name,
                 "text",
                 meaning.label(plan, &value),
-                documented(label, Some(&meaning.comment(column))),
+                noted(documented(label, Some(&meaning.comment(column)))),
             ));
         }
     }
-    let own = |name: &str, sql_type: &str, expression: String, comment: &str| {
-        shown(name, sql_type, expression, comment.to_owned())
+    let own = |name: &str, sql_type: &str, expression: String, of: &[&str], comment: &str| {
+        shown(name, sql_type, expression, plan.noted(entity, of, comment))
     };
     if entity.position("LAST_NAME").is_some() {
-        columns.push(own("full_name", "text", full_name("t"), "First, middle and last name."));
+        let comment = "First, middle and last name.";
+        columns.push(own("full_name", "text", full_name("t"), &NAMES, comment));
     }
     if let Some(phones) = multi_field(entity, "PHONE") {
         let (first, all) = values(plan, entity, phones, "value");
-        columns.push(own("first_phone", "text", first, "The first phone, as it was typed."));
-        columns.push(own("phones", "text[]", all, "Every phone, as it was typed."));
+        columns.push(own(
+            "first_phone",
+            "text",
+            first,
+            &["PHONE"],
+            "The first phone, as it was typed.",
+        ));
+        columns.push(own("phones", "text[]", all, &["PHONE"], "Every phone, as it was typed."));
     }
     if let Some(emails) = multi_field(entity, "EMAIL") {
         let (first, all) = values(plan, entity, emails, "address");
-        columns.push(own("first_email", "text", first, "The first e-mail, in lower case."));
-        columns.push(own("emails", "text[]", all, "Every e-mail, in lower case."));
+        columns.push(own(
+            "first_email",
+            "text",
+            first,
+            &["EMAIL"],
+            "The first e-mail, in lower case.",
+        ));
+        columns.push(own("emails", "text[]", all, &["EMAIL"], "Every e-mail, in lower case."));
     }
     View {
         schema: plan.report_schema.clone(),

@@ -6,7 +6,8 @@ use super::{Generation, Store, StoreError, error::state_of};
 use crate::{
     entity::Entity,
     reporting::{
-        Blueprint, Existing, FieldDescription, NamedColumn, ReportOptions, TableColumn, View,
+        Blueprint, Existing, FieldDescription, NamedColumn, PrivateField, ReportOptions,
+        TableColumn, View,
         custom::{Kind, name_columns},
         page::{Described, DescribedColumn},
     },
@@ -157,6 +158,7 @@ impl Store {
                 .unwrap_or_else(|| "UTC".to_owned()),
             fields: fields(&mut connection).await?,
             tables: tables.collect(),
+            private: private_fields(&mut connection).await?,
             names: names(&mut connection).await?,
         })
     }
@@ -367,6 +369,18 @@ async fn fields(connection: &mut PgConnection) -> Result<Vec<FieldDescription>, 
         gone: row.gone,
     });
     Ok(described.collect())
+}
+
+async fn private_fields(connection: &mut PgConnection) -> Result<Vec<PrivateField>, StoreError> {
+    let rows: Vec<(String, String, bool)> = sqlx::query_as(
+        "select entity, unnest(excluded) as field, false from privacy_rules \
+         union all select entity, unnest(hashed), true from privacy_rules order by 1, 2",
+    )
+    .fetch_all(connection)
+    .await?;
+    let private =
+        rows.into_iter().map(|(entity, field, hashed)| PrivateField { entity, field, hashed });
+    Ok(private.collect())
 }
 
 async fn names(connection: &mut PgConnection) -> Result<Vec<NamedColumn>, StoreError> {

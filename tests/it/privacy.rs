@@ -294,3 +294,37 @@ async fn a_rule_about_no_field_is_refused_by_name() {
         assert!(finished.stderr.contains("`entities.contacts."), "{finished:#?}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reports_say_what_is_hidden() {
+    let (portal, database) = (contacts(120), database().await);
+    run(&portal, &database, RULES, &["backfill"]).await;
+    let comment = async |view: &str, column: &str| {
+        let comment = format!(
+            "select coalesce(col_description('bitrix24_report.{view}'::regclass, attnum), '') \
+             from pg_attribute where attrelid = 'bitrix24_report.{view}'::regclass \
+             and attname = '{column}'"
+        );
+        value::<String>(database.pool(), &comment).await
+    };
+    for (view, column, note) in [
+        ("contacts", "name", "Hashed: "),
+        ("contacts", "full_name", "NAME: Hashed: "),
+        ("contacts", "phones", "Hashed: "),
+        ("contacts", "first_email", "Left out: "),
+        ("contacts", "comments", "Left out: "),
+        ("contact_phones", "value", "Hashed: "),
+        ("contact_phones", "contact", "NAME: Hashed: "),
+        ("contact_emails", "address", "Left out: "),
+        ("contacts_custom", "uf_crm_hash", "Hashed: "),
+    ] {
+        let says = comment(view, column).await;
+        assert!(says.contains(note), "{view}.{column}: {says}");
+    }
+    let says = comment("contacts", "last_name").await;
+    assert!(!says.contains("Hashed") && !says.contains("Left out"), "{says}");
+
+    run(&portal, &database, "", &["backfill"]).await;
+    let says = comment("contacts", "name").await;
+    assert!(!says.contains("Hashed"), "{says}");
+}

@@ -159,7 +159,7 @@ fn typed(plan: &Blueprint, entity: &'static Entity, column: &NamedColumn) -> Vie
         name: column.name.clone(),
         sql_type: column.kind.sql_type(column.multiple),
         expression,
-        comment: comment(column, field),
+        comment: plan.noted(entity, &[&column.field], &comment(column, field)),
     };
     if field.is_none_or(|field| field.gone) {
         // Records keep what they had until they are written again, some sooner than others.
