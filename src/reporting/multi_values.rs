@@ -19,9 +19,14 @@ pub(super) fn view(
     let mut columns = Vec::new();
     for column in plan.tables.iter().filter(|column| column.table == multi_field.table) {
         let mut comment = documented(None, column.comment.as_deref());
-        let expression = format!("m.{}", sql::name(&column.name));
+        let mut expression = format!("m.{}", sql::name(&column.name));
         if !["id", "value_type", &parent].contains(&column.name.as_str()) {
             comment = plan.noted(entity, &[multi_field.field], &comment);
+            let hashed = plan.private(entity, multi_field.field).is_some_and(|one| one.hashed);
+            if hashed && column.name == "digits" {
+                // Those of a hash are nobody's.
+                "null".clone_into(&mut expression);
+            }
         }
         columns.push(ViewColumn {
             name: column.name.clone(),

@@ -296,9 +296,22 @@ async fn a_rule_about_no_field_is_refused_by_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn reports_say_what_is_hidden() {
+async fn reports_say_what_is_hidden_and_find_duplicates_by_the_hash() {
     let (portal, database) = (contacts(120), database().await);
+    let ids: Vec<i64> = portal.truth(&CONTACTS).iter().map(|record| record.id).collect();
+    values(&portal, ids[70], "PHONE", &["+7 900 000-11-22"]);
+    values(&portal, ids[71], "PHONE", &["7(900)0001122"]);
     run(&portal, &database, RULES, &["backfill"]).await;
+    let hash = privacy(&database).await.value("PHONE", "+7 900 000-11-22");
+    let twice = format!(
+        "select number from bitrix24_report.duplicates_by_phone \
+         where contact_ids @> array[{}, {}]::bigint[]",
+        ids[70], ids[71]
+    );
+    assert_eq!(value::<String>(database.pool(), &twice).await, hash);
+    let digits = "select count(digits) from bitrix24_report.contact_phones";
+    assert_eq!(value::<i64>(database.pool(), digits).await, 0, "those of a hash are nobody's");
+
     let comment = async |view: &str, column: &str| {
         let comment = format!(
             "select coalesce(col_description('bitrix24_report.{view}'::regclass, attnum), '') \
@@ -325,6 +338,7 @@ async fn reports_say_what_is_hidden() {
     assert!(!says.contains("Hashed") && !says.contains("Left out"), "{says}");
 
     run(&portal, &database, "", &["backfill"]).await;
+    assert!(value::<i64>(database.pool(), digits).await > 0);
     let says = comment("contacts", "name").await;
     assert!(!says.contains("Hashed"), "{says}");
 }

@@ -1,7 +1,9 @@
 with unusable as (
-    select contact_id from {data}.contact_phones where e164 is null and digits collate "C" = ''
+    select contact_id from {data}.contact_phones
+        where e164 is null and (value ~ '^[0-9a-f]{32}$') is not true and digits collate "C" = ''
     union
-    select contact_id from {data}.contact_phones where e164 is null and digits collate "C" is null
+    select contact_id from {data}.contact_phones
+        where e164 is null and (value ~ '^[0-9a-f]{32}$') is not true and digits collate "C" is null
     union
     select contact_id from {data}.contact_emails
         where address is null or address not like '%@%' and address !~ '^[0-9a-f]{32}$'

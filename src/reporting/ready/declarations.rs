@@ -162,7 +162,11 @@ pub(super) const REPORTS: &[ReadyReport] = &[
                   valid number is compared by its digits if there are seven at least. A lead that \
                   belongs to a contact with the same number is not a duplicate of it.",
         columns: &[
-            column("number", "text", "The number in international form, or its digits."),
+            column(
+                "number",
+                "text",
+                "The number in international form, or its digits; of hashed numbers the hash.",
+            ),
             column("records", "bigint", "Contacts and leads that hold it."),
             column("contacts", "bigint", "Contacts among them."),
             column("leads", "bigint", "Leads among them."),

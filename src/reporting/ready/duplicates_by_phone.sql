@@ -7,10 +7,21 @@ with held as (
         (select e164, null, lead_id from {data}.lead_phones where e164 is not null order by 1)
         union all
         (select digits collate "C", contact_id, null
-            from {data}.contact_phones where e164 is null and length(digits) >= 7 order by 1)
+            from {data}.contact_phones
+            where e164 is null and (value ~ '^[0-9a-f]{32}$') is not true and length(digits) >= 7
+            order by 1)
         union all
         (select digits collate "C", null, lead_id
-            from {data}.lead_phones where e164 is null and length(digits) >= 7 order by 1)
+            from {data}.lead_phones
+            where e164 is null and (value ~ '^[0-9a-f]{32}$') is not true and length(digits) >= 7
+            order by 1)
+        -- Hashed numbers meet by their hash; its digits are those of no number.
+        union all
+        (select value collate "C", contact_id, null
+            from {data}.contact_phones where value ~ '^[0-9a-f]{32}$' order by 1)
+        union all
+        (select value collate "C", null, lead_id
+            from {data}.lead_phones where value ~ '^[0-9a-f]{32}$' order by 1)
     ) as ordered
     order by number offset 0
 ),
@@ -38,7 +49,13 @@ contacts_in_crowds as materialized (
     union all
     select s.number, p.contact_id
     from crowds s
-    join {data}.contact_phones p on p.e164 is null and p.digits collate "C" = s.number
+    join {data}.contact_phones p on p.e164 is null and (p.value ~ '^[0-9a-f]{32}$') is not true
+        and p.digits collate "C" = s.number
+    where s.by_contacts and s.number not like '+%'
+    union all
+    select s.number, p.contact_id
+    from crowds s
+    join {data}.contact_phones p on p.value ~ '^[0-9a-f]{32}$' and p.value collate "C" = s.number
     where s.by_contacts and s.number not like '+%'
 ),
 leads_in_crowds as (
@@ -49,7 +66,13 @@ leads_in_crowds as (
     union all
     select s.number, p.lead_id
     from crowds s
-    join {data}.lead_phones p on p.e164 is null and p.digits collate "C" = s.number
+    join {data}.lead_phones p on p.e164 is null and (p.value ~ '^[0-9a-f]{32}$') is not true
+        and p.digits collate "C" = s.number
+    where s.by_leads and s.number not like '+%'
+    union all
+    select s.number, p.lead_id
+    from crowds s
+    join {data}.lead_phones p on p.value ~ '^[0-9a-f]{32}$' and p.value collate "C" = s.number
     where s.by_leads and s.number not like '+%'
 ),
 gone_contacts as (select id from {data}.contacts where deleted_at is not null),
