@@ -108,7 +108,13 @@ impl OneShot<'_> {
         let portal = wiring::portal(self.settings)?;
         let database =
             wiring::database(self.settings, self.command, Patience::Command, &stop).await?;
-        let store = &database.store;
+        // A shell may lack what the service is given. Backfilling is how rules are changed without
+        // a service; whatever else is asked for must not change them on its way.
+        let store = match self.work {
+            Work::Backfill { .. } => database.store.clone(),
+            _ => database.store.clone().guarding_privacy(),
+        };
+        let store = &store;
         wiring::migrated(self.settings, store).await?;
         let options = wiring::sync_options(self.settings, self.command)?;
         let mut handed = None;

@@ -84,6 +84,18 @@ pub enum StoreError {
         /// The portal that asked.
         theirs: String,
     },
+    /// The settings hide less than what is stored follows, and whoever has them may not change
+    /// that; nothing was written.
+    #[error(
+        "the settings of this command would reveal what the mirror keeps private: {lacking}; \
+         give it the settings of the service; if the fields are to be shown from now \
+         on, change the settings of the service and start it (`b24mirror run`), or run \
+         `b24mirror backfill` with the new ones"
+    )]
+    Reveals {
+        /// Which settings lack which fields.
+        lacking: String,
+    },
     /// The backfill was started anew meanwhile; nothing was written.
     #[error("backfill segment {id} is gone, because the backfill was started anew")]
     SegmentGone {
@@ -156,6 +168,7 @@ impl StoreError {
                 | Self::ServerTooOld { .. }
                 | Self::Encoding { .. }
                 | Self::OtherPortal { .. }
+                | Self::Reveals { .. }
         )
     }
 }

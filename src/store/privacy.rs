@@ -20,11 +20,48 @@ use crate::entity::{
 
 /// The rules of the settings, by the entity's name.
 #[derive(Debug, Clone, Default)]
-pub struct PrivacyOptions(BTreeMap<&'static str, PrivacyRules>);
+pub struct PrivacyOptions {
+    rules: BTreeMap<&'static str, PrivacyRules>,
+    /// Whether the stored rules are kept where these would show more.
+    guarded: bool,
+}
 
 impl FromIterator<(&'static Entity, PrivacyRules)> for PrivacyOptions {
     fn from_iter<T: IntoIterator<Item = (&'static Entity, PrivacyRules)>>(rules: T) -> Self {
-        Self(rules.into_iter().map(|(entity, rules)| (entity.name, rules)).collect())
+        let rules = rules.into_iter().map(|(entity, rules)| (entity.name, rules)).collect();
+        Self { rules, guarded: false }
+    }
+}
+
+impl PrivacyOptions {
+    fn of(&self, entity: &Entity) -> PrivacyRules {
+        self.rules.get(entity.name).cloned().unwrap_or_default()
+    }
+}
+
+/// The rules that the stored rows of one entity follow.
+#[derive(Default)]
+struct Stored {
+    excluded: BTreeSet<String>,
+    hashed: BTreeSet<String>,
+}
+
+impl Stored {
+    async fn read(connection: &mut PgConnection, entity: &Entity) -> Result<Self, StoreError> {
+        let stored: Option<(Vec<String>, Vec<String>)> =
+            sqlx::query_as("select excluded, hashed from privacy_rules where entity = $1")
+                .bind(entity.name)
+                .fetch_optional(connection)
+                .await?;
+        let (excluded, hashed) = stored.unwrap_or_default();
+        Ok(Self { excluded: excluded.into_iter().collect(), hashed: hashed.into_iter().collect() })
+    }
+
+    /// The hashed fields that other rules store as they come.
+    fn revealed(&self, rules: &PrivacyRules) -> Vec<&String> {
+        let hidden =
+            |field: &&String| rules.hashed().contains(*field) || rules.excluded().contains(*field);
+        self.hashed.iter().filter(|field| !hidden(field)).collect()
     }
 }
 
@@ -43,25 +80,62 @@ impl Store {
         self
     }
 
+    /// The same store, which refuses rules that would show more than the stored ones do: for
+    /// whoever may have been given other settings than the process that mirrors.
+    #[must_use]
+    pub fn guarding_privacy(mut self) -> Self {
+        Arc::make_mut(&mut self.privacy).guarded = true;
+        self
+    }
+
     /// Makes what is stored follow the rules, and gives the rules of every entity with the
     /// schema's key, which is made when there is none. Reads what has been forgotten, too.
     ///
     /// # Errors
-    /// [`StoreError::LeaseLost`] when the lease is another's; then, and after every other
-    /// error, what is stored of the entity at hand is as it was.
+    /// [`StoreError::Reveals`] when the rules would show more than they may; then nothing is
+    /// changed. [`StoreError::LeaseLost`] when the lease is another's; then, and after every
+    /// other error, what is stored of the entity at hand is as it was.
     pub async fn settle_privacy(
         &self,
         generation: Generation,
     ) -> Result<Vec<(&'static Entity, Arc<Privacy>)>, StoreError> {
+        if self.privacy.guarded {
+            self.refuse_revealing().await?;
+        }
         let key = self.hash_key(generation).await?;
         self.remember_forgotten(key.clone()).await?;
         let mut settled = Vec::with_capacity(Entity::ALL.len());
         for entity in Entity::ALL {
-            let rules = self.privacy.0.get(entity.name).cloned().unwrap_or_default();
+            let rules = self.privacy.of(entity);
             self.settle(generation, entity, &rules, &key).await?;
             settled.push((entity, Arc::new(Privacy::new(rules, key.clone()))));
         }
         Ok(settled)
+    }
+
+    /// Only the lease's holder changes the stored rules, so they are still these afterwards.
+    async fn refuse_revealing(&self) -> Result<(), StoreError> {
+        let mut connection = self.pool.acquire().await?;
+        let mut lacking = Vec::new();
+        for entity in Entity::ALL {
+            let (stored, wanted) =
+                (Stored::read(&mut connection, entity).await?, self.privacy.of(entity));
+            for (key, fields) in [
+                ("exclude_fields", stored.excluded.difference(wanted.excluded()).collect()),
+                ("hash_fields", stored.revealed(&wanted)),
+            ] {
+                if !fields.is_empty() {
+                    let fields: Vec<&str> = fields.iter().map(|field| field.as_str()).collect();
+                    let fields = fields.join(", ");
+                    lacking.push(format!("`entities.{}.{key}` lacks {fields}", entity.name));
+                }
+            }
+        }
+        if lacking.is_empty() {
+            Ok(())
+        } else {
+            Err(StoreError::Reveals { lacking: lacking.join(", ") })
+        }
     }
 
     async fn hash_key(&self, generation: Generation) -> Result<HashKey, StoreError> {
@@ -90,20 +164,13 @@ impl Store {
         key: &HashKey,
     ) -> Result<(), StoreError> {
         let mut transaction = self.begin_leased(generation).await?;
-        let stored: Option<(Vec<String>, Vec<String>)> =
-            sqlx::query_as("select excluded, hashed from privacy_rules where entity = $1")
-                .bind(entity.name)
-                .fetch_optional(&mut *transaction)
-                .await?;
-        let (excluded, hashed) = stored.unwrap_or_default();
-        let excluded: BTreeSet<String> = excluded.into_iter().collect();
-        let hashed: BTreeSet<String> = hashed.into_iter().collect();
-        if (&excluded, &hashed) == (rules.excluded(), rules.hashed()) {
+        let stored = Stored::read(&mut transaction, entity).await?;
+        if (&stored.excluded, &stored.hashed) == (rules.excluded(), rules.hashed()) {
             return Ok(());
         }
         let overdue = Overdue {
-            erased: rules.excluded() - &excluded,
-            hashed: &(rules.hashed() - &hashed) - &excluded,
+            erased: rules.excluded() - &stored.excluded,
+            hashed: &(rules.hashed() - &stored.hashed) - &stored.excluded,
         };
         let rows = overdue.apply(&mut transaction, entity, key).await?;
         sqlx::query(

@@ -296,6 +296,48 @@ async fn a_rule_about_no_field_is_refused_by_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_was_given_other_settings_reveals_nothing() {
+    let (portal, database) = (contacts(120), database().await);
+    let ids: Vec<i64> = portal.truth(&CONTACTS).iter().map(|record| record.id).collect();
+    mark(&portal, &ids[20..40], "1");
+    run(&portal, &database, RULES, &["backfill"]).await;
+    let stored = "select excluded::text || hashed::text || applied_at from bitrix24.privacy_rules \
+                  where entity = 'contacts'";
+    let before: String = value(database.pool(), stored).await;
+    let id = ids[21].to_string();
+    // One that hides a field and shows another does neither.
+    let both = "exclude_fields = [\"EMAIL\", \"UF_CRM_OUT\", \"BIRTHDATE\", \"LAST_NAME\"]\n\
+                hash_fields = [\"NAME\", \"POST\", \"PHONE\", \"WEB\", \"UF_CRM_HASH\", \"COMMENTS\"]\n";
+    let none = "`entities.contacts.exclude_fields` lacks BIRTHDATE, COMMENTS, EMAIL, UF_CRM_OUT, \
+                `entities.contacts.hash_fields` lacks NAME, PHONE, POST, UF_CRM_HASH, WEB;";
+    for (rules, lacking, arguments) in [
+        ("", none, &["sync"][..]),
+        ("", none, &["verify", "--level", "full", "--repair"]),
+        ("", none, &["sweep"]),
+        ("", none, &["refresh", "contacts", &id]),
+        ("", none, &["forget", "contacts", &id, "--yes"]),
+        (both, "`entities.contacts.exclude_fields` lacks COMMENTS;", &["sync"]),
+    ] {
+        let settings = settings(&portal, &database, rules);
+        let refused = Run::b24mirror(arguments).config(&settings).finish().await;
+        assert_eq!(refused.code, Some(64), "{arguments:?}: {refused:#?}");
+        assert!(refused.stderr.contains(lacking), "{arguments:?}: {refused:#?}");
+        assert!(refused.stderr.contains("settings of the service"), "{refused:#?}");
+        assert_eq!(value::<String>(database.pool(), stored).await, before, "{arguments:?}");
+        assert_eq!(marked(&database).await, BTreeSet::new(), "{arguments:?}");
+    }
+    assert_hashed(&portal, &database).await;
+    run(&portal, &database, RULES, &["sync"]).await;
+
+    // To hide more is never put off.
+    let more = RULES.replace("\"BIRTHDATE\"", "\"BIRTHDATE\", \"LAST_NAME\"");
+    let settings = settings(&portal, &database, &more);
+    Run::b24mirror(&["sync"]).config(&settings).finish().await;
+    let last_names = "select count(last_name) from bitrix24.contacts";
+    assert_eq!(value::<i64>(database.pool(), last_names).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn reports_say_what_is_hidden_and_find_duplicates_by_the_hash() {
     let (portal, database) = (contacts(120), database().await);
     let ids: Vec<i64> = portal.truth(&CONTACTS).iter().map(|record| record.id).collect();
