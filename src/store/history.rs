@@ -12,7 +12,7 @@ use std::{
 use chrono::{DateTime, SecondsFormat, Utc};
 use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 
-use super::{Generation, Store, StoreError, read, statements::Statements};
+use super::{Generation, Store, StoreError, privacy::looks_hashed, read, statements::Statements};
 use crate::entity::{
     Entity, RecordId,
     record::{Child, ChildList, CustomFields, Record, Value},
@@ -78,6 +78,8 @@ impl Line {
 
 /// A row as it was before this transaction wrote it.
 struct Past {
+    /// When it was asked for.
+    synced_at: DateTime<Utc>,
     values: Vec<Value>,
     custom_fields: CustomFields,
     deleted: bool,
@@ -129,6 +131,7 @@ impl Journal {
         for row in &rows {
             let after = entity.columns.len() + 1;
             let past = Past {
+                synced_at: row.try_get(after + 2)?,
                 values: read::values(entity, row)?,
                 // Somebody else may have written another form of JSON there.
                 custom_fields: CustomFields::from_stored(row.try_get(after)?).unwrap_or_default(),
@@ -196,16 +199,19 @@ impl Journal {
             records.iter().map(|record| (record.id().get(), *record)).collect();
         let by = self.entity.position("MODIFY_BY_ID");
         let (mut modified, mut modified_by) = (Vec::new(), Vec::new());
+        let mut before = Vec::new();
         for line in &self.lines {
             let record = by_id.get(&line.record);
+            before.push(self.before.get(&line.record).map(|past| past.synced_at));
             modified.push(record.and_then(|record| record.timestamp(self.entity, "DATE_MODIFY")));
             modified_by.push(record.and_then(|record| match record.values().get(by?) {
                 Some(Value::Integer(user)) => Some(*user),
                 _ => None,
             }));
         }
-        let at = vec![asked_at; self.lines.len()];
-        insert(connection, self.entity, &self.lines, &at, &modified, &modified_by).await
+        let versions =
+            Versions { before, seen_at: vec![asked_at; self.lines.len()], modified, modified_by };
+        insert(connection, self.entity, &self.lines, versions).await
     }
 }
 
@@ -219,10 +225,14 @@ pub(super) async fn deleted(
         return Ok(());
     }
     let lines: Vec<Line> = gone.iter().map(|(id, _)| Line::of(*id, Kind::Deleted)).collect();
-    let at: Vec<DateTime<Utc>> = gone.iter().map(|(_, at)| *at).collect();
-    // Whoever deleted it, the portal does not say.
-    insert(connection, entity, &lines, &at, &vec![None; lines.len()], &vec![None; lines.len()])
-        .await
+    let versions = Versions {
+        before: vec![None; lines.len()],
+        seen_at: gone.iter().map(|(_, at)| *at).collect(),
+        // Whoever deleted it, the portal does not say.
+        modified: vec![None; lines.len()],
+        modified_by: vec![None; lines.len()],
+    };
+    insert(connection, entity, &lines, versions).await
 }
 
 /// Removes everything that was told of some records.
@@ -237,24 +247,40 @@ pub(super) async fn remove(
     Ok(removed.rows_affected())
 }
 
+/// The versions between which each line stands.
+struct Versions {
+    /// When the one before was asked for.
+    before: Vec<Option<DateTime<Utc>>>,
+    seen_at: Vec<DateTime<Utc>>,
+    modified: Vec<Option<DateTime<Utc>>>,
+    modified_by: Vec<Option<i64>>,
+}
+
 async fn insert(
     connection: &mut PgConnection,
     entity: &'static Entity,
     lines: &[Line],
-    seen_at: &[DateTime<Utc>],
-    modified: &[Option<DateTime<Utc>>],
-    modified_by: &[Option<i64>],
+    versions: Versions,
 ) -> Result<(), StoreError> {
     let singular = entity.singular;
+    // A field that is not hashed any more has left its hash in a row that was last written before.
     let insert = format!(
         "insert into \"{singular}_changes\" (\"{singular}_id\", kind, field, value_id, old_value, \
-            new_value, seen_at, date_modify, modify_by_id) \
+            new_value, seen_at, date_modify, modify_by_id, old_is_hash, new_is_hash) \
          select u.record, u.kind, u.field, u.value_id, u.old_value, u.new_value, u.seen_at, \
-            u.date_modify, u.modify_by_id \
+            u.date_modify, u.modify_by_id, \
+            coalesce(u.old_value is not null and (u.field = any(rules.hashed) \
+                or u.before < revealed.revealed_at and {}), false), \
+            coalesce(u.new_value is not null and u.field = any(rules.hashed), false) \
          from unnest($1::bigint[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::text[], \
-            $7::timestamptz[], $8::timestamptz[], $9::bigint[]) with ordinality \
+            $7::timestamptz[], $8::timestamptz[], $9::bigint[], $10::timestamptz[]) with ordinality \
             as u (record, kind, field, value_id, old_value, new_value, seen_at, date_modify, \
-            modify_by_id, place) order by u.place"
+            modify_by_id, before, place) \
+         left join privacy_rules as rules on rules.entity = $11 \
+         left join privacy_reveals as revealed \
+            on revealed.entity = $11 and revealed.field = u.field \
+         order by u.place",
+        looks_hashed("u.old_value")
     );
     let records: Vec<i64> = lines.iter().map(|line| line.record).collect();
     let kinds: Vec<&str> = lines.iter().map(|line| line.kind.as_str()).collect();
@@ -269,9 +295,11 @@ async fn insert(
         .bind(value_ids)
         .bind(old)
         .bind(new)
-        .bind(seen_at)
-        .bind(modified)
-        .bind(modified_by)
+        .bind(versions.seen_at)
+        .bind(versions.modified)
+        .bind(versions.modified_by)
+        .bind(versions.before)
+        .bind(entity.name)
         .execute(connection)
         .await?;
     Ok(())
@@ -471,6 +499,7 @@ mod tests {
         let text = |text: &str| Value::Text(text.to_owned());
         let modified = DateTime::from_timestamp(1_700_000_000, 0).unwrap();
         let past = Past {
+            synced_at: modified,
             values: values(&[
                 ("STATUS_ID", text("NEW")),
                 ("TITLE", text("same")),

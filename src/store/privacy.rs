@@ -163,6 +163,8 @@ impl Store {
         rules: &PrivacyRules,
         key: &HashKey,
     ) -> Result<(), StoreError> {
+        // Not below the time of anything that has been written.
+        let now = self.clock().await?;
         let mut transaction = self.begin_leased(generation).await?;
         let stored = Stored::read(&mut transaction, entity).await?;
         if (&stored.excluded, &stored.hashed) == (rules.excluded(), rules.hashed()) {
@@ -173,6 +175,20 @@ impl Store {
             hashed: &(rules.hashed() - &stored.hashed) - &stored.excluded,
         };
         let rows = overdue.apply(&mut transaction, entity, key).await?;
+        sqlx::query("delete from privacy_reveals where entity = $1 and field = any($2)")
+            .bind(entity.name)
+            .bind(overdue.all().collect::<Vec<_>>())
+            .execute(&mut *transaction)
+            .await?;
+        sqlx::query(
+            "insert into privacy_reveals (entity, field, revealed_at) \
+             select $1, field, $3 from unnest($2::text[]) as field",
+        )
+        .bind(entity.name)
+        .bind(stored.revealed(rules))
+        .bind(now)
+        .execute(&mut *transaction)
+        .await?;
         sqlx::query(
             "insert into privacy_rules (entity, excluded, hashed, applied_at) \
              values ($1, $2, $3, clock_timestamp()) \
@@ -294,36 +310,55 @@ impl Overdue {
         Ok(erased.rows_affected() + cleared.rows_affected())
     }
 
-    /// `$1` and `$2` the key as HMAC mixes it in.
+    /// `$1` and `$2` the key as HMAC mixes it in. What is a hash already stays as it is.
     fn hashing(&self, entity: &'static Entity) -> Vec<String> {
         let mut statements = Vec::new();
-        let changes = format!("{}_changes", entity.singular);
+        let Entity { name: table, singular, .. } = entity;
+        // The field is a name of the declaration.
         let lines = |field: &str| {
-            let (old, new) = (hash(field, "old_value"), hash(field, "new_value"));
-            // The field is a name of the declaration.
+            let value = |name: &str| {
+                let (value, is_hash) = (format!("{name}_value"), format!("{name}_is_hash"));
+                let hash = hash(field, &value);
+                format!(
+                    "{value} = case when {is_hash} then {value} else {hash} end, \
+                     {is_hash} = {value} is not null"
+                )
+            };
             format!(
-                "update \"{changes}\" set old_value = {old}, new_value = {new} \
-                 where field = '{field}'"
+                "update \"{singular}_changes\" set {}, {} where field = '{field}'",
+                value("old"),
+                value("new")
+            )
+        };
+        // From before the field was shown; whatever the clocks have done, it looks like one.
+        let in_place = |field: &str, value: &str| {
+            let hash = hash(field, value);
+            format!(
+                "case when t.synced_at < (select revealed_at from privacy_reveals \
+                    where entity = '{table}' and field = '{field}') and {} \
+                 then {value} else {hash} end",
+                looks_hashed(value)
             )
         };
         let (mut sets, mut any) = (String::new(), String::new());
         for column in entity.columns.iter().filter(|column| self.hashed.contains(column.field)) {
-            let name = format!("\"{}\"", column.name);
+            let (name, value) = (format!("\"{}\"", column.name), format!("t.\"{}\"", column.name));
             let (comma, or) = if sets.is_empty() { ("", "") } else { (", ", " or ") };
-            let _ = write!(sets, "{comma}{name} = {}", hash(column.field, &name));
-            let _ = write!(any, "{or}{name} is not null");
+            let _ = write!(sets, "{comma}{name} = {}", in_place(column.field, &value));
+            let _ = write!(any, "{or}{value} is not null");
             statements.push(lines(column.field));
         }
         if !sets.is_empty() {
-            statements.push(format!("update \"{}\" set {sets} where {any}", entity.name));
+            statements.push(format!("update \"{table}\" as t set {sets} where {any}"));
         }
         for multi in entity.multi_fields.iter().filter(|multi| self.hashed.contains(multi.field)) {
             // What was derived from the value tells as much as the value.
             let derived = if multi.is_phone() { ", e164 = null" } else { "" };
             statements.push(format!(
-                "update \"{}\" set value = {}{derived} where value is not null",
+                "update \"{}\" as m set value = {}{derived} from \"{table}\" as t \
+                 where t.id = m.\"{singular}_id\" and m.value is not null",
                 multi.table,
-                hash(multi.field, "value")
+                in_place(multi.field, "m.value")
             ));
             statements.push(lines(multi.field));
         }
@@ -353,6 +388,11 @@ impl Overdue {
 /// Whether the field has a column or a table of its own.
 fn is_declared(entity: &'static Entity, field: &str) -> bool {
     entity.position(field).is_some() || entity.multi_fields.iter().any(|multi| multi.field == field)
+}
+
+/// Whether a value has the form of a hash.
+pub(super) fn looks_hashed(value: &str) -> String {
+    format!("(length({value}) = {HASH_DIGITS} and {value} !~ '[^0-9a-f]')")
 }
 
 /// The keyed hash of a value, as [`Privacy::value`] computes it.

@@ -338,6 +338,79 @@ async fn a_command_that_was_given_other_settings_reveals_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_a_hash_already_is_not_hashed_again() {
+    let (portal, database) = (contacts(120), database().await);
+    let ids: Vec<i64> = portal.truth(&CONTACTS).iter().map(|record| record.id).collect();
+    let (gone, late, odd) = (ids[20], ids[21], ids[22]);
+    let rules = "hash_fields = [\"NAME\", \"PHONE\"]\n";
+    let rename = |id: i64, name: &str| touch(&portal, id, "NAME", json!(name));
+    let phone = |id: i64, number: &str| values(&portal, id, "PHONE", &[number]);
+    for id in [gone, late, odd] {
+        rename(id, "one");
+        phone(id, "+7 916 1");
+    }
+    run(&portal, &database, "", &["backfill"]).await;
+    for id in [gone, late, odd] {
+        rename(id, "two");
+        phone(id, "+7 916 2");
+    }
+    run(&portal, &database, "", &["sync"]).await;
+    portal.happens(Action::Delete { entity: Entity::Contacts, ids: vec![gone], count: 1 });
+    run(&portal, &database, "", &["sweep"]).await;
+
+    run(&portal, &database, rules, &["backfill"]).await;
+    rename(late, "three");
+    run(&portal, &database, rules, &["sync"]).await;
+    // A row that still holds the hash, and changes as it is shown; in another second, by which
+    // it is told from one that is only read in another way.
+    tokio::time::sleep(std::time::Duration::from_millis(1_100)).await;
+    rename(late, "four");
+    run(&portal, &database, "", &["backfill"]).await;
+    // And what only looks like a hash.
+    let hexadecimal = "0123456789abcdef0123456789abcdef";
+    rename(odd, hexadecimal);
+    run(&portal, &database, "", &["sync"]).await;
+    let settings = settings(&portal, &database, rules);
+    let again = Run::b24mirror(&["sync"]).config(&settings).finish().await;
+    assert_eq!(again.code, Some(2), "the full pass is still to come: {again:#?}");
+
+    let privacy = privacy(&database).await;
+    let hashed = |value: &str| Some(privacy.value("NAME", value));
+    let stored: Vec<(i64, Option<String>)> =
+        sqlx::query_as("select id, name from bitrix24.contacts where id = any($1) order by id")
+            .bind([gone, late, odd])
+            .fetch_all(database.pool())
+            .await
+            .unwrap();
+    let expected = [(gone, hashed("two")), (late, hashed("four")), (odd, hashed(hexadecimal))];
+    assert_eq!(stored, expected);
+    let number = format!("select value from bitrix24.contact_phones where contact_id = {gone}");
+    assert_eq!(value::<String>(database.pool(), &number).await, privacy.value("PHONE", "+7 916 2"));
+    let mut told = Vec::new();
+    for id in [gone, late, odd] {
+        let lines: Vec<(Option<String>, Option<String>)> = sqlx::query_as(
+            "select old_value, new_value from bitrix24.contact_changes \
+             where contact_id = $1 and field = 'NAME' order by id",
+        )
+        .bind(id)
+        .fetch_all(database.pool())
+        .await
+        .unwrap();
+        told.push(lines);
+    }
+    let line = |old: &str, new: &str| (hashed(old), hashed(new));
+    assert_eq!(told[0], [line("one", "two")]);
+    assert_eq!(told[1], [line("one", "two"), line("two", "three"), line("three", "four")]);
+    assert_eq!(told[2], [line("one", "two"), line("two", hexadecimal)]);
+    let marks = "select count(*) from bitrix24.contact_changes \
+                 where field in ('NAME', 'PHONE') \
+                 and (old_is_hash <> (old_value is not null) or new_is_hash <> (new_value is not null))";
+    assert_eq!(value::<i64>(database.pool(), marks).await, 0);
+    run(&portal, &database, rules, &["backfill"]).await;
+    run(&portal, &database, rules, &["verify", "--level", "full"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn reports_say_what_is_hidden_and_find_duplicates_by_the_hash() {
     let (portal, database) = (contacts(120), database().await);
     let ids: Vec<i64> = portal.truth(&CONTACTS).iter().map(|record| record.id).collect();
