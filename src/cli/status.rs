@@ -109,7 +109,10 @@ fn describe(entity: &EntityStatus, running: bool) -> String {
         State::Paused { since, by } => {
             format!("paused since {} by {by}", since.format("%Y-%m-%d %H:%M:%S UTC"))
         }
-        State::Stopped { reason } => format!("stopped: {reason}"),
+        State::Stopped { reason, tried_again_at: None } => format!("stopped: {reason}"),
+        State::Stopped { reason, tried_again_at: Some(at) } => {
+            format!("stopped: {reason}; tried again at {}", at.format("%H:%M:%S UTC"))
+        }
         State::Backfilling { share, records, per_second, seconds_left, reason } => {
             let eta = remaining(*seconds_left);
             let share =

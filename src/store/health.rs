@@ -1,5 +1,7 @@
 //! Whether an entity is being read, and if not, why.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 
 use super::{Generation, Store, StoreError};
@@ -29,6 +31,9 @@ pub struct HealthSince {
     pub health: Health,
     /// By the database's clock.
     pub since: DateTime<Utc>,
+    /// When it is tried again while it is stopped, by the database's clock; unknown where
+    /// nobody has said so.
+    pub tried_again_at: Option<DateTime<Utc>>,
 }
 
 impl Store {
@@ -54,7 +59,8 @@ impl Store {
         sqlx::query(
             "insert into sync_health (entity, state, reason) values ($1, $2, $3) \
              on conflict (entity) do update \
-             set state = excluded.state, reason = excluded.reason, since = excluded.since",
+             set state = excluded.state, reason = excluded.reason, since = excluded.since, \
+                tried_again_at = null",
         )
         .bind(entity.name)
         .bind(state)
@@ -64,14 +70,38 @@ impl Store {
         Ok(transaction.commit().await?)
     }
 
+    /// Records that a stopped entity is tried again after a pause.
+    ///
+    /// # Errors
+    /// [`StoreError::LeaseLost`] when the lease is another's; nothing is written then.
+    pub async fn set_next_attempt(
+        &self,
+        generation: Generation,
+        entity: &'static Entity,
+        pause: Duration,
+    ) -> Result<(), StoreError> {
+        let mut transaction = self.begin_leased(generation).await?;
+        sqlx::query(
+            "update sync_health set tried_again_at = clock_timestamp() + make_interval(secs => $2) \
+             where entity = $1 and state = 'stopped'",
+        )
+        .bind(entity.name)
+        .bind(pause.as_secs_f64())
+        .execute(&mut *transaction)
+        .await?;
+        Ok(transaction.commit().await?)
+    }
+
     /// Reads an entity's health; `None` before the first run.
     pub async fn health(&self, entity: &'static Entity) -> Result<Option<HealthSince>, StoreError> {
-        let row: Option<(String, Option<String>, DateTime<Utc>)> =
-            sqlx::query_as("select state, reason, since from sync_health where entity = $1")
-                .bind(entity.name)
-                .fetch_optional(&self.pool)
-                .await?;
-        row.map(|(state, reason, since)| {
+        type Row = (String, Option<String>, DateTime<Utc>, Option<DateTime<Utc>>);
+        let row: Option<Row> = sqlx::query_as(
+            "select state, reason, since, tried_again_at from sync_health where entity = $1",
+        )
+        .bind(entity.name)
+        .fetch_optional(&self.pool)
+        .await?;
+        row.map(|(state, reason, since, tried_again_at)| {
             let health = match (state.as_str(), reason) {
                 ("active", None) => Health::Active,
                 ("waiting", Some(reason)) => Health::Waiting { reason },
@@ -80,7 +110,7 @@ impl Store {
                     return Err(StoreError::Inconsistent { table: "sync_health", column: "state" });
                 }
             };
-            Ok(HealthSince { health, since })
+            Ok(HealthSince { health, since, tried_again_at })
         })
         .transpose()
     }

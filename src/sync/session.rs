@@ -496,6 +496,18 @@ impl Mirror {
             );
         }
     }
+
+    /// Records when a stopped entity is tried again.
+    pub(super) async fn report_next_attempt(&self, pause: Duration) {
+        let setting = self.store().set_next_attempt(self.generation(), self.entity(), pause);
+        if let Err(error) = setting.await {
+            tracing::warn!(
+                entity = self.entity().name,
+                error = &error as &dyn std::error::Error,
+                "when an entity is tried again could not be recorded"
+            );
+        }
+    }
 }
 
 /// Ends when patience does with what belongs to records that have been read.

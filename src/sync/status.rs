@@ -10,8 +10,8 @@ use super::{Mirrored, progress::share};
 use crate::{
     entity::{Entity, dictionary::Dictionary},
     store::{
-        Checkpoint, DictionaryStanding, Foretold, Generation, Health, HolderWait, Pause,
-        QuarantineCount, Refusal, Request, Segment, Store, StoreError,
+        Checkpoint, DictionaryStanding, Foretold, Generation, Health, HealthSince, HolderWait,
+        Pause, QuarantineCount, Refusal, Request, Segment, Store, StoreError,
     },
 };
 
@@ -63,6 +63,10 @@ pub enum State {
     Stopped {
         /// What the portal or the database said, and what to do.
         reason: String,
+        /// When it is tried again by itself, by the database's clock; unknown where no process
+        /// will.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        tried_again_at: Option<DateTime<Utc>>,
     },
 }
 
@@ -196,7 +200,7 @@ impl Status {
         let mut lines = Vec::with_capacity(entities.len());
         for Mirrored { entity, interval, .. } in entities {
             let checkpoint = store.checkpoint(entity).await?;
-            let health = store.health(entity).await?.map(|since| since.health);
+            let health = store.health(entity).await?;
             let segments = store.segments(entity).await?;
             let quarantine = store.open_quarantine(entity).await?;
             let sweeps = store.sweep_standing(entity).await?;
@@ -300,15 +304,20 @@ fn open(request: &Request, holder: Option<Generation>) -> OpenRequest {
 
 fn judge(
     checkpoint: Option<&Checkpoint>,
-    health: Option<Health>,
+    health: Option<HealthSince>,
     segments: &[Segment],
     now: DateTime<Utc>,
     lag: Option<Duration>,
     fresh_for: Duration,
     running: bool,
 ) -> State {
-    let reason = match health {
-        Some(Health::Stopped { reason }) => return State::Stopped { reason },
+    let tried_again_at = health.as_ref().and_then(|health| health.tried_again_at);
+    let reason = match health.map(|since| since.health) {
+        Some(Health::Stopped { reason }) => {
+            // One that is due is under way, or nobody will.
+            let tried_again_at = tried_again_at.filter(|at| running && *at > now);
+            return State::Stopped { reason, tried_again_at };
+        }
         Some(Health::Waiting { reason }) => Some(reason),
         Some(Health::Active) | None => None,
     };

@@ -189,6 +189,20 @@ async fn an_entity_stopped_by_missing_rights_beside_one_that_is_fresh() {
     let reason = look.reason("leads");
     assert!(reason.contains("Access denied") && reason.contains("the CRM right"), "{reason}");
     assert!(look.line("leads").contains(&format!("stopped: {reason}")), "{}", look.text);
+
+    eventually("when it is tried again", || async {
+        let (_, json) = json(&settings).await;
+        json["entities"][1]["tried_again_at"].is_string()
+    })
+    .await;
+    let told = crate::status::look(&settings).await;
+    let at = told.entity("leads")["tried_again_at"].as_str().unwrap();
+    let at: DateTime<Utc> = at.parse().unwrap();
+    let left = (at - Utc::now()).as_seconds_f64();
+    assert!((200.0..=301.0).contains(&left), "{left} s are left");
+    let says = format!("; tried again at {}", at.format("%H:%M:%S UTC"));
+    assert!(told.line("leads").contains(&says), "{}", told.text);
+    assert_eq!(told.entity("contacts").get("tried_again_at"), None);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -212,6 +212,9 @@ fn pause_after(error: &SyncError, delays: &mut Delays) -> Option<Duration> {
 async fn failed(mirror: &Mirror, backoff: &mut Backoff, error: &SyncError) {
     let Some(pause) = backoff.after(error) else { return };
     mirror.report_health(Some(error)).await;
+    if error.consequence() == Consequence::Stop {
+        mirror.report_next_attempt(pause).await;
+    }
     tracing::error!(
         entity = mirror.entity().name,
         reason = error.reason(),
