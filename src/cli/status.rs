@@ -11,7 +11,7 @@ use super::{
 use crate::{
     lifecycle::Lifecycle,
     settings::Settings,
-    store::{SchemaState, Store, StoreError},
+    store::{HolderWait, SchemaState, Store, StoreError},
     sync::status::{EntityStatus, RefusedSweep, ReportProblem, State, Status},
 };
 
@@ -61,7 +61,7 @@ async fn show(settings: &Settings, store: &Store, json: bool) -> anyhow::Result<
 fn print(status: &Status) {
     say!("portal    {}", status.portal.as_deref().unwrap_or("none yet"));
     say!("held by   {}", status.held_by.as_deref().unwrap_or("no process"));
-    for wait in &status.waits {
+    for wait in status.waits.iter().filter(|wait| !is_told(wait, status)) {
         say!("waiting   {}; going on at {}", wait.reason, wait.until.format("%H:%M:%S UTC"));
     }
     for entity in &status.entities {
@@ -96,6 +96,14 @@ fn print(status: &Status) {
         };
         say!("request   {}, {} of {entities}: {standing}", open.request, open.kind);
     }
+}
+
+/// Whether an entity's line says so already.
+fn is_told(wait: &HolderWait, status: &Status) -> bool {
+    status.entities.iter().any(|entity| match &entity.state {
+        State::Backfilling { reason, .. } => reason.as_ref() == Some(&wait.reason),
+        _ => false,
+    })
 }
 
 fn describe(entity: &EntityStatus, running: bool) -> String {

@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::{Mirrored, progress::share};
 use crate::{
     entity::{Entity, dictionary::Dictionary},
+    portal::WaitReason,
     store::{
         Checkpoint, DictionaryStanding, Foretold, Generation, Health, HealthSince, HolderWait,
         Pause, QuarantineCount, Refusal, Request, Segment, Store, StoreError,
@@ -196,6 +197,8 @@ impl Status {
         let lease = store.lease_row().await?;
         let waits = if lease.held { lease.waits } else { Vec::new() };
         let held_by = lease.holder.filter(|_| lease.held);
+        let starved = WaitReason::CyclesFirst.to_string();
+        let starved = waits.iter().any(|wait| wait.reason == starved).then_some(starved);
         let pauses = store.pauses().await?;
         let mut lines = Vec::with_capacity(entities.len());
         for Mirrored { entity, interval, .. } in entities {
@@ -207,7 +210,7 @@ impl Status {
             let last_complete = checkpoint.as_ref().and_then(|point| point.completed_at);
             let lag = last_complete.map(|at| (now - at).to_std().unwrap_or_default());
             let pause = pauses.iter().find(|pause| pause.entity == *entity);
-            let judged = judge(
+            let mut judged = judge(
                 checkpoint.as_ref(),
                 health,
                 &segments,
@@ -216,6 +219,9 @@ impl Status {
                 *interval * FRESH_INTERVALS,
                 held_by.is_some(),
             );
+            if let State::Backfilling { reason: reason @ None, .. } = &mut judged {
+                reason.clone_from(&starved);
+            }
             let state = match pause {
                 Some(Pause { since, by, .. }) => State::Paused { since: *since, by: by.clone() },
                 None => judged,

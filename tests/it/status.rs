@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use b24mirror::simulator::{Action, Entity, Options, Rights};
+use b24mirror::{
+    portal::WaitReason,
+    simulator::{Action, Entity, Options, Rights},
+};
 use chrono::{DateTime, Utc};
 use secrecy::ExposeSecret as _;
 use serde_json::Value;
@@ -203,6 +206,38 @@ async fn an_entity_stopped_by_missing_rights_beside_one_that_is_fresh() {
     let says = format!("; tried again at {}", at.format("%H:%M:%S UTC"));
     assert!(told.line("leads").contains(&says), "{}", told.text);
     assert_eq!(told.entity("contacts").get("tried_again_at"), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backfill_that_gets_no_turn_beside_the_cycles_says_what_to_change() {
+    let (portal, database) = (TestPortal::small(), database().await);
+    let settings = portal.settings(&database);
+    portal.backfilled(&database).await;
+    // As the holder leaves it when cycles alone have gone for a minute.
+    for statement in [
+        "update bitrix24.backfill_segments set done = false where entity = 'contacts'",
+        "update bitrix24.sync_lease set holder = 'somebody', \
+            expires_at = clock_timestamp() + interval '1 hour'",
+    ] {
+        sqlx::query(statement).execute(database.pool()).await.unwrap();
+    }
+    assert_eq!(look(&settings).await.reason("contacts"), "");
+    sqlx::query(
+        "update bitrix24.sync_lease set waits = jsonb_build_array( \
+            jsonb_build_object('reason', $1::text, 'until', clock_timestamp()))",
+    )
+    .bind(WaitReason::CyclesFirst.to_string())
+    .execute(database.pool())
+    .await
+    .unwrap();
+    let look = look(&settings).await;
+    assert_eq!(look.code, Some(2));
+    for says in ["no progress", "`sync.interval`"] {
+        assert!(look.reason("contacts").contains(says), "{}", look.json);
+        assert!(look.line("contacts").contains(says), "{}", look.text);
+    }
+    assert_eq!(look.reason("leads"), "", "it has nothing to backfill");
+    assert!(!look.text.contains("waiting   "), "it is said once: {}", look.text);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -43,6 +43,9 @@ use super::envelope::PortalTime;
 /// A cycle shows the portal's clock within this time; whoever waits for it looks again.
 const CLOCK_WITHIN: Duration = Duration::from_mins(1);
 
+/// Whoever has waited so long while cycles went by will wait for good.
+const STARVED: Duration = Duration::from_mins(1);
+
 /// On whose behalf a request is made, most urgent first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Lane {
@@ -96,6 +99,10 @@ struct State {
     waiters: BTreeMap<Ticket, Waiter>,
     next_ticket: u64,
     waits: Waits,
+    /// When a cycle's request last went.
+    cycle_went: Option<Instant>,
+    /// When a request of any other lane last went, or could have.
+    other_went: Instant,
 }
 
 /// What we know of the portal's local time.
@@ -123,6 +130,7 @@ type Ticket = (Lane, u64);
 struct Waiter {
     /// Whose request it is; unknown outside of a task.
     task: Option<task::Id>,
+    since: Instant,
     demand: Demand,
     waiting: Option<Waiting>,
 }
@@ -141,6 +149,8 @@ impl Limiter {
                 waiters: BTreeMap::new(),
                 next_ticket: 0,
                 waits: Waits::default(),
+                cycle_went: None,
+                other_went: now,
             }),
             changed: Notify::new(),
         }
@@ -290,7 +300,12 @@ impl Limiter {
         let mut state = self.state();
         let ticket = (lane, state.next_ticket);
         state.next_ticket += 1;
-        let waiter = Waiter { task: task::try_id(), demand: demand.clone(), waiting: None };
+        let waiter = Waiter {
+            task: task::try_id(),
+            since: Instant::now(),
+            demand: demand.clone(),
+            waiting: None,
+        };
         state.waiters.insert(ticket, waiter);
         Place { limiter: self, ticket }
     }
@@ -324,6 +339,8 @@ impl State {
         if let Some(until) = self.bucket.wait(now, lane) {
             let reason = if self.bucket.is_paused(now) {
                 WaitReason::PortalBusy
+            } else if self.is_starved(now, ticket) {
+                WaitReason::CyclesFirst
             } else {
                 WaitReason::RequestRate
             };
@@ -334,7 +351,21 @@ impl State {
             return Err(None);
         }
         self.bucket.fill(now);
+        match lane {
+            Lane::Incremental => self.cycle_went = Some(now),
+            _ => self.other_went = now,
+        }
         Ok(self.operating.reserve(now, lane, demand))
+    }
+
+    /// Whether cycles alone have gone for as long as somebody waits.
+    fn is_starved(&self, now: Instant, ticket: Ticket) -> bool {
+        let (lane, _) = ticket;
+        let Some(waiter) = self.waiters.get(&ticket) else { return false };
+        let is_long_ago = |at: Instant| now.saturating_duration_since(at) >= STARVED;
+        lane > Lane::Incremental
+            && is_long_ago(waiter.since.max(self.other_went))
+            && self.cycle_went.is_some_and(|at| !is_long_ago(at))
     }
 
     /// Whatever holds a demand back but the bucket.

@@ -21,6 +21,8 @@ const APART_AT_FIRST: Duration = Duration::from_secs(2);
 pub enum WaitReason {
     /// The request rate is used up.
     RequestRate,
+    /// Incremental cycles use up the request rate, and nothing else gets a turn.
+    CyclesFirst,
     /// The portal refused a request; somebody else uses its limit too.
     PortalBusy,
     /// A method's operating time is used up.
@@ -60,6 +62,10 @@ impl fmt::Display for WaitReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::RequestRate => f.write_str("the portal's request rate is used up"),
+            Self::CyclesFirst => f.write_str(
+                "incremental cycles use up the portal's request rate, so backfills and checks make \
+                 no progress; set a longer `sync.interval`",
+            ),
             Self::PortalBusy => {
                 f.write_str("the portal refuses requests; another program shares its limit")
             }
@@ -188,6 +194,8 @@ impl Open {
         // One request after the other waits for its place, as long as there is work.
         let has_been = match self.waiting.reason {
             WaitReason::RequestRate => Duration::ZERO,
+            // It is noticed late.
+            WaitReason::CyclesFirst => LONG,
             _ => now - self.since,
         };
         if !self.told && expected.max(has_been) >= LONG {

@@ -355,3 +355,31 @@ fn short_waits_are_told_only_when_they_add_up_without_a_break() {
         assert_eq!(!waits.of(&std::iter::once(&last)).is_empty(), told, "{last:?}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_gets_no_turn_beside_the_cycles_learns_why() {
+    let limits = Limits { requests_per_second: 1.0, burst: 50, operating: None };
+    let limiter = std::sync::Arc::new(Limiter::new(&limits));
+    let cycling = std::sync::Arc::clone(&limiter);
+    let cycles = tokio::spawn(async move {
+        loop {
+            cycling.acquire(Lane::Incremental, &nothing()).await.void();
+        }
+    });
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let reasons = || limiter.waits().into_iter().map(|wait| wait.reason).collect::<Vec<_>>();
+    let (asked, nothing) = (Instant::now(), nothing());
+    let mut backfill = pin!(limiter.acquire(Lane::Backfill, &nothing));
+    assert!(tokio::time::timeout(Duration::from_secs(50), &mut backfill).await.is_err());
+    assert!(!reasons().contains(&WaitReason::CyclesFirst), "it may get its turn yet");
+    assert!(tokio::time::timeout(Duration::from_secs(20), &mut backfill).await.is_err());
+    assert!(reasons().contains(&WaitReason::CyclesFirst), "{:?}", reasons());
+    cycles.abort();
+    backfill.await.void();
+    assert!(asked.elapsed() < Duration::from_secs(100), "{:?}", asked.elapsed());
+    tokio::time::sleep(Duration::from_secs(31)).await;
+    // Whoever waits for its place among its own kind has nothing to do with cycles.
+    let next = limiter.acquire(Lane::Backfill, &nothing);
+    assert!(tokio::time::timeout(Duration::from_secs(30), next).await.is_ok());
+    assert!(!reasons().contains(&WaitReason::CyclesFirst), "{:?}", reasons());
+}
