@@ -227,7 +227,7 @@ pub fn main() -> ExitCode {
     match execute(cli) {
         Ok(exit) => exit.into(),
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", told(&error));
             classify(&error).into()
         }
     }
@@ -314,6 +314,21 @@ fn execute(cli: Cli) -> anyhow::Result<Exit> {
     exit
 }
 
+/// What failed and why, down to the root. A cause that the one before has told already, as
+/// those of the database driver do, is not told again.
+fn told(error: &anyhow::Error) -> String {
+    let mut told = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if told.is_empty() {
+            told = cause;
+        } else if !told.ends_with(&cause) {
+            told.push_str(": ");
+            told.push_str(&cause);
+        }
+    }
+    told
+}
+
 /// Which exit code a failure deserves: 64 where only other settings can help.
 fn classify(error: &anyhow::Error) -> Exit {
     let settings = error.chain().any(|cause| {
@@ -344,6 +359,15 @@ mod tests {
     use clap::CommandFactory as _;
 
     use super::*;
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let refused = || std::io::Error::new(std::io::ErrorKind::ConnectionRefused, "refused");
+        let error = anyhow::Error::from(StoreError::from(sqlx::Error::Io(refused())));
+        assert_eq!(told(&error).matches("refused").count(), 1, "{}", told(&error));
+        let root = anyhow::Error::from(refused()).context("outer");
+        assert_eq!(told(&root), "outer: refused");
+    }
 
     #[test]
     fn the_command_line_is_consistent() {

@@ -11,6 +11,7 @@ use crate::{
     entity::{Entity, RecordId},
     lifecycle::Lifecycle,
     settings::Settings,
+    sync::counted,
 };
 
 /// Tombstones younger than this still guard against answers that are on their way.
@@ -38,7 +39,8 @@ pub(super) async fn run(
         loop {
             // Between two transactions, so that what has been removed is told.
             if stop.is_cancelled() {
-                say!("{}: interrupted after {purged} records; run it again", entity.name);
+                let purged = counted(purged, "record");
+                say!("{}: interrupted after {purged}; run it again", entity.name);
                 return Ok(Exit::NotTrue);
             }
             let Some((removed, last)) = store.purge_some(entity, before, above).await? else {
@@ -46,7 +48,8 @@ pub(super) async fn run(
             };
             (purged, above) = (purged + removed, last);
         }
-        say!("{}: {purged} records purged that were deleted before {day}", entity.name);
+        let purged = counted(purged, "record");
+        say!("{}: {purged} purged that were deleted before {day}", entity.name);
     }
     Ok(Exit::Done)
 }

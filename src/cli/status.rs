@@ -12,7 +12,10 @@ use crate::{
     lifecycle::Lifecycle,
     settings::Settings,
     store::{HolderWait, SchemaState, Store, StoreError},
-    sync::status::{EntityStatus, RefusedSweep, ReportProblem, State, Status},
+    sync::{
+        counted,
+        status::{EntityStatus, RefusedSweep, ReportProblem, State, Status},
+    },
 };
 
 const WATCH_EVERY: Duration = Duration::from_secs(2);
@@ -69,8 +72,9 @@ fn print(status: &Status) {
         if let Some(refused) = &entity.refused_sweep {
             let RefusedSweep { run, at, records, reason, .. } = refused;
             say!(
-                "          sweep stopped at {} (run {run}, {records} records): {reason}",
-                at.format("%Y-%m-%d %H:%M UTC")
+                "          sweep stopped at {} (run {run}, {}): {reason}",
+                at.format("%Y-%m-%d %H:%M UTC"),
+                counted(*records, "record")
             );
         }
     }
@@ -127,15 +131,16 @@ fn describe(entity: &EntityStatus, running: bool) -> String {
                 share.map_or_else(|| "?".to_owned(), |share| format!("{:.1}", share * 100.0));
             let waits = reason.as_ref().map(|reason| format!(", waiting: {reason}"));
             format!(
-                "backfilling: {share} %, {records} records, {per_second:.0}/s, {eta}{}",
+                "backfilling: {share} %, {}, {per_second:.0}/s, {eta}{}",
+                counted(*records, "record"),
                 waits.unwrap_or_default()
             )
         }
     };
     let lag = entity.lag_seconds.map(|lag| format!("last complete {}", ago(lag)));
-    let records = (entity.records > 0).then(|| format!("{} records", entity.records));
-    let notes =
-        (entity.quarantined > 0).then(|| format!("{} notes in the quarantine", entity.quarantined));
+    let records = (entity.records > 0).then(|| counted(entity.records, "record"));
+    let notes = (entity.quarantined > 0)
+        .then(|| format!("{} in the quarantine", counted(entity.quarantined, "note")));
     let swept = entity
         .swept_at
         .map(|at| format!("complete as of the sweep of {}", at.format("%Y-%m-%d %H:%M UTC")));

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Mirrored, SyncError,
     checks::CheckOptions,
+    counted,
     dictionaries::{Codes, Unsettled},
     halt::Halt,
     pauses::Pausing,
@@ -72,7 +73,7 @@ impl Tally {
     pub(super) fn told_notes(&self) -> String {
         match self.quarantined {
             0 => String::new(),
-            notes => format!(", {notes} notes in the quarantine"),
+            notes => format!(", {} in the quarantine", counted(notes, "note")),
         }
     }
 }

@@ -50,6 +50,7 @@
 
 mod backfill;
 mod checks;
+mod counted;
 mod cycle;
 mod dictionaries;
 mod ending;
@@ -87,6 +88,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
+pub(crate) use self::counted::counted;
 pub use self::{
     backfill::BackfillOutcome,
     checks::CheckOptions,

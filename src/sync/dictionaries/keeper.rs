@@ -15,7 +15,7 @@ use crate::{
     portal::{DictionarySource, HeardDictionaries, Lane, Listed, Portal, PortalError},
     retry::Disposition,
     store::{Code, DictionaryRows, Generation, Store, StoreError},
-    sync::{SyncError, reporting::ReportBell},
+    sync::{SyncError, counted, reporting::ReportBell},
 };
 
 /// A daemon's first cycles go first.
@@ -368,8 +368,8 @@ fn unique(rows: Vec<EntryRow>) -> Vec<EntryRow> {
 fn flaw(listed: &Listed, decoded: &Decoded) -> Option<Problem> {
     let text = match (listed.lacking(), decoded.nameless) {
         (0, 0) => return None,
-        (0, nameless) => format!("{nameless} rows have no usable key and were left out"),
-        (lacking, _) => format!("the list ended {lacking} rows early"),
+        (0, nameless) => format!("{} left out for want of a usable key", counted(nameless, "row")),
+        (lacking, _) => format!("the list ended {} early", counted(lacking, "row")),
     };
     let text = format!("{text}; what is missing is not marked as gone");
     let fate = if listed.lacking() > 0 { Fate::Failed } else { Fate::Refused };

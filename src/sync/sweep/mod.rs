@@ -37,7 +37,7 @@ use self::{
     range::{Difference, Own},
 };
 use super::{
-    SyncError,
+    SyncError, counted,
     ending::Findings,
     mirror::{Brought, Entry, Mirror, Tally},
     room::Memory,
@@ -327,11 +327,11 @@ impl Sweeper<'_> {
                 None => Round::without_witness(self.mirror.now().await?),
             };
             if !round.proven.there.is_empty() {
-                let left_out = round.proven.there.len();
+                let left_out = counted(round.proven.there.len(), "record");
                 self.revive(&round.proven.there).await?;
                 self.store().drop_sweep(generation, entity).await?;
                 return Err(self.mirror.unproven(format!(
-                    "the portal's list left out {left_out} records that it returned when asked \
+                    "the portal's list left out {left_out} that it returned when asked \
                      for by ID, so nothing was deleted; the next sweep lists everything again"
                 )));
             }

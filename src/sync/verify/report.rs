@@ -4,7 +4,10 @@ use std::fmt::{self, Write as _};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{entity::RecordId, sync::Level};
+use crate::{
+    entity::RecordId,
+    sync::{Level, counted},
+};
 
 /// In which way a record differs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -201,7 +204,7 @@ impl Verification {
             let _ = write!(line, ", {behind} behind");
         }
         if *nameless > 0 {
-            let _ = write!(line, ", {nameless} rows without a usable ID left out");
+            let _ = write!(line, ", {} without a usable ID left out", counted(*nameless, "row"));
         }
         if *moving > 0 {
             let again = "run `b24mirror verify` again";
