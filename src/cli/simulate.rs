@@ -27,6 +27,24 @@ pub(super) struct SimulateArgs {
     /// Leads
     #[arg(long, default_value_t = 5_000)]
     leads: u64,
+    /// Companies; these and the following are in crm.item.list only
+    #[arg(long, default_value_t = 0)]
+    companies: u64,
+    /// Deals
+    #[arg(long, default_value_t = 0)]
+    deals: u64,
+    /// Quotes
+    #[arg(long, default_value_t = 0)]
+    quotes: u64,
+    /// Smart invoices
+    #[arg(long, default_value_t = 0)]
+    smart_invoices: u64,
+    /// Records of a smart process with stages and clients
+    #[arg(long, default_value_t = 0)]
+    projects: u64,
+    /// Records of a smart process without any of that
+    #[arg(long, default_value_t = 0)]
+    equipment: u64,
     /// The data are the same for the same seed
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -84,6 +102,12 @@ impl SimulateArgs {
             port: self.port,
             contacts: self.contacts,
             leads: self.leads,
+            companies: self.companies,
+            deals: self.deals,
+            quotes: self.quotes,
+            smart_invoices: self.smart_invoices,
+            projects: self.projects,
+            equipment: self.equipment,
             seed: self.seed,
             gaps: self.gaps,
             malformed: self.malformed,
@@ -166,6 +190,8 @@ mod tests {
         };
         let options = read(&[]).unwrap();
         assert_eq!((options.port, options.contacts, options.leads), (8480, 20_000, 5_000));
+        let options = read(&["--companies", "7", "--deals", "8", "--smart-invoices", "9"]).unwrap();
+        assert_eq!((options.companies, options.deals, options.smart_invoices), (7, 8, 9));
         let options =
             read(&["--bucket", "0", "--zone", "Europe/Berlin", "--cost", "400ms"]).unwrap();
         assert!(options.bucket.is_none());

@@ -97,6 +97,20 @@ pub enum Action {
         #[serde(default)]
         keep_date: bool,
     },
+    /// Records moved to another stage.
+    MoveStage {
+        /// The family.
+        entity: Entity,
+        /// The records; random ones if empty.
+        #[serde(default)]
+        ids: Vec<i64>,
+        /// How many random ones.
+        #[serde(default = "one")]
+        count: u64,
+        /// The stage's code, of any pipeline; the next one if absent.
+        #[serde(default)]
+        stage: Option<String>,
+    },
     /// A new activity: sets `LAST_ACTIVITY_TIME`.
     Activity {
         /// The family.
@@ -396,6 +410,9 @@ pub enum ActionError {
     /// The field does not exist or cannot be set.
     #[error("there is no field {0} that could be set; see the answer of *.fields")]
     NoField(String),
+    /// The family has no such stage, or no stages at all.
+    #[error("there is no stage {0}; see the answer of crm.status.list")]
+    NoStage(String),
     /// No directory has such an entry.
     #[error("there is no entry {0}; see the answer of crm.status.list")]
     NoStatus(String),
@@ -421,6 +438,7 @@ impl Portal {
             | Action::Omit { .. }
             | Action::SetMulti { .. }
             | Action::SetLinks { .. }
+            | Action::MoveStage { .. }
             | Action::Activity { .. }
             | Action::Delete { .. }
             | Action::Restore { .. }

@@ -8,6 +8,7 @@ use super::dataset::{Rng, mix};
 use super::entity::Entity;
 use super::fields::{Content, Type};
 use super::php::{Array, Php};
+use super::pipelines::Standing;
 use super::records::{Custom, Facts, Multi, Plain, Text};
 use super::user_fields::{UserField, UserFieldType};
 
@@ -17,19 +18,15 @@ pub(super) const KNOWN_USERS: i64 = 40;
 const ALL_USERS: u64 = 43;
 const DAY: i64 = 86_400;
 
-/// Lead stages: code, semantic.
-pub(super) const STAGES: [(&str, &str, &str); 6] = [
-    ("NEW", "P", "Не обработан"),
-    ("IN_PROCESS", "P", "В работе"),
-    ("PROCESSED", "P", "Обработан"),
-    ("1", "P", "Повторный"),
-    ("CONVERTED", "S", "Качественный лид"),
-    ("JUNK", "F", "Некачественный лид"),
-];
-
 pub(super) const SOURCES: [&str; 6] = ["CALL", "EMAIL", "WEB", "TRADE_SHOW", "UC_9X/Y", "1"];
 pub(super) const CONTACT_TYPES: [&str; 4] = ["CLIENT", "SUPPLIER", "PARTNER", "OTHER"];
 pub(super) const HONORIFICS: [&str; 2] = ["HNR_RU_1", "HNR_RU_2"];
+
+pub(super) const COMPANY_TYPES: [&str; 3] = ["CUSTOMER", "SUPPLIER", "PARTNER"];
+pub(super) const INDUSTRIES: [&str; 3] = ["INDUSTRY_1", "INDUSTRY_7", "INDUSTRY_45"];
+pub(super) const EMPLOYEES: [&str; 3] = ["EMPLOYEES_1", "EMPLOYEES_2", "EMPLOYEES_3"];
+pub(super) const DEAL_TYPES: [&str; 3] = ["SALE", "COMPLEX", "UC_1/2"];
+pub(super) const EVENT_TYPES: [&str; 2] = ["INFO", "PHONE"];
 
 const FIRST: [&str; 10] =
     ["Анна", "Иван", "Пётр", "Мария", "Ольга", "John", "Zoë", "Нурлан", "Łukasz", "小明"];
@@ -148,12 +145,8 @@ fn comment(rng: &mut Rng) -> Plain {
     }
 }
 
-pub(super) fn plain(
-    rng: &mut Rng,
-    content: Content,
-    created: i64,
-    stage: (&'static str, &str, &str),
-) -> Plain {
+pub(super) fn plain(rng: &mut Rng, content: Content, created: i64, standing: Standing) -> Plain {
+    let stage = standing.stage();
     match content {
         Content::Id
         | Content::Created
@@ -166,6 +159,7 @@ pub(super) fn plain(
         | Content::Observers
         | Content::Search
         | Content::TypeId
+        | Content::Storage
         | Content::Nothing
         | Content::Unlisted => Plain::Unset,
         Content::Title => match rng.below(12) {
@@ -190,16 +184,12 @@ pub(super) fn plain(
         Content::Company => reference(rng, 50, 5_000),
         Content::Contact => reference(rng, 50, 50_000),
         Content::Lead => reference(rng, 70, 3_000_000_000),
-        Content::Parent => reference(rng, 90, 500),
+        Content::Parent | Content::Counterpart => reference(rng, 90, 500),
         Content::LocationId => reference(rng, 85, 100_000),
         Content::Source => mostly(rng, &SOURCES, 30),
         Content::ContactType => mostly(rng, &CONTACT_TYPES, 20),
-        Content::Stage => text(stage.0),
-        Content::Semantic => match stage.1 {
-            "S" => text("S"),
-            "F" => text("F"),
-            _ => text("P"),
-        },
+        Content::Stage => text(stage.code),
+        Content::Semantic => text(stage.semantic),
         Content::Job => mostly(rng, &JOBS, 60),
         Content::Note => mostly(rng, &NOTES, 70),
         Content::Address => mostly(rng, &ADDRESSES, 75),
@@ -231,7 +221,7 @@ pub(super) fn plain(
                 user(rng)
             }
         }
-        Content::Moved | Content::Active => {
+        Content::Moved | Content::Active | Content::Instant => {
             if rng.once_in(4) {
                 Plain::Unset
             } else {
@@ -239,16 +229,43 @@ pub(super) fn plain(
             }
         }
         Content::Closed => {
-            if stage.1 == "P" {
-                Plain::Unset
-            } else {
+            if standing.is_end() {
                 Plain::Local(created + rng.between(0, 300 * DAY))
+            } else {
+                Plain::Unset
             }
         }
         Content::Origin => mostly(rng, &["1C", "1c_000000042", "shop/15"], 90),
         Content::Utm => mostly(rng, &["google", "yandex", "cpc", "весна_2024"], 88),
         Content::Form => reference(rng, 85, 40),
         Content::Rare => mostly(rng, &["v1", "2024-02-02"], 97),
+        other => of_business(rng, other, created, standing),
+    }
+}
+
+/// What only the families without a classic list hold.
+fn of_business(rng: &mut Rng, content: Content, created: i64, standing: Standing) -> Plain {
+    match content {
+        Content::PreviousStage => {
+            standing.previous().map_or(Plain::Unset, |stage| text(stage.code))
+        }
+        Content::IsClosed => Plain::Flag(standing.is_end()),
+        Content::Pipeline => Plain::Int(standing.pipeline.id),
+        Content::Numbered(word) => match rng.below(12) {
+            0 => text(rng.of(&NASTY)),
+            _ => Plain::Text(Cow::Owned(format!("{word} №{}", rng.below(1_000_000)))),
+        },
+        Content::OneOf(codes) => mostly(rng, codes, 20),
+        Content::Percent => match rng.below(4) {
+            0 => Plain::Unset,
+            _ => Plain::Int(rng.between(0, 100)),
+        },
+        Content::Small => Plain::Int(rng.between(0, 3)),
+        Content::Day => match rng.below(3) {
+            0 => Plain::Unset,
+            _ => Plain::Day(created.div_euclid(DAY) + rng.between(0, 90)),
+        },
+        _ => Plain::Unset,
     }
 }
 
@@ -434,7 +451,17 @@ pub(super) fn alter(facts: &mut Facts, entity: Entity, salt: u64, origin: i64, e
         }
     };
     put(Content::Job, Plain::Text(Cow::Owned(format!("правка {edit}"))));
+    let signed = fields.iter().position(|field| matches!(field.content, Content::Numbered(_)));
+    if let Some(at) = signed {
+        facts.plain[at] = Plain::Text(Cow::Owned(format!("правка {edit}")));
+    }
+    let mut put = |content: Content, value: Plain| {
+        if let Some(at) = fields.iter().position(|field| field.content == content) {
+            facts.plain[at] = value;
+        }
+    };
     match mix(salt, u64::from(edit)) % 7 {
+        2..5 if !entity.has_multi_fields() => {}
         0 => put(Content::Comments, Plain::Text(Cow::Owned(format!("Правка\t{edit}\n/")))),
         1 => put(Content::First, text(NASTY[usize::try_from(edit).unwrap_or(0) % NASTY.len()])),
         2 => facts.multi[0].push(Multi {

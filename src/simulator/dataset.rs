@@ -3,9 +3,10 @@
 //! A record's facts are made on demand from (seed, entity, first id), so a
 //! million records cost little memory and no start-up time.
 
-use super::content::{STAGES, alter, custom, further_links, multi_fields, observers, plain, spoil};
+use super::content::{alter, custom, further_links, multi_fields, observers, plain, spoil};
 use super::entity::{Entity, FAMILIES};
-use super::records::{Body, Facts, Record, Table};
+use super::pipelines::Standing;
+use super::records::{Body, Facts, Multi, Record, Table};
 use super::user_fields::UserField;
 
 /// The first id of the block that no 32-bit integer holds.
@@ -62,7 +63,7 @@ pub(super) fn mix(a: u64, b: u64) -> u64 {
 
 /// The number that decides everything about a record.
 pub(super) fn salt(seed: u64, entity: Entity, origin: i64) -> u64 {
-    let entity = if entity == Entity::Contacts { 1 } else { 2 };
+    let entity = u64::try_from(entity.index()).unwrap_or(0) + 1;
     mix(mix(seed, entity), origin.unsigned_abs())
 }
 
@@ -91,7 +92,7 @@ impl Generator {
         let multi = match &record.body {
             Body::Own(facts) => &facts.multi,
             Body::Generated { origin, .. } => {
-                made = multi_fields(&mut Rng::new(salt(self.seed, entity, *origin)), *origin);
+                made = held(entity, &mut Rng::new(salt(self.seed, entity, *origin)), *origin);
                 &made
             }
         };
@@ -102,8 +103,8 @@ impl Generator {
     fn make(&self, entity: Entity, origin: i64, edit: u32, created: i64) -> Facts {
         let salt = salt(self.seed, entity, origin);
         let mut rng = Rng::new(salt);
-        let multi = multi_fields(&mut rng, origin);
-        let stage = STAGES[usize::try_from(mix(salt, 1) % 6).unwrap_or(0)];
+        let multi = held(entity, &mut rng, origin);
+        let standing = Standing::picked(entity, mix(salt, 5), mix(salt, 1));
         // What the classic lists do not show has dice of its own, so that it moves nothing else.
         let mut beside = Rng::new(mix(salt, 4));
         let plain = entity
@@ -111,7 +112,7 @@ impl Generator {
             .iter()
             .map(|field| {
                 let dice = if field.classic { &mut rng } else { &mut beside };
-                plain(dice, field.content, created, stage)
+                plain(dice, field.content, created, standing)
             })
             .collect();
         let custom =
@@ -167,6 +168,11 @@ impl Generator {
         }
         table
     }
+}
+
+/// The multi-fields of a new record.
+fn held(entity: Entity, rng: &mut Rng, origin: i64) -> [Vec<Multi>; 5] {
+    if entity.has_multi_fields() { multi_fields(rng, origin) } else { Default::default() }
 }
 
 #[cfg(test)]

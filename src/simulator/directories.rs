@@ -8,7 +8,12 @@ use super::portal::{Answer, Failure, Portal, parameter};
 use super::user_fields::user_field_list;
 
 /// Methods that exist, with the scope that each needs.
-const METHODS: [(&str, &str); 23] = [
+const METHODS: [(&str, &str); 28] = [
+    ("crm.category.list", "crm"),
+    ("crm.type.list", "crm"),
+    ("crm.company.userfield.list", "crm"),
+    ("crm.deal.userfield.list", "crm"),
+    ("crm.quote.userfield.list", "crm"),
     ("crm.item.list", "crm"),
     ("crm.item.get", "crm"),
     ("crm.item.fields", "crm"),
@@ -51,6 +56,13 @@ impl Portal {
                 return Ok(self.user_fields(Entity::Contacts, params));
             }
             "crm.lead.userfield.list" => return Ok(self.user_fields(Entity::Leads, params)),
+            "crm.company.userfield.list" => {
+                return Ok(self.user_fields(Entity::Companies, params));
+            }
+            "crm.deal.userfield.list" => return Ok(self.user_fields(Entity::Deals, params)),
+            "crm.quote.userfield.list" => return Ok(self.user_fields(Entity::Quotes, params)),
+            "crm.category.list" => return self.categories(params),
+            "crm.type.list" => return Ok(self.smart_types()),
             "crm.status.list" => return Ok(self.page(self.names.statuses(), params)),
             "crm.currency.list" => return Ok(self.all(self.names.currencies())),
             "crm.currency.base.get" => self.names.base().into(),

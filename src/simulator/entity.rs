@@ -4,11 +4,11 @@ use std::sync::LazyLock;
 
 use serde::{Deserialize, Serialize};
 
-use super::families::{CONTACT, LEAD};
+use super::families::{COMPANY, CONTACT, DEAL, EQUIPMENT, LEAD, PROJECT, QUOTE, SMART_INVOICE};
 use super::fields::{Content, Field};
 
 /// How many families there are.
-pub(super) const FAMILIES: usize = 2;
+pub(super) const FAMILIES: usize = 8;
 
 /// A family of records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -18,6 +18,18 @@ pub enum Entity {
     Contacts,
     /// `crm.lead.*`, and `crm.item.*` with the type 1
     Leads,
+    /// `crm.item.*` with the type 4
+    Companies,
+    /// `crm.item.*` with the type 2
+    Deals,
+    /// `crm.item.*` with the type 7
+    Quotes,
+    /// `crm.item.*` with the type 31
+    SmartInvoices,
+    /// A smart process with stages and clients: `crm.item.*` with the type 128
+    Projects,
+    /// A smart process without any of that: `crm.item.*` with the type 1036
+    Equipment,
 }
 
 impl Entity {
@@ -25,12 +37,27 @@ impl Entity {
     pub const ALL: [Self; 2] = [Self::Contacts, Self::Leads];
 
     /// All families; those without a classic list are in `crm.item.*` only.
-    pub const EVERY: [Self; FAMILIES] = [Self::Contacts, Self::Leads];
+    pub const EVERY: [Self; FAMILIES] = [
+        Self::Contacts,
+        Self::Leads,
+        Self::Companies,
+        Self::Deals,
+        Self::Quotes,
+        Self::SmartInvoices,
+        Self::Projects,
+        Self::Equipment,
+    ];
 
     pub(super) fn index(self) -> usize {
         match self {
             Self::Contacts => 0,
             Self::Leads => 1,
+            Self::Companies => 2,
+            Self::Deals => 3,
+            Self::Quotes => 4,
+            Self::SmartInvoices => 5,
+            Self::Projects => 6,
+            Self::Equipment => 7,
         }
     }
 
@@ -40,6 +67,12 @@ impl Entity {
         match self {
             Self::Contacts => 3,
             Self::Leads => 1,
+            Self::Companies => 4,
+            Self::Deals => 2,
+            Self::Quotes => 7,
+            Self::SmartInvoices => 31,
+            Self::Projects => 128,
+            Self::Equipment => 1036,
         }
     }
 
@@ -52,6 +85,12 @@ impl Entity {
         match self {
             Self::Contacts => CONTACT,
             Self::Leads => LEAD,
+            Self::Companies => COMPANY,
+            Self::Deals => DEAL,
+            Self::Quotes => QUOTE,
+            Self::SmartInvoices => SMART_INVOICE,
+            Self::Projects => PROJECT,
+            Self::Equipment => EQUIPMENT,
         }
     }
 
@@ -67,10 +106,8 @@ impl Entity {
     pub(super) fn primary_link(self) -> Option<usize> {
         static PLACES: LazyLock<[Option<usize>; FAMILIES]> = LazyLock::new(|| {
             Entity::EVERY.map(|entity| {
-                let wanted = match entity {
-                    Entity::Contacts => Content::Company,
-                    Entity::Leads => Content::Contact,
-                };
+                let contacts = entity == Entity::Contacts;
+                let wanted = if contacts { Content::Company } else { Content::Contact };
                 entity.fields().iter().position(|field| field.content == wanted)
             })
         });
@@ -82,16 +119,37 @@ impl Entity {
         match self {
             Self::Contacts => "contact",
             Self::Leads => "lead",
+            Self::Companies => "company",
+            Self::Deals => "deal",
+            Self::Quotes => "quote",
+            Self::SmartInvoices => "smart_invoice",
+            Self::Projects => "3",
+            Self::Equipment => "7",
         }
+    }
+
+    /// What the codes of its user fields begin with.
+    pub(super) fn user_field_prefix(self) -> &'static str {
+        match self {
+            Self::SmartInvoices => "UF_CRM_SMART_INVOICE_",
+            Self::Projects => "UF_CRM_3_",
+            Self::Equipment => "UF_CRM_7_",
+            _ => "UF_CRM_",
+        }
+    }
+
+    /// Whether the portal's people have made it up.
+    pub(super) fn is_smart_process(self) -> bool {
+        matches!(self, Self::Projects | Self::Equipment)
     }
 
     /// Whether records have phones and the like.
     pub(super) fn has_multi_fields(self) -> bool {
-        matches!(self, Self::Contacts | Self::Leads)
+        matches!(self, Self::Contacts | Self::Leads | Self::Companies)
     }
 
     /// Whether records may be of a category that the classic lists hide.
     pub(super) fn has_hidden_categories(self) -> bool {
-        self == Self::Contacts
+        matches!(self, Self::Contacts | Self::Companies)
     }
 }

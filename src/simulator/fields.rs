@@ -24,6 +24,9 @@ pub(super) enum Type {
     Multi,
     Category,
     Form,
+    Deal,
+    Quote,
+    Location,
 }
 
 impl Type {
@@ -45,6 +48,9 @@ impl Type {
             Self::Currency => "crm_currency",
             Self::Multi => "crm_multifield",
             Self::Category => "crm_category",
+            Self::Deal => "crm_deal",
+            Self::Quote => "crm_quote",
+            Self::Location => "location",
         }
     }
 
@@ -55,14 +61,21 @@ impl Type {
 
     /// Whether filters can look for a part of it.
     pub(super) fn has_like(self) -> bool {
-        matches!(self, Self::Text | Self::Currency)
+        matches!(self, Self::Text | Self::Currency | Self::Location)
     }
 
     /// Whether an unset value may be the text `"0"`.
     pub(super) fn is_reference(self) -> bool {
         matches!(
             self,
-            Self::User | Self::Company | Self::Contact | Self::Lead | Self::Entity | Self::Form
+            Self::User
+                | Self::Company
+                | Self::Contact
+                | Self::Lead
+                | Self::Deal
+                | Self::Quote
+                | Self::Entity
+                | Self::Form
         )
     }
 }
@@ -111,7 +124,22 @@ pub(super) enum Content {
     Origin,
     Utm,
     Parent,
+    Counterpart,
     Rare,
+    /// A word and a number.
+    Numbered(&'static str),
+    OneOf(&'static [&'static str]),
+    Percent,
+    Small,
+    Day,
+    Instant,
+    /// Whether the stage is an end.
+    IsClosed,
+    PreviousStage,
+    /// The pipeline.
+    Pipeline,
+    /// Files of an older kind, never any.
+    Storage,
     /// The category, which a record keeps apart from its facts.
     Category,
     /// The form that a record came by.
@@ -189,7 +217,7 @@ impl Field {
 
     /// Whether it says something about a record there.
     pub(super) fn tells_in_items(&self) -> bool {
-        let silent = matches!(self.content, Content::Search | Content::TypeId);
+        let silent = matches!(self.content, Content::Search | Content::TypeId | Content::Storage);
         self.in_item_rows() && self.in_items != InItems::Disabled && !silent
     }
 
@@ -203,6 +231,7 @@ impl Field {
                 | Content::Observers
                 | Content::Search
                 | Content::TypeId
+                | Content::Storage
                 | Content::Nothing
         )
     }

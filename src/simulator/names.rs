@@ -3,7 +3,12 @@
 use serde::{Deserialize, Serialize};
 
 use super::actions::{Action, ActionError, Outcome};
-use super::content::{CONTACT_TYPES, HONORIFICS, KNOWN_USERS, SOURCES, STAGES};
+use super::content::{
+    COMPANY_TYPES, CONTACT_TYPES, DEAL_TYPES, EMPLOYEES, EVENT_TYPES, HONORIFICS, KNOWN_USERS,
+    SOURCES,
+};
+use super::entity::Entity;
+use super::options::Options;
 use super::php::{Array, Php};
 
 /// An entry of a directory.
@@ -94,8 +99,9 @@ struct Person {
     hidden: bool,
 }
 
-impl Default for Names {
-    fn default() -> Self {
+impl Names {
+    /// The names that a portal starts with. A directory is there if records use it.
+    pub(super) fn new(options: &Options) -> Self {
         let mut names = Self {
             statuses: Vec::new(),
             users: Vec::new(),
@@ -103,9 +109,7 @@ impl Default for Names {
             currencies: currencies(),
             next_status: 1,
         };
-        for (code, semantic, name) in STAGES {
-            names.add_status("STATUS", code, name, semantic);
-        }
+        names.add_stages(Entity::Leads);
         for code in SOURCES {
             names.add_status("SOURCE", code, &format!("Источник {code}"), "");
         }
@@ -120,6 +124,21 @@ impl Default for Names {
             let code = format!("INDUSTRY_{number}");
             names.add_status("INDUSTRY", &code, &format!("Отрасль {number}"), "");
         }
+        for entity in [Entity::Deals, Entity::Quotes, Entity::SmartInvoices, Entity::Projects] {
+            if options.count(entity) > 0 {
+                names.add_stages(entity);
+            }
+        }
+        for (entity, directory, codes) in [
+            (Entity::Companies, "COMPANY_TYPE", &COMPANY_TYPES[..]),
+            (Entity::Companies, "EMPLOYEES", &EMPLOYEES[..]),
+            (Entity::Deals, "DEAL_TYPE", &DEAL_TYPES[..]),
+            (Entity::Deals, "EVENT_TYPE", &EVENT_TYPES[..]),
+        ] {
+            for code in codes.iter().filter(|_| options.count(entity) > 0) {
+                names.add_status(directory, code, &format!("{directory} «{code}»"), "");
+            }
+        }
         // The last ones are colleagues whom no record names, so that there are two pages.
         for id in (1..=KNOWN_USERS).chain(1_000..1_020) {
             let user = TrueUser {
@@ -133,9 +152,7 @@ impl Default for Names {
         }
         names
     }
-}
 
-impl Names {
     pub(super) fn truth(&self) -> TrueNames {
         let listed = self.users.iter().filter(|person| !person.hidden);
         TrueNames {
@@ -195,6 +212,14 @@ impl Names {
             _ => {}
         }
         Ok(outcome)
+    }
+
+    fn add_stages(&mut self, entity: Entity) {
+        for pipeline in entity.pipelines() {
+            for stage in pipeline.stages {
+                self.add_status(pipeline.directory, stage.code, stage.name, stage.semantic);
+            }
+        }
     }
 
     fn add_status(&mut self, directory: &str, code: &str, name: &str, semantic: &str) {

@@ -8,6 +8,7 @@ use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 
 use super::clock::offset_at;
+use super::entity::Entity;
 use super::limits::{BucketLimit, OperatingLimit};
 use super::portal::Cost;
 
@@ -23,6 +24,18 @@ pub struct Options {
     pub contacts: u64,
     /// Leads.
     pub leads: u64,
+    /// Companies; these and the following are in `crm.item.*` only.
+    pub companies: u64,
+    /// Deals.
+    pub deals: u64,
+    /// Quotes.
+    pub quotes: u64,
+    /// Smart invoices.
+    pub smart_invoices: u64,
+    /// Records of a smart process with stages and clients.
+    pub projects: u64,
+    /// Records of a smart process without any of that.
+    pub equipment: u64,
     /// The data are the same for the same seed.
     pub seed: u64,
     /// Percent of ids that are missing.
@@ -77,6 +90,12 @@ impl Default for Options {
             port: 0,
             contacts: 1_000,
             leads: 300,
+            companies: 0,
+            deals: 0,
+            quotes: 0,
+            smart_invoices: 0,
+            projects: 0,
+            equipment: 0,
             seed: 1,
             gaps: 30,
             malformed: 150,
@@ -104,6 +123,20 @@ impl Default for Options {
 }
 
 impl Options {
+    /// How many records a family starts with.
+    pub(super) fn count(&self, entity: Entity) -> u64 {
+        match entity {
+            Entity::Contacts => self.contacts,
+            Entity::Leads => self.leads,
+            Entity::Companies => self.companies,
+            Entity::Deals => self.deals,
+            Entity::Quotes => self.quotes,
+            Entity::SmartInvoices => self.smart_invoices,
+            Entity::Projects => self.projects,
+            Entity::Equipment => self.equipment,
+        }
+    }
+
     /// The latest modification of the initial data, in wall-clock seconds: a
     /// fixed day, so that the data depend on the seed only, unless the portal's
     /// clock starts before it.

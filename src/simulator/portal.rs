@@ -192,11 +192,7 @@ impl Portal {
         };
         let newest = options.newest(clock.now());
         let tables = Entity::EVERY.map(|entity| {
-            let count = match entity {
-                Entity::Contacts => options.contacts,
-                Entity::Leads => options.leads,
-            };
-            generator.populate(entity, count, options.gaps.min(95), newest)
+            generator.populate(entity, options.count(entity), options.gaps.min(95), newest)
         });
         let next_user_field =
             user_fields.each_ref().map(|fields| u32::try_from(fields.len()).unwrap_or(0) + 1);
@@ -207,7 +203,7 @@ impl Portal {
             user_fields,
             next_user_field,
             next_value_id: 1 << 45,
-            names: Names::default(),
+            names: Names::new(&options),
             rng: Rng::new(mix(options.seed, 99)),
             generator,
             rights: [Rights::Full; FAMILIES],

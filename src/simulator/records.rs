@@ -69,14 +69,17 @@ pub(super) struct Facts {
 impl Facts {
     /// All that a record is linked to, the primary one first; none without a primary one.
     pub(super) fn links(&self, entity: Entity) -> Vec<i64> {
-        let primary = entity.primary_link().map(|at| match &self.plain[at] {
+        let Some(at) = entity.primary_link() else {
+            return self.linked.clone();
+        };
+        let primary = match &self.plain[at] {
             Plain::Int(id) | Plain::Raw(Php::Int(id)) => *id,
             Plain::Raw(Php::Text(text)) => text.parse().unwrap_or(0),
             _ => 0,
-        });
-        let Some(primary) = primary.filter(|id| *id > 0) else {
-            return Vec::new();
         };
+        if primary <= 0 {
+            return Vec::new();
+        }
         let further = self.linked.iter().copied().filter(|id| *id != primary);
         std::iter::once(primary).chain(further).collect()
     }

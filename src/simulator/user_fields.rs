@@ -132,9 +132,9 @@ impl UserField {
 /// `UF_CRM_1720019876534` as `ufCrm_1720019876534`, `UF_CRM_2_1639669411830` as
 /// `ufCrm2_1639669411830`, and words as the vendor writes them.
 fn camel_code(code: &str) -> String {
-    let mut camel = "ufCrm".to_owned();
-    let parts: Vec<&str> =
-        code.trim_start_matches("UF_").trim_start_matches("CRM_").split('_').collect();
+    let own = code.strip_prefix("UF_CRM_");
+    let mut camel = if own.is_some() { "ufCrm" } else { "uf" }.to_owned();
+    let parts: Vec<&str> = own.unwrap_or(code.trim_start_matches("UF_")).split('_').collect();
     for (place, part) in parts.iter().enumerate() {
         let number = part.starts_with(|first: char| first.is_ascii_digit());
         let of_type = place == 0 && parts.len() > 1;
@@ -152,6 +152,7 @@ fn camel_code(code: &str) -> String {
 
 /// The user fields that a portal starts with: every type, single and multiple.
 pub(super) fn initial_user_fields(entity: Entity) -> Vec<UserField> {
+    let prefix = entity.user_field_prefix();
     let mut fields = Vec::new();
     for multiple in [false, true] {
         for kind in UserFieldType::ALL {
@@ -159,13 +160,21 @@ pub(super) fn initial_user_fields(entity: Entity) -> Vec<UserField> {
             let suffix = if multiple { "_LIST" } else { "" };
             let code = if kind == UserFieldType::String && !multiple {
                 // Fields that people create in the interface are named by the clock.
-                format!("UF_CRM_159428978326{}", entity.index())
+                format!("{prefix}159428978326{}", entity.index())
             } else {
-                format!("UF_CRM_{}{suffix}", kind.name().to_uppercase())
+                format!("{prefix}{}{suffix}", kind.name().to_uppercase())
             };
             let label =
                 format!("Поле «{}»{}", kind.name(), if multiple { ", несколько" } else { "" });
             fields.push(UserField::new(id, code, kind, multiple, label));
+        }
+    }
+    if entity == Entity::Companies {
+        // The document generator's own.
+        for code in ["UF_LOGO", "UF_STAMP", "UF_DIRECTOR_SIGN", "UF_ACCOUNTANT_SIGN"] {
+            let id = u32::try_from(fields.len()).unwrap_or(0) + 1;
+            let label = code.to_owned();
+            fields.push(UserField::new(id, code.to_owned(), UserFieldType::File, false, label));
         }
     }
     fields
@@ -259,6 +268,7 @@ mod tests {
             ("UF_CRM_1720019876534", "ufCrm_1720019876534"),
             ("UF_CRM_2_1639669411830", "ufCrm2_1639669411830"),
             ("UF_CRM_TASK", "ufCrmTask"),
+            ("UF_DIRECTOR_SIGN", "ufDirectorSign"),
             ("UF_CRM_STRING_LIST", "ufCrmStringList"),
             ("UF_CRM_10_DIGIT10", "ufCrm10Digit10"),
         ] {

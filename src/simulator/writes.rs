@@ -12,6 +12,7 @@ use super::dataset::salt;
 use super::entity::Entity;
 use super::fields::{Content, MULTI};
 use super::php::Php;
+use super::pipelines::{Standing, move_to};
 use super::portal::{Pending, Portal};
 use super::records::{Body, Custom, Facts, Multi, Plain, Record};
 
@@ -75,6 +76,12 @@ impl Portal {
             Action::SetLinks { entity, id, field, ids, keep_date } => {
                 self.set_links(entity, id, &field, ids, keep_date)?;
                 outcome.ids.push(id);
+            }
+            Action::MoveStage { entity, ids, count, stage } => {
+                outcome.ids = self.chosen(entity, ids, count)?;
+                for id in &outcome.ids {
+                    self.move_stage(entity, *id, stage.as_deref(), now)?;
+                }
             }
             Action::Activity { entity, id, bumps } => {
                 self.edit(entity, id, !bumps, |facts| {
@@ -301,6 +308,23 @@ impl Portal {
             }),
             _ => Err(ActionError::NoField(field.to_owned())),
         }
+    }
+
+    fn move_stage(
+        &mut self,
+        entity: Entity,
+        id: i64,
+        stage: Option<&str>,
+        now: i64,
+    ) -> Result<(), ActionError> {
+        let missing = || ActionError::NoStage(stage.unwrap_or_default().to_owned());
+        let record = self.tables[entity.index()].get(id).ok_or(ActionError::NoRecord(id))?;
+        let to = match stage {
+            Some(code) => entity.stage(code),
+            None => Standing::of(entity, &self.facts(entity, record)).map(Standing::next),
+        };
+        let to = to.ok_or_else(missing)?;
+        self.edit(entity, id, false, |facts| move_to(facts, entity, to, now))
     }
 
     /// The given records, or random listed ones without a late write.

@@ -6,8 +6,17 @@ use super::super::php::Array;
 use super::super::user_fields::UserField;
 
 /// Fields of long text, which the classic pages call strings.
-const LONG: [&str; 6] =
-    ["COMMENTS", "SOURCE_DESCRIPTION", "STATUS_DESCRIPTION", "ADDRESS", "SEARCH_CONTENT", "TERMS"];
+const LONG: [&str; 9] = [
+    "COMMENTS",
+    "SOURCE_DESCRIPTION",
+    "STATUS_DESCRIPTION",
+    "EVENT_DESCRIPTION",
+    "ADDRESS",
+    "ADDRESS_LEGAL",
+    "SEARCH_CONTENT",
+    "CONTENT",
+    "TERMS",
+];
 
 fn type_name(field: &Field) -> &'static str {
     match field.kind {

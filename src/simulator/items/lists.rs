@@ -96,7 +96,7 @@ impl Portal {
         params: &Array,
         faults: &[FaultKind],
     ) -> Result<Answer, Failure> {
-        let entity = entity_of(params)?;
+        let entity = entity_of(self, params)?;
         if self.rights[entity.index()] == Rights::None {
             self.stats.spring(16);
             return Err(access_denied());
@@ -245,7 +245,7 @@ impl Portal {
         request: &mut RequestState,
         params: &Array,
     ) -> Result<Answer, Failure> {
-        let entity = entity_of(params)?;
+        let entity = entity_of(self, params)?;
         let Some(id) = params.get("id").map(Php::to_int) else {
             return Err(Failure::parameter("Could not find value for parameter {id}"));
         };
@@ -269,7 +269,7 @@ impl Portal {
     }
 
     pub(in super::super) fn item_fields(&self, params: &Array) -> Result<Php, Failure> {
-        let entity = entity_of(params)?;
+        let entity = entity_of(self, params)?;
         let fields = &self.user_fields[entity.index()];
         Ok(super::item_catalogue(entity, fields, original_names(params)).into())
     }

@@ -11,7 +11,7 @@ pub(super) use rows::ItemRow;
 
 use super::entity::Entity;
 use super::php::{Array, Php};
-use super::portal::Failure;
+use super::portal::{Failure, Portal};
 
 /// The family that a call names by its `entityTypeId`, if there is one.
 pub(super) fn named_entity(params: &Array) -> Option<Entity> {
@@ -19,7 +19,7 @@ pub(super) fn named_entity(params: &Array) -> Option<Entity> {
 }
 
 /// The same for a method that cannot do without.
-fn entity_of(params: &Array) -> Result<Entity, Failure> {
+pub(super) fn entity_of(portal: &Portal, params: &Array) -> Result<Entity, Failure> {
     let id = match params.get("entityTypeId") {
         None | Some(Php::Null) => {
             let text = "Could not find value for parameter {entityTypeId}";
@@ -27,7 +27,8 @@ fn entity_of(params: &Array) -> Result<Entity, Failure> {
         }
         Some(id) => id.to_int(),
     };
-    Entity::of_type(id).ok_or_else(|| Failure::new(400, "NOT_FOUND", "SPA not found"))
+    let entity = Entity::of_type(id).filter(|entity| portal.has_family(*entity));
+    entity.ok_or_else(|| Failure::new(400, "NOT_FOUND", "SPA not found"))
 }
 
 /// Whether user fields go by their original names.

@@ -104,6 +104,7 @@ impl Encoder<'_> {
             Content::TypeId => write_int(out, self.entity.type_id()),
             Content::Links => ints(out, &facts.links(self.entity)),
             Content::Observers => ints(out, &facts.observers),
+            Content::Storage => out.extend_from_slice(b"[]"),
             Content::Search => self.search_content(out, record, facts),
             Content::HasPhone | Content::HasEmail | Content::HasOpenLine => {
                 let has = has(facts, field.content);
@@ -216,8 +217,10 @@ impl Encoder<'_> {
     fn search_content(&self, out: &mut Vec<u8>, record: &Record, facts: &Facts) {
         let mut text = record.id.to_string();
         for (field, value) in self.entity.fields().iter().zip(&facts.plain) {
-            if matches!(field.content, Content::First | Content::Last | Content::Title)
-                && let Plain::Text(word) = value
+            if matches!(
+                field.content,
+                Content::First | Content::Last | Content::Title | Content::Numbered(_)
+            ) && let Plain::Text(word) = value
             {
                 text.push(' ');
                 text.push_str(word);
@@ -251,7 +254,7 @@ fn ints(out: &mut Vec<u8>, ids: &[i64]) {
 fn empty(kind: Type, pick: u64) -> &'static str {
     let choices: &[&str] = match kind {
         kind if kind.is_reference() => &["0", "0", "null"],
-        Type::Text | Type::Status(_) | Type::Currency => &["null", "null", "\"\""],
+        Type::Text | Type::Status(_) | Type::Currency | Type::Location => &["null", "null", "\"\""],
         _ => &["null"],
     };
     choose(choices, pick)

@@ -3,10 +3,10 @@
 use super::condition::{Cell, Condition, Op, PREFIXES, Values, without_like};
 use super::{Blindness, refused};
 use crate::simulator::clock::{Clock, strtotime};
-use crate::simulator::content::STAGES;
 use crate::simulator::entity::Entity;
 use crate::simulator::fields::{Content, MULTI, Type};
 use crate::simulator::php::{Array, Php};
+use crate::simulator::pipelines::LEAD_STAGES;
 use crate::simulator::portal::Failure;
 use crate::simulator::records::{Custom, Facts, Plain, Record};
 use crate::simulator::rows::has;
@@ -263,9 +263,9 @@ impl Schema<'_> {
         let by_stage = self.dialect == Dialect::Classic && self.content(target) == Content::Stage;
         match (&cell, by_stage) {
             // Leads are sorted by the stage's place in its directory.
-            (Cell::Text(code), true) => STAGES
+            (Cell::Text(code), true) => LEAD_STAGES
                 .iter()
-                .position(|stage| stage.0.eq_ignore_ascii_case(code))
+                .position(|stage| stage.code.eq_ignore_ascii_case(code))
                 .and_then(|place| i64::try_from(place).ok())
                 .map_or(Cell::Null, Cell::Int),
             _ => cell,

@@ -1,6 +1,7 @@
 //! The portal's behaviour as a client meets it.
 
 mod careful;
+mod families;
 mod http;
 mod items;
 

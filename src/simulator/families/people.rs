@@ -1,14 +1,11 @@
-//! The simulator's own lists of fields, one for each family.
-//!
-//! Written from the vendor's pages `crm-contact-fields`, `crm-lead-fields` and
-//! `object-fields`, not from the mirror's declarations: a wrong declaration must not be
-//! hidden by a simulator that shares it.
+//! Contacts, leads and companies.
 
-use super::fields::{
+use super::super::content::{COMPANY_TYPES, EMPLOYEES, INDUSTRIES};
+use super::super::fields::{
     Content as C, Field, Type as T, deprecated, disabled, field, read_only, several,
 };
 
-pub(super) const CONTACT: &[Field] = &[
+pub(in super::super) const CONTACT: &[Field] = &[
     read_only("ID", T::Integer, C::Id),
     field("HONORIFIC", T::Status("HONORIFIC"), C::Honorific),
     field("NAME", T::Text, C::First),
@@ -70,7 +67,7 @@ pub(super) const CONTACT: &[Field] = &[
     disabled("LOGIN", T::Text),
 ];
 
-pub(super) const LEAD: &[Field] = &[
+pub(in super::super) const LEAD: &[Field] = &[
     read_only("ID", T::Integer, C::Id),
     field("TITLE", T::Text, C::Title),
     field("HONORIFIC", T::Status("HONORIFIC"), C::Honorific),
@@ -139,4 +136,48 @@ pub(super) const LEAD: &[Field] = &[
     disabled("DATE_MODIFY_SHORT", T::DateTime),
     disabled("IS_CONVERT", T::Flag),
     disabled("PRODUCT_ID", T::Text),
+];
+
+/// Companies, by `crm.item.*` only.
+pub(in super::super) const COMPANY: &[Field] = &[
+    read_only("ID", T::Integer, C::Id),
+    field("TITLE", T::Text, C::Numbered("ООО «Ромашка»")),
+    field("COMPANY_TYPE", T::Status("COMPANY_TYPE"), C::OneOf(&COMPANY_TYPES)).item("typeId"),
+    field("LOGO", T::Photo, C::Photo),
+    field("ADDRESS", T::Text, C::Address).disabled_in_items(),
+    field("ADDRESS_LEGAL", T::Text, C::Address2),
+    field("BANKING_DETAILS", T::Text, C::Note),
+    field("COMMENTS", T::Text, C::Comments),
+    field("INDUSTRY", T::Status("INDUSTRY"), C::OneOf(&INDUSTRIES)),
+    field("REVENUE", T::Double, C::Money),
+    field("CURRENCY_ID", T::Currency, C::Currency),
+    field("EMPLOYEES", T::Status("EMPLOYEES"), C::OneOf(&EMPLOYEES)),
+    read_only("LEAD_ID", T::Lead, C::Lead),
+    field("ORIGINATOR_ID", T::Text, C::Origin),
+    field("ORIGIN_ID", T::Text, C::Origin),
+    field("ORIGIN_VERSION", T::Text, C::Rare),
+    read_only("HAS_PHONE", T::Flag, C::HasPhone),
+    read_only("HAS_EMAIL", T::Flag, C::HasEmail),
+    read_only("HAS_IMOL", T::Flag, C::HasOpenLine),
+    field("IS_MY_COMPANY", T::Flag, C::Sometimes),
+    field("CATEGORY_ID", T::Category, C::Category),
+    field("OPENED", T::Flag, C::Yes),
+    field("ASSIGNED_BY_ID", T::User, C::Assigned),
+    read_only("CREATED_BY_ID", T::User, C::Author).item("createdBy"),
+    read_only("MODIFY_BY_ID", T::User, C::Editor).item("updatedBy"),
+    read_only("DATE_CREATE", T::DateTime, C::Created).item("createdTime"),
+    read_only("DATE_MODIFY", T::DateTime, C::Modified).item("updatedTime"),
+    read_only("LAST_ACTIVITY_TIME", T::DateTime, C::Active),
+    read_only("LAST_ACTIVITY_BY", T::User, C::Editor),
+    field("UTM_SOURCE", T::Text, C::Utm),
+    field("UTM_MEDIUM", T::Text, C::Utm),
+    field("UTM_CAMPAIGN", T::Text, C::Utm),
+    field("UTM_CONTENT", T::Text, C::Utm),
+    field("UTM_TERM", T::Text, C::Utm),
+    field("PARENT_ID_128", T::Entity, C::Parent),
+    several("CONTACT_IDS", T::Contact, C::Links),
+    field("WEBFORM_ID", T::Form, C::Form).item_only(),
+    several("OBSERVERS", T::User, C::Observers).item_only(),
+    read_only("SEARCH_CONTENT", T::Text, C::Search).item_only(),
+    read_only("ENTITY_TYPE_ID", T::Integer, C::TypeId).item_only(),
 ];

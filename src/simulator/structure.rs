@@ -1,0 +1,109 @@
+//! What people have set up in a CRM: pipelines and smart processes (vendor pages
+//! `crm-category-list`, `crm-type-list`).
+
+use super::entity::Entity;
+use super::items::entity_of;
+use super::php::{Array, Php};
+use super::portal::{Answer, Failure, Portal};
+
+/// The category that classic lists of contacts and companies hide.
+const HIDDEN_CATEGORY: i64 = 5;
+
+fn category(entity: Entity, id: i64, name: &str, sort: i64, default: bool) -> Array {
+    let row = Array::default()
+        .with("id", id)
+        .with("name", name)
+        .with("sort", sort)
+        .with("entityTypeId", entity.type_id())
+        .with("isDefault", if default { "Y" } else { "N" });
+    // The first pipeline is older than the other two keys.
+    if id == 0 { row } else { row.with("originId", "").with("originatorId", "") }
+}
+
+fn smart_type(entity: Entity, title: &str, full: bool, time: &str) -> Array {
+    let flag = |value: bool| if value { "Y" } else { "N" };
+    let own = entity.portal_name().parse::<i64>().unwrap_or(0);
+    let mut row = Array::default()
+        .with("id", own)
+        .with("title", title)
+        .with("code", "")
+        .with("createdBy", 1_i64)
+        .with("entityTypeId", entity.type_id())
+        .with("customSectionId", Php::Null);
+    for (name, value) in [
+        ("isCategoriesEnabled", false),
+        ("isStagesEnabled", full),
+        ("isBeginCloseDatesEnabled", full),
+        ("isClientEnabled", full),
+        ("isUseInUserfieldEnabled", true),
+        ("isLinkWithProductsEnabled", full),
+        ("isMycompanyEnabled", false),
+        ("isDocumentsEnabled", false),
+        ("isSourceEnabled", full),
+        ("isObserversEnabled", full),
+        ("isRecyclebinEnabled", true),
+        ("isAutomationEnabled", full),
+        ("isBizProcEnabled", false),
+        ("isSetOpenPermissions", true),
+        ("isPaymentsEnabled", false),
+        ("isCountersEnabled", false),
+    ] {
+        row = row.with(name, flag(value));
+    }
+    row.with("createdTime", time).with("updatedTime", time).with("updatedBy", 1_i64)
+}
+
+impl Portal {
+    /// Whether the portal has such a family at all: smart processes are made by its people.
+    pub(super) fn has_family(&self, entity: Entity) -> bool {
+        !entity.is_smart_process() || self.options.count(entity) > 0
+    }
+
+    pub(super) fn categories(&mut self, params: &Array) -> Result<Answer, Failure> {
+        let entity = entity_of(self, params)?;
+        let rows: Array = match entity {
+            Entity::Contacts | Entity::Companies => [
+                category(entity, 0, "Общая", 100, true),
+                category(entity, HIDDEN_CATEGORY, "Контрагенты", 200, false),
+            ]
+            .map(Php::from)
+            .into_iter()
+            .collect(),
+            Entity::Leads | Entity::Quotes => {
+                let name = entity.portal_name().to_uppercase();
+                let text = format!("Entity type {name} is not supported");
+                return Err(Failure::new(400, "ENTITY_TYPE_NOT_SUPPORTED", &text));
+            }
+            Entity::Equipment => {
+                std::iter::once(category(entity, 0, "Общая", 100, true).into()).collect()
+            }
+            _ => (entity.pipelines().iter().zip(1..))
+                .map(|(own, place)| {
+                    category(entity, own.id, own.name, place * 100, place == 1).into()
+                })
+                .collect(),
+        };
+        Ok(self.whole("categories", rows))
+    }
+
+    pub(super) fn smart_types(&mut self) -> Answer {
+        let time = "2024-07-08T17:24:55+03:00";
+        let rows = [(Entity::Projects, "Проекты", true), (Entity::Equipment, "Станки", false)];
+        let rows = rows
+            .into_iter()
+            .filter(|(entity, ..)| self.has_family(*entity))
+            .map(|(entity, title, full)| smart_type(entity, title, full, time).into())
+            .collect();
+        self.whole("types", rows)
+    }
+
+    /// All rows under one key, with their number.
+    fn whole(&mut self, key: &str, rows: Array) -> Answer {
+        self.stats.counts += 1;
+        let total = i64::try_from(rows.len()).ok();
+        let mut answer = Answer { total, ..Answer::default() };
+        let result: Php = Array::default().with(key, rows).into();
+        result.write(&mut answer.body, self.writing());
+        answer
+    }
+}
