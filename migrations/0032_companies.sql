@@ -11,6 +11,7 @@ create table companies (
     employees          text,
     currency_id        text,
     revenue            numeric,
+    address_legal      text,
     banking_details    text,
     comments           text,
     is_my_company      boolean,
@@ -127,6 +128,7 @@ comment on column companies.industry is 'Its trade, a code of the directory INDU
 comment on column companies.employees is 'How many people work there, a code of the directory EMPLOYEES.';
 comment on column companies.currency_id is 'The currency of the revenue.';
 comment on column companies.revenue is 'Its yearly revenue, in currency_id.';
+comment on column companies.address_legal is 'The address in the register, as one text.';
 comment on column companies.banking_details is 'Bank account and the like.';
 comment on column companies.comments is 'Comment, in the portal''s BBCode.';
 comment on column companies.is_my_company is 'Whether it is the portal owner''s own company.';

@@ -36,6 +36,7 @@ create table deals (
     source_description    text,
     originator_id         text,
     origin_id             text,
+    location_id           text,
     opened                boolean,
     assigned_by_id        bigint,
     created_by_id         bigint,
@@ -123,6 +124,7 @@ comment on column deals.source_id is 'Where it came from, a code of the director
 comment on column deals.source_description is 'More about where it came from.';
 comment on column deals.originator_id is 'The system that it was imported from.';
 comment on column deals.origin_id is 'Its ID in the system that it was imported from.';
+comment on column deals.location_id is 'The place for taxes, a code of the portal''s locations.';
 comment on column deals.opened is 'Whether everybody may see it.';
 comment on column deals.assigned_by_id is 'The responsible user.';
 comment on column deals.created_by_id is 'The user who created it.';

@@ -33,6 +33,8 @@ create table quotes (
     client_phone          text,
     client_tp_id          text,
     client_tpa_id         text,
+    location_id           text,
+    storage_type_id       bigint,
     opened                boolean,
     assigned_by_id        bigint,
     created_by_id         bigint,
@@ -110,6 +112,8 @@ comment on column quotes.client_email is 'The customer''s e-mail on the quote.';
 comment on column quotes.client_phone is 'The customer''s phone on the quote.';
 comment on column quotes.client_tp_id is 'The customer''s tax number on the quote.';
 comment on column quotes.client_tpa_id is 'The customer''s second tax number on the quote.';
+comment on column quotes.location_id is 'The place for taxes, a code of the portal''s locations.';
+comment on column quotes.storage_type_id is 'Where its files are kept, by the portal''s own number.';
 comment on column quotes.opened is 'Whether everybody may see it.';
 comment on column quotes.assigned_by_id is 'The responsible user.';
 comment on column quotes.created_by_id is 'The user who created it.';

@@ -23,6 +23,7 @@ create table smart_invoices (
     moved_time            timestamptz,
     source_id             text,
     source_description    text,
+    location_id           text,
     opened                boolean,
     assigned_by_id        bigint,
     created_by_id         bigint,
@@ -97,6 +98,7 @@ comment on column smart_invoices.moved_by_id is 'The user who changed the stage 
 comment on column smart_invoices.moved_time is 'When the stage was changed last.';
 comment on column smart_invoices.source_id is 'Where it came from, a code of the directory SOURCE.';
 comment on column smart_invoices.source_description is 'More about where it came from.';
+comment on column smart_invoices.location_id is 'The place for taxes, a code of the portal''s locations.';
 comment on column smart_invoices.opened is 'Whether everybody may see it.';
 comment on column smart_invoices.assigned_by_id is 'The responsible user.';
 comment on column smart_invoices.created_by_id is 'The user who created it.';

@@ -44,6 +44,7 @@ static COLUMNS: &[Column] = &[
     column("EMPLOYEES", "employees", Text),
     column("CURRENCY_ID", "currency_id", Text),
     column("REVENUE", "revenue", Decimal),
+    column("ADDRESS_LEGAL", "address_legal", Text),
     column("BANKING_DETAILS", "banking_details", Text),
     column("COMMENTS", "comments", Text),
     column("IS_MY_COMPANY", "is_my_company", Flag),

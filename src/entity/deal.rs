@@ -68,6 +68,7 @@ static COLUMNS: &[Column] = &[
     column("SOURCE_DESCRIPTION", "source_description", Text),
     column("ORIGINATOR_ID", "originator_id", Text),
     column("ORIGIN_ID", "origin_id", Text),
+    column("LOCATION_ID", "location_id", Text),
     column("OPENED", "opened", Flag),
     column("ASSIGNED_BY_ID", "assigned_by_id", Reference),
     column("CREATED_BY_ID", "created_by_id", Reference),

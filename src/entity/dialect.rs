@@ -37,10 +37,9 @@ const ITEM_NAMES: [(&str, &str); 5] = [
 /// What items repeat, have switched off, or keep for themselves (vendor page
 /// `universal/object-fields`): it is no part of a record. The addresses among them are always
 /// empty, and would take the place of what the classic lists bring.
-const ITEM_NOISE: [&str; 37] = [
+const ITEM_NOISE: [&str; 33] = [
     "accountCurrencyId",
     "address",
-    "addressLegal",
     "begindateShort",
     "closedateShort",
     "contacts",
@@ -59,7 +58,6 @@ const ITEM_NOISE: [&str; 37] = [
     "isLose",
     "isWon",
     "isWork",
-    "locationId",
     "login",
     "lostAmount",
     "opportunityAccount",
@@ -72,8 +70,6 @@ const ITEM_NOISE: [&str; 37] = [
     "searchContent",
     "shortName",
     "skype",
-    "storageElementIds",
-    "storageTypeId",
     "taxValueAccount",
 ];
 

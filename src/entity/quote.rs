@@ -58,6 +58,8 @@ static COLUMNS: &[Column] = &[
     column("CLIENT_PHONE", "client_phone", Text),
     column("CLIENT_TP_ID", "client_tp_id", Text),
     column("CLIENT_TPA_ID", "client_tpa_id", Text),
+    column("LOCATION_ID", "location_id", Text),
+    column("STORAGE_TYPE_ID", "storage_type_id", Integer),
     column("OPENED", "opened", Flag),
     column("ASSIGNED_BY_ID", "assigned_by_id", Reference),
     column("CREATED_BY_ID", "created_by_id", Reference),

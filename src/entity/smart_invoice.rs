@@ -54,6 +54,7 @@ static COLUMNS: &[Column] = &[
     column("MOVED_TIME", "moved_time", Timestamp),
     column("SOURCE_ID", "source_id", Text),
     column("SOURCE_DESCRIPTION", "source_description", Text),
+    column("LOCATION_ID", "location_id", Text),
     column("OPENED", "opened", Flag),
     column("ASSIGNED_BY_ID", "assigned_by_id", Reference),
     column("CREATED_BY_ID", "created_by_id", Reference),

@@ -36,3 +36,4 @@ mod support;
 mod sweep;
 mod traps;
 mod verify;
+mod whole_crm;

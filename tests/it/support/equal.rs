@@ -436,6 +436,10 @@ pub(crate) fn family(entity: &'static Entity) -> simulator::Entity {
     match entity.name {
         "contacts" => simulator::Entity::Contacts,
         "leads" => simulator::Entity::Leads,
+        "companies" => simulator::Entity::Companies,
+        "deals" => simulator::Entity::Deals,
+        "quotes" => simulator::Entity::Quotes,
+        "smart_invoices" => simulator::Entity::SmartInvoices,
         other => panic!("the simulator has no {other}"),
     }
 }

@@ -12,7 +12,8 @@ pub(crate) async fn get(address: &str) -> (u16, Vec<u8>) {
     let server = (url.host_str().unwrap(), url.port().unwrap());
     let mut stream = TcpStream::connect(server).await.unwrap();
     // A server must not send chunks to a client of version 1.0.
-    let request = format!("GET {} HTTP/1.0\r\nHost: {}\r\n\r\n", url.path(), server.0);
+    let target = &url[url::Position::BeforePath..url::Position::AfterQuery];
+    let request = format!("GET {target} HTTP/1.0\r\nHost: {}\r\n\r\n", server.0);
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await.unwrap();
