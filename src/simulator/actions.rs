@@ -111,6 +111,15 @@ pub enum Action {
         #[serde(default)]
         stage: Option<String>,
     },
+    /// All product rows of a record replaced.
+    SetProducts {
+        /// The family.
+        entity: Entity,
+        /// The record.
+        id: i64,
+        /// Name, price and quantity; a row whose name exists keeps its number.
+        products: Vec<(String, String, String)>,
+    },
     /// A new activity: sets `LAST_ACTIVITY_TIME`.
     Activity {
         /// The family.
@@ -439,6 +448,7 @@ impl Portal {
             | Action::SetMulti { .. }
             | Action::SetLinks { .. }
             | Action::MoveStage { .. }
+            | Action::SetProducts { .. }
             | Action::Activity { .. }
             | Action::Delete { .. }
             | Action::Restore { .. }

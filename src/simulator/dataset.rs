@@ -86,6 +86,12 @@ impl Generator {
         }
     }
 
+    /// Where a generated record stands at first.
+    pub(super) fn standing(&self, entity: Entity, origin: i64) -> Standing {
+        let salt = salt(self.seed, entity, origin);
+        Standing::picked(entity, mix(salt, 5), mix(salt, 1))
+    }
+
     /// The multi-fields that a record holds or has held, as a bit set.
     pub(super) fn had(&self, entity: Entity, record: &Record) -> u8 {
         let made;
@@ -104,7 +110,7 @@ impl Generator {
         let salt = salt(self.seed, entity, origin);
         let mut rng = Rng::new(salt);
         let multi = held(entity, &mut rng, origin);
-        let standing = Standing::picked(entity, mix(salt, 5), mix(salt, 1));
+        let standing = self.standing(entity, origin);
         // What the classic lists do not show has dice of its own, so that it moves nothing else.
         let mut beside = Rng::new(mix(salt, 4));
         let plain = entity
@@ -118,7 +124,7 @@ impl Generator {
         let custom =
             self.user_fields[entity.index()].iter().map(|field| custom(&mut rng, field)).collect();
         let (linked, observers) = (further_links(&mut beside), observers(&mut beside));
-        let mut facts = Facts { plain, multi, custom, linked, observers };
+        let mut facts = Facts { plain, multi, custom, linked, observers, products: Vec::new() };
         if self.malformed > 0 && mix(salt, 2).is_multiple_of(self.malformed) {
             spoil(&mut facts, entity, mix(salt, 3));
         }

@@ -8,7 +8,9 @@ use super::portal::{Answer, Failure, Portal, parameter};
 use super::user_fields::user_field_list;
 
 /// Methods that exist, with the scope that each needs.
-const METHODS: [(&str, &str); 28] = [
+const METHODS: [(&str, &str); 30] = [
+    ("crm.stagehistory.list", "crm"),
+    ("crm.item.productrow.list", "crm"),
     ("crm.category.list", "crm"),
     ("crm.type.list", "crm"),
     ("crm.company.userfield.list", "crm"),

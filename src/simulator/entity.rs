@@ -138,6 +138,18 @@ impl Entity {
         }
     }
 
+    /// What product rows call it; none for families without product rows.
+    pub(super) fn product_code(self) -> Option<&'static str> {
+        match self {
+            Self::Leads => Some("L"),
+            Self::Deals => Some("D"),
+            Self::Quotes => Some("Q"),
+            Self::SmartInvoices => Some("SI"),
+            Self::Projects => Some("T80"),
+            Self::Contacts | Self::Companies | Self::Equipment => None,
+        }
+    }
+
     /// Whether the portal's people have made it up.
     pub(super) fn is_smart_process(self) -> bool {
         matches!(self, Self::Projects | Self::Equipment)

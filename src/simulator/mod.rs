@@ -35,6 +35,7 @@ mod entity;
 mod families;
 mod faults;
 mod fields;
+mod history;
 mod items;
 mod limits;
 mod lists;
@@ -43,11 +44,13 @@ mod options;
 mod php;
 mod pipelines;
 mod portal;
+mod products;
 mod query;
 mod records;
 mod rows;
 mod search;
 mod server;
+mod sheets;
 mod stats;
 mod structure;
 mod truth;
@@ -68,10 +71,12 @@ pub use actions::{Action, ActionError, Outcome};
 pub use entity::Entity;
 pub use faults::{Fault, FaultKind, Place, Poison};
 
+pub use history::TrueStep;
 pub use limits::{Booking, BucketLimit, OperatingLimit};
 pub use names::{TrueCurrency, TrueDepartment, TrueNames, TrueStatus, TrueUser};
 pub use options::Options;
 pub use portal::{Cost, Rights};
+pub use products::TrueProduct;
 pub use stats::{Stats, TRAPS};
 pub use truth::{TrueMulti, TrueRecord};
 pub use user_fields::UserFieldType;
@@ -191,6 +196,18 @@ impl Simulator {
     #[must_use]
     pub fn item_truth(&self, entity: Entity) -> Vec<TrueRecord> {
         self.shared.lock().item_truth(entity)
+    }
+
+    /// The steps of live records through their stages, by ascending number.
+    #[must_use]
+    pub fn stage_history(&self, entity: Entity) -> Vec<TrueStep> {
+        self.shared.lock().true_steps(entity)
+    }
+
+    /// The product rows of live records, by ascending owner and number.
+    #[must_use]
+    pub fn product_rows(&self, entity: Entity) -> Vec<TrueProduct> {
+        self.shared.lock().true_products(entity)
     }
 
     /// What a right mirror knows of the names behind codes at this moment.

@@ -13,6 +13,7 @@ use super::clock::{Clock, Ticks, instant_text};
 use super::dataset::{Generator, Rng, mix};
 use super::entity::{Entity, FAMILIES};
 use super::faults::{FaultKind, Faults};
+use super::history::Step;
 use super::items::{ItemRow, named_entity};
 use super::limits::{Account, Booking, Buckets, Operating, RequestUse};
 use super::names::Names;
@@ -148,6 +149,8 @@ pub(super) struct Portal {
     pub(super) next_user_field: [u32; FAMILIES],
     pub(super) next_value_id: i64,
     pub(super) names: Names,
+    /// Stage history per family, once it was needed.
+    pub(super) histories: [Option<Vec<Step>>; FAMILIES],
     pub(super) generator: Generator,
     pub(super) rights: [Rights; FAMILIES],
     pub(super) costs: BTreeMap<String, Cost>,
@@ -204,6 +207,7 @@ impl Portal {
             next_user_field,
             next_value_id: 1 << 45,
             names: Names::new(&options),
+            histories: Default::default(),
             rng: Rng::new(mix(options.seed, 99)),
             generator,
             rights: [Rights::Full; FAMILIES],
@@ -468,6 +472,8 @@ impl Portal {
             "crm.contact.list" => self.list(request, Entity::Contacts, params, &faults),
             "crm.lead.list" => self.list(request, Entity::Leads, params, &faults),
             "crm.item.list" => self.item_list(request, params, &faults),
+            "crm.stagehistory.list" => self.stage_history(params),
+            "crm.item.productrow.list" => self.product_rows(params),
             other => return self.run_other(request, other, params),
         };
         self.list_answered();

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::entity::Entity;
 use super::items::ItemRow;
 use super::php::Php;
+use super::products::Product;
 use super::rows::RowParts;
 
 /// A text that is often one of the generator's own.
@@ -64,6 +65,8 @@ pub(super) struct Facts {
     pub(super) linked: Vec<i64>,
     /// Users.
     pub(super) observers: Vec<i64>,
+    /// Product rows, once a record was written by hand; the generator's are made apart.
+    pub(super) products: Vec<Product>,
 }
 
 impl Facts {

@@ -11,9 +11,11 @@ use super::content::alter;
 use super::dataset::salt;
 use super::entity::Entity;
 use super::fields::{Content, MULTI};
+use super::history::StagePlace;
 use super::php::Php;
 use super::pipelines::{Standing, move_to};
 use super::portal::{Pending, Portal};
+use super::products::Product;
 use super::records::{Body, Custom, Facts, Multi, Plain, Record};
 
 const DAY: i64 = 86_400;
@@ -83,6 +85,10 @@ impl Portal {
                     self.move_stage(entity, *id, stage.as_deref(), now)?;
                 }
             }
+            Action::SetProducts { entity, id, products } => {
+                self.set_products(entity, id, products)?;
+                outcome.ids.push(id);
+            }
             Action::Activity { entity, id, bumps } => {
                 self.edit(entity, id, !bumps, |facts| {
                     let fields = entity.fields().iter();
@@ -130,6 +136,7 @@ impl Portal {
     }
 
     fn add(&mut self, entity: Entity, created: i64, modified: i64, visible_after: f64) -> i64 {
+        self.keep_history(entity);
         let id = self.tables[entity.index()].allocate();
         let record = Record {
             id,
@@ -141,8 +148,19 @@ impl Portal {
             row: None,
             item: None,
         };
+        self.note_creation(entity, &record);
         self.store(entity, record, visible_after);
         id
+    }
+
+    fn note_creation(&mut self, entity: Entity, record: &Record) {
+        let place = match &record.body {
+            Body::Own(facts) => StagePlace::of(entity, facts),
+            Body::Generated { origin, .. } => Some(self.generator.standing(entity, *origin).into()),
+        };
+        if let Some(place) = place.filter(|_| !entity.pipelines().is_empty()) {
+            self.append_step(entity, record.id, record.created, place, true);
+        }
     }
 
     /// A live record out of its table; a late write of it is committed first,
@@ -202,11 +220,13 @@ impl Portal {
     }
 
     fn restore(&mut self, entity: Entity, id: i64, visible_after: f64) -> Result<i64, ActionError> {
+        self.keep_history(entity);
         let table = &mut self.tables[entity.index()];
         let mut record = table.bin.remove(&id).ok_or(ActionError::NotDeleted(id))?;
         record.id = table.allocate();
         record.forget_rows();
         let new = record.id;
+        self.note_creation(entity, &record);
         self.store(entity, record, visible_after);
         Ok(new)
     }
@@ -218,8 +238,11 @@ impl Portal {
         keep_date: bool,
         change: impl FnOnce(&mut Facts),
     ) -> Result<(), ActionError> {
+        self.keep_history(entity);
         let mut record = self.take(entity, id)?;
         let mut facts = self.facts(entity, &record);
+        facts.products = self.products(entity, &record);
+        let before = StagePlace::of(entity, &facts);
         let date = record.modified;
         let now = self.clock.now_local();
         self.stamp(entity, &mut record, now);
@@ -227,6 +250,11 @@ impl Portal {
             record.modified = date;
         }
         change(&mut facts);
+        if let Some(after) = StagePlace::of(entity, &facts)
+            && before.as_ref() != Some(&after)
+        {
+            self.append_step(entity, id, now, after, false);
+        }
         record.body = Body::Own(Arc::new(facts));
         self.store(entity, record, 0.0);
         Ok(())
@@ -283,6 +311,33 @@ impl Portal {
                     id,
                     value: Cow::Owned(value),
                     value_type: Cow::Owned(value_type),
+                });
+            }
+        })
+    }
+
+    fn set_products(
+        &mut self,
+        entity: Entity,
+        id: i64,
+        products: Vec<(String, String, String)>,
+    ) -> Result<(), ActionError> {
+        if entity.product_code().is_none() {
+            return Err(ActionError::NoField("productRows".to_owned()));
+        }
+        let first_new = self.next_value_id;
+        self.next_value_id += i64::try_from(products.len()).unwrap_or(0);
+        self.edit(entity, id, false, |facts| {
+            let mut before = std::mem::take(&mut facts.products);
+            for ((name, price, quantity), new) in products.into_iter().zip(first_new..) {
+                let same = before.iter().position(|product| product.name == name);
+                let old = same.map(|at| before.remove(at));
+                facts.products.push(Product {
+                    id: old.as_ref().map_or(new, |old| old.id),
+                    catalogued: old.map_or(0, |old| old.catalogued),
+                    name: Cow::Owned(name),
+                    price,
+                    quantity,
                 });
             }
         })

@@ -70,7 +70,7 @@ impl Select {
 }
 
 /// A parameter that must be an array, if it is there.
-fn array(params: &Array, name: &str) -> Result<Array, Failure> {
+pub(in super::super) fn array(params: &Array, name: &str) -> Result<Array, Failure> {
     match params.get(name) {
         None | Some(Php::Null) => Ok(Array::default()),
         Some(Php::Array(array)) => Ok(array.clone()),

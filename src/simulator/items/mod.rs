@@ -7,6 +7,7 @@ mod lists;
 mod rows;
 
 pub(super) use catalogue::item_catalogue;
+pub(super) use lists::array;
 pub(super) use rows::ItemRow;
 
 use super::entity::Entity;

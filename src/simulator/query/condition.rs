@@ -62,7 +62,7 @@ pub(super) struct Condition {
 
 /// A record's value, as a condition or an order sees it.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Cell {
+pub(in crate::simulator) enum Cell {
     Null,
     Int(i64),
     Number(f64),

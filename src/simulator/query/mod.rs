@@ -4,6 +4,7 @@
 
 mod condition;
 mod schema;
+mod sheet;
 
 use std::cmp::Ordering;
 
@@ -14,7 +15,9 @@ use super::records::{Facts, Record};
 use condition::{Condition, Op, Values};
 use schema::Target;
 
+pub(super) use condition::Cell;
 pub(super) use schema::{Dialect, ItemReading, Schema};
+pub(super) use sheet::{Columns, Sheet};
 
 fn refused(text: &str) -> Failure {
     Failure::new(400, "INVALID_ARG_VALUE", text)

@@ -122,6 +122,42 @@ fn the_bucket_refuses_and_the_control_address_tells() {
 }
 
 #[test]
+#[ignore = "a measurement: cargo test --release --lib brings_forty_thousand -- --ignored --nocapture"]
+fn a_batch_of_items_brings_forty_thousand_records_a_second() {
+    let simulator =
+        Simulator::start(Options { contacts: 50_000, bucket: None, ..Options::default() }).unwrap();
+    for round in ["made and encoded", "from the cache"] {
+        let begun = std::time::Instant::now();
+        let (mut last, mut rows, mut bytes) = (0, 0, 0);
+        while rows < 50_000 {
+            let mut commands = serde_json::Map::new();
+            for at in 0..50 {
+                let after = match at {
+                    0 => format!("{last}"),
+                    _ => format!("$result[p{:02}][items][49][id]", at - 1),
+                };
+                let page = format!(
+                    "crm.item.list?entityTypeId=3&order[id]=ASC&start=-1&filter%5B%3Eid%5D={after}\
+                     &select[]=*&useOriginalUfNames=Y"
+                );
+                commands.insert(format!("p{at:02}"), page.into());
+            }
+            let (_, body) = rest(&simulator, "batch", &json!({"cmd": commands}).to_string());
+            bytes += body.len();
+            let truth = simulator.shared.lock();
+            let page: Vec<i64> =
+                truth.tables[0].range(last + 1..).take(2_500).map(|r| r.id).collect();
+            rows += page.len();
+            last = *page.last().unwrap();
+        }
+        let seconds = begun.elapsed().as_secs_f64();
+        let rate = f64::from(u32::try_from(rows).unwrap()) / seconds;
+        println!("{round}: {rate:.0} items/s, {} bytes each", bytes / rows);
+        assert!(rate > 40_000.0);
+    }
+}
+
+#[test]
 #[ignore = "a measurement: cargo test --release --lib full_select -- --ignored --nocapture"]
 fn a_full_select_batch_brings_forty_thousand_records_a_second() {
     let simulator =

@@ -1,5 +1,6 @@
 //! The portal's behaviour as a client meets it.
 
+mod beside;
 mod careful;
 mod families;
 mod http;
