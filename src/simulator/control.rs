@@ -55,7 +55,7 @@ async fn help() -> Response<Body> {
         "GET /control/stats": "load, refusals, traps sprung",
         "POST /control/stats/reset": "starts counting anew",
         "GET /control/truth/{contacts|leads}": "every live record, one JSON object a line",
-        "GET /control/item-truth/{contacts|leads}": "the same as crm.item.list shows it",
+        "GET /control/item-truth/{contacts|leads|companies|deals|…}": "the same as crm.item.list shows it",
         "GET /control/names": "the names behind codes: statuses, users, departments, currencies",
         "POST /control/action": {"action": "change", "entity": "contacts", "count": 3},
         "POST /control/fault": {"method": "batch", "kind": "html", "status": 502, "count": 1},

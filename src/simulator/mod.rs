@@ -7,20 +7,25 @@
 //!   `/rest/{user}/{secret}/{method}`, with the kernel's quirks: PHP's parameters
 //!   and empty maps, silently dropped filters, dates that become IS NULL, pages
 //!   that wrap, references that fall back, local times without an offset.
+//! - `crm.item.list`, `get` and `fields` over the same records in their own dialect, and
+//!   over companies, deals, quotes, smart invoices and two smart processes; pipelines,
+//!   stage history and product rows.
 //! - Both limits (requests and operating time), rights, scopes, revocation, and
 //!   faults on demand, from an error code to a connection that breaks off.
 //! - Data that are deterministic from a seed and nasty on purpose. A portal of a
 //!   million records starts at once: records are made when they are asked for.
 //! - [`Simulator::stats`] counts every trap for careless clients that was really
-//!   sprung; [`Simulator::truth`] tells what a right mirror must hold.
+//!   sprung; [`Simulator::truth`] tells what a right mirror must hold, and
+//!   [`Simulator::item_truth`] what one must that reads `crm.item.list`.
 //!
 //! It stands alone: field lists and encoders are its own, so that a mistake in the
 //! mirror's declarations is not hidden by a simulator that shares it.
 //!
 //! # Layout
-//! `php`, `clock`: values and time as the portal knows them. `fields`, `content`,
-//! `dataset`, `records`, `names`: what is stored. `query`, `lists`, `rows`, `directories`, `batch`:
-//! how calls are answered. `limits`, `faults`, `wire`: how they are not.
+//! `php`, `clock`: values and time as the portal knows them. `entity`, `fields`, `families`,
+//! `user_fields`, `pipelines`, `content`, `dataset`, `records`, `names`: what is stored.
+//! `query`, `search`, `lists`, `rows`, `items`, `directories`, `structure`, `history`,
+//! `products`, `sheets`, `batch`: how calls are answered. `limits`, `faults`, `wire`: how they are not.
 //! `actions`, `writes`, `control`: how the portal is driven. `truth`, `stats`:
 //! what it tells about itself.
 

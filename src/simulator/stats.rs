@@ -37,7 +37,7 @@ pub struct Stats {
     pub counts: u64,
     /// The same by the method that asked for them.
     pub counts_by_method: BTreeMap<String, u64>,
-    /// Rows served by contact and lead lists.
+    /// Rows served by lists of records, classic ones and `crm.item.list`.
     pub rows: u64,
     /// Of these, rows with all plain fields.
     pub rows_full: u64,
