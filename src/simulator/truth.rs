@@ -142,10 +142,8 @@ impl Teller<'_> {
             (Plain::Day(day), _) => Value::String(day_text(*day)),
         };
         if field.content == Content::Parent {
-            if let Plain::Raw(raw) = &facts.plain[at]
-                && value != Value::Null
-            {
-                truth.custom_fields.insert(name.to_owned(), json(raw));
+            if value != Value::Null {
+                truth.custom_fields.insert(name.to_owned(), value);
             }
             return;
         }
