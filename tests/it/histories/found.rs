@@ -3,6 +3,7 @@
 use b24mirror::entity::Dialect;
 
 use super::{
+    Subject,
     history::{Disturbance, Event, History, Setup, Step, What, Who, Zone},
     world::World,
 };
@@ -11,7 +12,7 @@ fn holds(steps: Vec<Step>) {
     let zone = Zone::Moscow;
     let setup = Setup { leads: false, records: 0, seed: 0, gaps: 0, zone, overlap: 10, chains: 1 };
     let history = History { setup, steps };
-    if let Err(why) = World::new(Dialect::Classic).live(&history) {
+    if let Err(why) = World::new(Subject::People(Dialect::Classic)).live(&history) {
         panic!("{why}\n{history:?}");
     }
 }

@@ -47,7 +47,9 @@ mod world;
 
 use std::{env, ops::Range};
 
-use b24mirror::entity::Dialect;
+use b24mirror::entity::{
+    COMPANIES, CONTACTS, DEALS, Dialect, Entity, LEADS, QUOTES, SMART_INVOICES,
+};
 use proptest::{
     strategy::Strategy as _,
     test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner},
@@ -80,12 +82,38 @@ fn seeds() -> Range<u64> {
 
 /// Lets histories of a theme happen, and fails with the smallest form of the first one that
 /// breaks the law.
-fn hold(theme: Theme) {
-    hold_as(theme, Dialect::Classic);
+/// Whose histories they are.
+#[derive(Clone, Copy)]
+enum Subject {
+    /// Contacts or leads, as a history says.
+    People(Dialect),
+    /// What is read as items alone.
+    Only(&'static Entity),
 }
 
-fn hold_as(theme: Theme, dialect: Dialect) {
-    let world = World::new(dialect);
+impl Subject {
+    fn entity(self, leads: bool) -> &'static Entity {
+        match self {
+            Self::People(_) if leads => &LEADS,
+            Self::People(_) => &CONTACTS,
+            Self::Only(entity) => entity,
+        }
+    }
+
+    const fn dialect(self) -> Dialect {
+        match self {
+            Self::People(dialect) => dialect,
+            Self::Only(_) => Dialect::Item,
+        }
+    }
+}
+
+fn hold(theme: Theme) {
+    hold_of(theme, Subject::People(Dialect::Classic));
+}
+
+fn hold_of(theme: Theme, subject: Subject) {
+    let world = World::new(subject);
     for seed in seeds() {
         let mut bytes = [0; 32];
         bytes[..8].copy_from_slice(&seed.to_le_bytes());
@@ -134,10 +162,30 @@ fn a_sweep_finds_what_cycles_miss_under_a_clock_that_jumps_at_will() {
 
 #[test]
 fn changes_of_every_kind_arrive_as_items() {
-    hold_as(Theme::Changes, Dialect::Item);
+    hold_of(Theme::Changes, Subject::People(Dialect::Item));
 }
 
 #[test]
 fn deletions_of_items_and_nothing_else_become_tombstones() {
-    hold_as(Theme::Sweeps, Dialect::Item);
+    hold_of(Theme::Sweeps, Subject::People(Dialect::Item));
+}
+
+#[test]
+fn changes_of_companies_and_their_links_arrive() {
+    hold_of(Theme::Changes, Subject::Only(&COMPANIES));
+}
+
+#[test]
+fn changes_of_deals_and_their_links_arrive() {
+    hold_of(Theme::Changes, Subject::Only(&DEALS));
+}
+
+#[test]
+fn deletions_of_quotes_and_nothing_else_become_tombstones() {
+    hold_of(Theme::Sweeps, Subject::Only(&QUOTES));
+}
+
+#[test]
+fn a_backfill_of_smart_invoices_misses_nothing() {
+    hold_of(Theme::Backfills, Subject::Only(&SMART_INVOICES));
 }

@@ -4,6 +4,7 @@
 use b24mirror::entity::Dialect;
 
 use super::{
+    Subject,
     history::{Event, History, Setup, Step, Who, Zone},
     world::World,
 };
@@ -34,7 +35,7 @@ fn edit(late: u8) -> Step {
 
 #[test]
 fn every_rule_of_floor_and_mark_has_a_history_that_needs_it() {
-    let world = World::new(Dialect::Classic);
+    let world = World::new(Subject::People(Dialect::Classic));
     let create = |late| Step::Happen(Event::Create { count: 1, late });
     let import = |late| Step::Happen(Event::Import { count: 1, days: 30, late });
     let histories = [

@@ -8,13 +8,14 @@ use std::{
 };
 
 use b24mirror::{
-    entity::{CONTACTS, Dialect, Entity, LEADS},
+    entity::{COMPANIES, CONTACTS, DEALS, Dialect, Entity, LEADS, QUOTES, SMART_INVOICES},
     simulator::{self, Action, Fault, FaultKind, Options, UserFieldType},
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
 use sqlx::PgPool;
 
+use super::Subject;
 use super::history::{Event, Failure, Setup, Who, Zone};
 use crate::support::{TestPortal, equal::family, unlimited};
 
@@ -48,7 +49,7 @@ struct Told {
 }
 
 impl Scene {
-    pub(super) fn new(setup: &Setup, dialect: Dialect, pool: &PgPool) -> Self {
+    pub(super) fn new(setup: &Setup, subject: Subject, pool: &PgPool) -> Self {
         let moment = |text: &str| text.parse::<DateTime<Utc>>().unwrap();
         let before =
             |switch: &str, seconds: u16| moment(switch) - TimeDelta::seconds(seconds.into());
@@ -61,11 +62,15 @@ impl Scene {
                 ("Europe/Berlin", before("2026-03-29T01:00:00Z", seconds))
             }
         };
-        let entity = if setup.leads { &LEADS } else { &CONTACTS };
-        let count = |wanted| if setup.leads == wanted { setup.records } else { 0 };
+        let entity = subject.entity(setup.leads);
+        let count = |wanted: &Entity| if entity == wanted { setup.records } else { 0 };
         let options = Options {
-            contacts: count(false),
-            leads: count(true),
+            contacts: count(&CONTACTS),
+            leads: count(&LEADS),
+            companies: count(&COMPANIES),
+            deals: count(&DEALS),
+            quotes: count(&QUOTES),
+            smart_invoices: count(&SMART_INVOICES),
             seed: setup.seed,
             gaps: setup.gaps,
             malformed: 20,
@@ -77,7 +82,7 @@ impl Scene {
         Self {
             portal: TestPortal::with(options),
             entity,
-            dialect,
+            dialect: subject.dialect(),
             pool: pool.clone(),
             overlap: setup.overlap,
             told: Mutex::default(),
@@ -210,6 +215,17 @@ impl Scene {
             Event::Edit { who, late } => {
                 let (ids, count) = self.who(who);
                 vec![Action::Change { entity, ids, count, visible_after: after(late) }]
+            }
+            // Nobody calls a deal.
+            Event::Phones { who, .. }
+                if self.entity.multi_fields.iter().all(|one| !one.is_phone()) =>
+            {
+                each(who, &|id| Action::Change {
+                    entity,
+                    ids: vec![id],
+                    count: 0,
+                    visible_after: 0.0,
+                })
             }
             Event::Phones { who, count } => each(who, &|id| {
                 let value = |number| (format!("+7 495 {number:03}-00-{id}"), "WORK".to_owned());

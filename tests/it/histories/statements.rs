@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use b24mirror::entity::Dialect;
 
 use super::{
+    Subject,
     history::{Disturbance, Event, History, Setup, Step, What, Who, Zone},
     relay::Statements,
     world::World,
@@ -66,7 +67,7 @@ fn disturbed(step: usize, disturbance: Disturbance) -> History {
 
 #[test]
 fn a_process_may_die_before_and_after_any_statement() {
-    let world = World::new(Dialect::Classic);
+    let world = World::new(Subject::People(Dialect::Classic));
     let calm = history();
     let worked = world.live(&calm).unwrap();
     let mut told = worked.statements.into_iter();

@@ -8,6 +8,7 @@ use sqlx::AssertSqlSafe;
 use tokio::runtime::{Builder, Runtime};
 
 use super::{
+    Subject,
     history::{Disturbance, History, Step},
     process::{PROCESS, Process, Work, connect},
     relay::{Relay, Statements},
@@ -36,7 +37,7 @@ const CLOCK: &str = "
 
 /// Where histories happen.
 pub(super) struct World {
-    dialect: Dialect,
+    subject: Subject,
     database: Database,
     relay: Relay,
     /// Makes every table what the migrations have left.
@@ -52,7 +53,7 @@ pub(super) struct Lived {
 
 impl World {
     /// Creates a database; to be called on the test's own thread.
-    pub(super) fn new(dialect: Dialect) -> Self {
+    pub(super) fn new(subject: Subject) -> Self {
         let harness = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let (database, relay, reset) = harness.block_on(async {
             let database = database().await;
@@ -83,7 +84,7 @@ impl World {
             let relay = Relay::open(&database.url()).await;
             (database, relay, reset)
         });
-        Self { dialect, database, relay, reset, harness }
+        Self { subject, database, relay, reset, harness }
     }
 
     /// Lets a history happen.
@@ -96,7 +97,7 @@ impl World {
                 sqlx::raw_sql(AssertSqlSafe(self.reset.clone())).execute(self.database.pool()),
             )
             .unwrap();
-        let scene = Arc::new(Scene::new(&history.setup, self.dialect, self.database.pool()));
+        let scene = Arc::new(Scene::new(&history.setup, self.subject, self.database.pool()));
         let mut process = Process::new(&self.relay, &scene, history.setup.chains);
         for step in &history.steps {
             self.step(&mut process, step)?;
