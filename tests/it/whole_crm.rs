@@ -29,12 +29,13 @@ fn portal() -> TestPortal {
 }
 
 fn settings(portal: &TestPortal, database: &Database) -> String {
-    let mut more = "[portal.limits]\nrequests_per_second = 1000\nburst = 10000\n[entities]\n\
-                    contacts.enabled = false\nleads.enabled = false\n"
-        .to_owned();
-    for entity in BUSINESS {
-        more.push_str(&format!("{0}.enabled = true\n{0}.history = true\n", entity.name));
-    }
+    let enabled =
+        |entity: &Entity| format!("{0}.enabled = true\n{0}.history = true\n", entity.name);
+    let more = format!(
+        "[portal.limits]\nrequests_per_second = 1000\nburst = 10000\n[entities]\n\
+         contacts.enabled = false\nleads.enabled = false\n{}",
+        BUSINESS.map(enabled).concat()
+    );
     portal.settings_with(database, &more)
 }
 

@@ -161,8 +161,8 @@ impl Decoder {
         let rules = self.privacy.fingerprint(self.entity);
         match self.dialect {
             Dialect::Classic => rules,
-            other => {
-                let mapping = format!("{rules} {other:?}");
+            Dialect::Item => {
+                let mapping = format!("{rules} {:?}", self.dialect);
                 xxhash_rust::xxh3::xxh3_64(mapping.as_bytes()).cast_signed()
             }
         }

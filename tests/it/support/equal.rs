@@ -277,7 +277,7 @@ fn compare(
             found.push(format!("the truth says nothing of {}", column.name));
         }
         if is_implied(entity, dialect, column.field)
-            && mirror.columns[column.name] != Value::from(0)
+            && mirror.columns[column.name].as_i64() != Some(0)
         {
             found.push(format!("{}: not what all of the list have", column.name));
         }
