@@ -114,6 +114,15 @@ select id, id * 4, case when id % 6 = 0
         else 'lead' || id || '@example.net' end, 'WORK'
 from leads where has_email;
 
+-- A third of the address book are contacts, and a tenth leads.
+insert into mail_recipients (id, email, name, custom_fields, content_hash, synced_at)
+select n, case when n % 3 = 0 then (select value from contact_emails e where e.contact_id >= n
+              order by e.contact_id limit 1)
+          when n % 10 = 1 then 'lead' || n || '@example.net'
+          else 'recipient' || n || '@example.org' end,
+    'Recipient ' || n, '{}', n, now() - interval '1 hour'
+from generate_series(1, 20000) n;
+
 insert into sync_checkpoints (entity, fingerprint, mark, newest, deep_portal_at, deep_portal_offset,
     deep_database_at, deep_fitted, last_portal_at, last_portal_offset, last_database_at, asked_at,
     completed_at)

@@ -11,11 +11,11 @@ use super::{
     wiring::{self, Patience},
 };
 use crate::{
-    entity::{RecordId, dictionary::Dictionary},
+    entity::{Entity, RecordId, dictionary::Dictionary},
     lifecycle::Lifecycle,
     portal::{
-        Ask, ChainEnd, DictionarySource, Lane, ListSource, Patience as Tries, Portal, PortalError,
-        ScanAsk,
+        Ask, ChainEnd, DictionarySource, Lane, ListSource, MailRecipientSource, Patience as Tries,
+        Portal, PortalError, ScanAsk,
     },
     settings::Settings,
     store::{SchemaState, Store, StoreError},
@@ -55,7 +55,11 @@ const PATIENCE: Duration = Duration::from_mins(2);
 async fn check_portal(settings: &Settings, portal: &Portal, report: &mut Report) {
     if check_user(portal, report).await {
         for mirrored in wiring::entities(settings) {
-            check_entity(mirrored, portal, report).await;
+            if mirrored.entity.is_read_whole() {
+                check_recipients(mirrored.entity, portal, report).await;
+            } else {
+                check_entity(mirrored, portal, report).await;
+            }
         }
         check_dictionaries(settings, portal, report).await;
     }
@@ -196,6 +200,17 @@ async fn check_entity(
         Some(Err(error)) => report.refused(entity.name, &error),
         _ if listed == 0 => Report::warn(entity.name, "readable, but the list is empty"),
         _ => Report::good(entity.name, "readable, and the filters are understood"),
+    }
+}
+
+/// Whether the webhook has the scope for the mail address book.
+async fn check_recipients(entity: &'static Entity, portal: &Portal, report: &mut Report) {
+    match MailRecipientSource::new(portal.clone()).page(Lane::People, 0).await {
+        Ok(page) if page.rows.is_empty() => {
+            Report::warn(entity.name, "readable, but the address book is empty");
+        }
+        Ok(_) => Report::good(entity.name, "readable"),
+        Err(error) => report.refused(entity.name, &error),
     }
 }
 

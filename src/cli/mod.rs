@@ -60,7 +60,7 @@ enum Command {
     Run,
     /// Read every record that has not been read yet, resuming where an earlier backfill stopped
     Backfill {
-        /// Entities to read (contacts, leads); all enabled ones if none is named
+        /// Entities to read (`contacts`, `leads`, `mail_recipients`); all enabled ones if none is named
         #[arg(value_parser = entity)]
         entities: Vec<&'static Entity>,
         /// Read everything again instead of resuming
@@ -69,27 +69,27 @@ enum Command {
     },
     /// Perform one incremental cycle
     Sync {
-        /// Entities to bring up to date (contacts, leads); all enabled ones if none is named
+        /// Entities to bring up to date (`contacts`, `leads`, `mail_recipients`); all enabled ones if none is named
         #[arg(value_parser = entity)]
         entities: Vec<&'static Entity>,
     },
     /// Stop reading and writing entities until they are resumed; works with and without a
     /// process that mirrors, and outlives it
     Pause {
-        /// Entities to pause (contacts, leads)
+        /// Entities to pause (`contacts`, `leads`, `mail_recipients`)
         #[arg(value_parser = entity, required = true)]
         entities: Vec<&'static Entity>,
     },
     /// End the pause of entities; what changed meanwhile is read
     Resume {
-        /// Entities to resume (contacts, leads)
+        /// Entities to resume (`contacts`, `leads`, `mail_recipients`)
         #[arg(value_parser = entity, required = true)]
         entities: Vec<&'static Entity>,
     },
     /// Find what was deleted in the portal and what changed unnoticed; stops without deleting
     /// where too much seems to be gone
     Sweep {
-        /// Entities to sweep (contacts, leads); all enabled ones if none is named
+        /// Entities to sweep (`contacts`, `leads`, `mail_recipients`); all enabled ones if none is named
         #[arg(value_parser = entity)]
         entities: Vec<&'static Entity>,
         /// Delete exactly what the run of this number refused to delete, where it is still gone
@@ -102,7 +102,7 @@ enum Command {
     /// the same twice, with an incremental cycle in between where a daemon runs, and its row was
     /// not written meanwhile. Records that the next cycle reads by itself are behind.
     Verify {
-        /// Entities to compare (contacts, leads); all enabled ones if none is named
+        /// Entities to compare (`contacts`, `leads`, `mail_recipients`); all enabled ones if none is named
         #[arg(value_parser = entity)]
         entities: Vec<&'static Entity>,
         /// How closely: `counts` per range of IDs; `ids`, which records exist and when they were
@@ -154,7 +154,7 @@ enum Command {
     /// Remove records that were deleted in the portal long ago, with everything that is kept
     /// of them; nothing does that by itself
     Purge {
-        /// Entities to purge (contacts, leads); all if none is named
+        /// Entities to purge (`contacts`, `leads`, `mail_recipients`); all if none is named
         #[arg(value_parser = entity)]
         entities: Vec<&'static Entity>,
         /// How long ago they must have been deleted, such as 90d; at least 1h
@@ -164,7 +164,7 @@ enum Command {
     /// Remove records from every table, history and quarantine included, and keep them out for
     /// as long as the portal has them; a hash of the ID is all that remains
     Forget {
-        /// The entity (contacts, leads)
+        /// The entity (`contacts`, `leads`, `mail_recipients`)
         #[arg(value_parser = entity)]
         entity: &'static Entity,
         /// The records' IDs in the portal
@@ -349,7 +349,7 @@ fn classify(error: &anyhow::Error) -> Exit {
 
 fn entity(name: &str) -> Result<&'static Entity, String> {
     Entity::by_name(name).ok_or_else(|| {
-        let known: Vec<_> = Entity::ALL.iter().map(|entity| entity.name).collect();
+        let known: Vec<_> = Entity::every().map(|entity| entity.name).collect();
         format!("there is no entity of this name; known are {}", known.join(", "))
     })
 }

@@ -29,6 +29,10 @@ pub(super) async fn run(
     let ways = settings.sync.max_in_flight;
     let mut plans = Vec::new();
     for mirrored in wiring::chosen_mirrored(settings, named)? {
+        if mirrored.entity.is_read_whole() {
+            // Nothing says how many entries there are, short of reading them all.
+            continue;
+        }
         let planned = plan(mirrored, &portal, wiring::modest_retry()?, &limits, ways).await;
         let named = |error: SyncError| anyhow!("{}: {}", mirrored.entity.name, error.reason());
         plans.push(planned.map_err(named)?);

@@ -32,7 +32,7 @@ pub(super) async fn run(
     let store = &database.store;
     wiring::migrated(settings, store).await?;
     let before = store.ago(older_than).await?;
-    let entities = if named.is_empty() { Entity::ALL.to_vec() } else { named.to_vec() };
+    let entities = if named.is_empty() { Entity::every().collect() } else { named.to_vec() };
     let day = before.format("%Y-%m-%d %H:%M:%S UTC");
     for entity in entities {
         let (mut purged, mut above) = (0, RecordId::ZERO);

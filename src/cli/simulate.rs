@@ -45,6 +45,9 @@ pub(super) struct SimulateArgs {
     /// Records of a smart process without any of that
     #[arg(long, default_value_t = 0)]
     equipment: u64,
+    /// Entries of the mail address book of the webhook's user
+    #[arg(long, default_value_t = 0)]
+    recipients: u64,
     /// The data are the same for the same seed
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -108,6 +111,7 @@ impl SimulateArgs {
             smart_invoices: self.smart_invoices,
             projects: self.projects,
             equipment: self.equipment,
+            recipients: self.recipients,
             seed: self.seed,
             gaps: self.gaps,
             malformed: self.malformed,

@@ -86,7 +86,7 @@ fn privacy(settings: &Settings) -> PrivacyOptions {
     let rules = |entity: &'static Entity| {
         Some((entity, settings.entities.by_name(entity.name)?.privacy.clone()))
     };
-    Entity::ALL.into_iter().filter_map(rules).collect()
+    Entity::every().filter_map(rules).collect()
 }
 
 /// The histories that the settings ask for.
@@ -94,7 +94,7 @@ fn history(settings: &Settings) -> HistoryOptions {
     let has_one = |entity: &&'static Entity| {
         settings.entities.by_name(entity.name).is_some_and(|entity| entity.history)
     };
-    let entities = Entity::ALL.into_iter().filter(has_one).collect();
+    let entities = Entity::every().filter(has_one).collect();
     HistoryOptions { entities, keep: settings.sync.keep_history }
 }
 
@@ -230,8 +230,7 @@ pub(super) fn report_options(settings: &Settings) -> ReportOptions {
 
 /// The enabled entities.
 pub(super) fn entities(settings: &Settings) -> Vec<Mirrored> {
-    Entity::ALL
-        .into_iter()
+    Entity::every()
         .filter_map(|entity| Some((entity, settings.entities.by_name(entity.name)?)))
         .filter(|(_, settings)| settings.enabled)
         .map(|(entity, settings)| {

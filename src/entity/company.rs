@@ -17,7 +17,7 @@ pub static COMPANIES: Entity = Entity {
     name: "companies",
     singular: "company",
     classic: None,
-    item: Item { entity_type_id: 4, names: &[("COMPANY_TYPE", "typeId")] },
+    item: Some(Item { entity_type_id: 4, names: &[("COMPANY_TYPE", "typeId")] }),
     columns: COLUMNS,
     codes: &[
         ("COMPANY_TYPE", Directory("COMPANY_TYPE")),

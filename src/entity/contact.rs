@@ -22,7 +22,7 @@ pub static CONTACTS: Entity = Entity {
         lacks: &["WEBFORM_ID"],
         implies: &[("CATEGORY_ID", 0)],
     }),
-    item: Item { entity_type_id: 3, names: &[] },
+    item: Some(Item { entity_type_id: 3, names: &[] }),
     columns: COLUMNS,
     codes: &[("TYPE_ID", Explained::Directory("CONTACT_TYPE"))],
     multi_fields: &[

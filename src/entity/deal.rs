@@ -17,7 +17,7 @@ pub static DEALS: Entity = Entity {
     name: "deals",
     singular: "deal",
     classic: None,
-    item: Item { entity_type_id: 2, names: &[] },
+    item: Some(Item { entity_type_id: 2, names: &[] }),
     columns: COLUMNS,
     codes: &[
         ("TYPE_ID", Directory("DEAL_TYPE")),

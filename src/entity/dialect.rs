@@ -77,7 +77,7 @@ impl Dialect {
     /// How an entity is read where nothing is set: by a list of its own, if there is one.
     #[must_use]
     pub const fn default_of(entity: &Entity) -> Self {
-        if entity.classic.is_some() { Self::Classic } else { Self::Item }
+        if entity.item.is_some() && entity.classic.is_none() { Self::Item } else { Self::Classic }
     }
 
     /// What the source calls the ID.
@@ -105,8 +105,8 @@ impl Dialect {
             Self::Classic => Cow::Borrowed(field),
             Self::Item => entity
                 .item
-                .names
                 .iter()
+                .flat_map(|item| item.names)
                 .chain(&ITEM_NAMES)
                 .find(|(own, _)| *own == field)
                 .map_or_else(|| camel_case(field), |(_, name)| Cow::Borrowed(*name)),
@@ -122,7 +122,8 @@ impl Dialect {
             // Items are asked for user fields by their own names.
             Self::Item if name.starts_with("UF_") => Some(Cow::Borrowed(name)),
             Self::Item => {
-                let known = entity.item.names.iter().chain(&ITEM_NAMES);
+                let own = entity.item.iter().flat_map(|item| item.names);
+                let known = own.chain(&ITEM_NAMES);
                 Some(
                     known
                         .into_iter()

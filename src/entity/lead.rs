@@ -22,10 +22,10 @@ pub static LEADS: Entity = Entity {
         lacks: &["WEBFORM_ID"],
         implies: &[],
     }),
-    item: Item {
+    item: Some(Item {
         entity_type_id: 1,
         names: &[("STATUS_ID", "stageId"), ("STATUS_SEMANTIC_ID", "stageSemanticId")],
-    },
+    }),
     columns: COLUMNS,
     codes: &[("STATUS_ID", Explained::Directory("STATUS"))],
     multi_fields: &[

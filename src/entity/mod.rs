@@ -19,6 +19,7 @@ pub mod dictionary;
 pub mod fuzzing;
 pub mod json;
 mod lead;
+mod mail_recipient;
 mod multi_field;
 pub mod phone;
 pub mod privacy;
@@ -38,6 +39,7 @@ pub use self::{
     deal::DEALS,
     dialect::Dialect,
     lead::LEADS,
+    mail_recipient::MAIL_RECIPIENTS,
     multi_field::{Link, MultiField},
     quote::QUOTES,
     smart_invoice::SMART_INVOICES,
@@ -56,8 +58,8 @@ pub struct Entity {
     pub singular: &'static str,
     /// The classic methods, where it is read by them.
     pub classic: Option<Classic>,
-    /// What `crm.item.*` calls it and its fields.
-    pub item: Item,
+    /// What `crm.item.*` calls it and its fields, where it is an item.
+    pub item: Option<Item>,
     /// Every documented field but `ID`, in table order.
     pub columns: &'static [Column],
     /// The columns that hold codes of directories which are not the same for all entities.
@@ -89,17 +91,32 @@ pub struct Item {
 }
 
 impl Entity {
-    /// Every entity that the mirror knows, in the order in which status shows them.
+    /// Every entity that is read by ID, in the order in which status shows them.
     pub const ALL: [&'static Self; 6] =
         [&CONTACTS, &LEADS, &COMPANIES, &DEALS, &QUOTES, &SMART_INVOICES];
 
     /// The entities that are mirrored where nothing is set.
     pub const BY_DEFAULT: [&'static Self; 2] = [&CONTACTS, &LEADS];
 
+    /// What the portal lists in no order and without any filter, so that it is read as a
+    /// whole each time.
+    pub const WHOLE: [&'static Self; 1] = [&MAIL_RECIPIENTS];
+
+    /// Everything that the mirror knows: what is read by ID, then what is read as a whole.
+    pub fn every() -> impl Iterator<Item = &'static Self> {
+        Self::ALL.into_iter().chain(Self::WHOLE)
+    }
+
     /// Finds an entity by its plural name.
     #[must_use]
     pub fn by_name(name: &str) -> Option<&'static Self> {
-        Self::ALL.into_iter().find(|entity| entity.name == name)
+        Self::every().find(|entity| entity.name == name)
+    }
+
+    /// Whether it is read as a whole.
+    #[must_use]
+    pub fn is_read_whole(&self) -> bool {
+        Self::WHOLE.contains(&self)
     }
 
     /// The fingerprint of how records become rows: when it differs from the stored

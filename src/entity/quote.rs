@@ -17,7 +17,7 @@ pub static QUOTES: Entity = Entity {
     name: "quotes",
     singular: "quote",
     classic: None,
-    item: Item { entity_type_id: 7, names: &[("STATUS_ID", "stageId")] },
+    item: Some(Item { entity_type_id: 7, names: &[("STATUS_ID", "stageId")] }),
     columns: COLUMNS,
     codes: &[("STATUS_ID", Directory("QUOTE_STATUS"))],
     multi_fields: &[MultiField::linked(

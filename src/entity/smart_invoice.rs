@@ -17,7 +17,7 @@ pub static SMART_INVOICES: Entity = Entity {
     name: "smart_invoices",
     singular: "smart_invoice",
     classic: None,
-    item: Item { entity_type_id: 31, names: &[] },
+    item: Some(Item { entity_type_id: 31, names: &[] }),
     columns: COLUMNS,
     codes: &[
         ("STAGE_ID", Stages("SMART_INVOICE_STAGE")),

@@ -152,11 +152,24 @@ pub(super) fn failure(
         // The newer dialect nests both, and system errors of either may meet us.
         Value::Object(parts) => (
             text(parts.get("code").unwrap_or(&Value::Null)),
-            parts.get("message").or(description.as_ref()).map(text),
+            parts
+                .get("message")
+                .or(description.as_ref())
+                .map(|message| format!("{}{}", text(message), objections(parts))),
         ),
         other => (text(other), description.as_ref().map(text)),
     };
     Some(ApiFailure::new(method, &code, status, &description.unwrap_or_default()))
+}
+
+/// What the newer dialect says against single fields.
+fn objections(error: &serde_json::Map<String, Value>) -> String {
+    let list = error.get("validation").and_then(Value::as_array);
+    let part = |one: &Value, name: &str| Some(one.get(name)?.as_str()?.to_owned());
+    list.into_iter()
+        .flatten()
+        .filter_map(|one| Some(format!("; {}: {}", part(one, "field")?, part(one, "message")?)))
+        .collect()
 }
 
 /// The `time` block of an answer or of one command, every part optional.
@@ -555,6 +568,7 @@ mod tests {
                 r#"{"error":{"code":"BITRIX_REST_V3_EXCEPTION_X","message":"m"}}"#,
                 "BITRIX_REST_V3_EXCEPTION_X",
             ),
+            (r#"{"error":{"code":"V","message":"m","validation":[{"field":"f"}]}}"#, "V"),
             (r#"{"error":null}"#, ""),
         ] {
             assert_eq!(read(400, body).unwrap_err().code().unwrap().as_str(), code, "{body}");

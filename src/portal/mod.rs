@@ -12,7 +12,8 @@
 //! A call is made by [`Portal`]: permit, POST, envelope, and again if the failure is
 //! worth it. [`ListSource`] turns a question about ID ranges into one
 //! batch of chained pages, in the words of the classic lists or of items, and walks the answer.
-//! [`DictionarySource`] reads the lists that explain codes.
+//! [`DictionarySource`] reads the lists that explain codes, [`MailRecipientSource`] the mail
+//! address book.
 
 mod auth;
 mod batch;
@@ -38,6 +39,6 @@ pub use self::{
     },
     source::{
         Ask, Chain, ChainEnd, Detail, DictionarySource, Heard, HeardDictionaries, ListSource,
-        Listed, MAX_COMMANDS, PAGE_ROWS, Page, Probes, ScanAsk,
+        Listed, MAX_COMMANDS, MailRecipientSource, PAGE_ROWS, Page, Probes, RecipientPage, ScanAsk,
     },
 };

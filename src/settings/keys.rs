@@ -3,7 +3,9 @@
 use config::{Map, Value, ValueKind};
 
 use super::error::{Place, SettingsError};
-use crate::entity::{COMPANIES, CONTACTS, DEALS, Entity, LEADS, QUOTES, SMART_INVOICES};
+use crate::entity::{
+    COMPANIES, CONTACTS, DEALS, Entity, LEADS, MAIL_RECIPIENTS, QUOTES, SMART_INVOICES,
+};
 
 /// Every key, by section, as `config.example.toml` lists them.
 pub(super) const KEYS: &[&str] = &[
@@ -66,6 +68,11 @@ pub(super) const KEYS: &[&str] = &[
     "entities.smart_invoices.history",
     "entities.smart_invoices.exclude_fields",
     "entities.smart_invoices.hash_fields",
+    "entities.mail_recipients.enabled",
+    "entities.mail_recipients.interval",
+    "entities.mail_recipients.history",
+    "entities.mail_recipients.exclude_fields",
+    "entities.mail_recipients.hash_fields",
     "reporting.schema",
     "reporting.time_zone",
     "reporting.default_region",
@@ -99,13 +106,14 @@ macro_rules! section {
 }
 
 /// The sections of the entities.
-pub(super) static ENTITIES: [(&Entity, EntityKeys); 6] = [
+pub(super) static ENTITIES: [(&Entity, EntityKeys); 7] = [
     (&CONTACTS, section!("contacts", Some("entities.contacts.source"))),
     (&LEADS, section!("leads", Some("entities.leads.source"))),
     (&COMPANIES, section!("companies", None)),
     (&DEALS, section!("deals", None)),
     (&QUOTES, section!("quotes", None)),
     (&SMART_INVOICES, section!("smart_invoices", None)),
+    (&MAIL_RECIPIENTS, section!("mail_recipients", None)),
 ];
 
 /// The least likeness at which a key is offered as the one that was meant.

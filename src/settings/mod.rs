@@ -169,7 +169,7 @@ pub struct EntitySettings {
     pub enabled: bool,
     /// By which list it is read.
     pub source: Dialect,
-    /// Between the starts of two cycles.
+    /// Between the starts of two cycles, or of two readings of what is read as a whole.
     pub interval: Duration,
     /// Whether every change of a field is kept.
     pub history: bool,
@@ -414,6 +414,7 @@ fn read_reporting(values: &Values, data_schema: &str) -> Result<ReportingSetting
 }
 
 const DAY: Duration = Duration::from_hours(24);
+const HOUR: Duration = Duration::from_hours(1);
 
 /// The shortest and longest time between cycles.
 const INTERVALS: std::ops::RangeInclusive<Duration> =
@@ -474,6 +475,8 @@ fn read_entity(
 ) -> Result<EntitySettings, SettingsError> {
     let sources = [("classic", Dialect::Classic), ("item", Dialect::Item)];
     let usual = Dialect::default_of(entity);
+    // What is read as a whole costs as much each time.
+    let usual_interval = if entity.is_read_whole() { HOUR } else { interval };
     let source = match keys.source {
         Some(key) => values.choice(key, &sources, usual)?,
         None => usual,
@@ -481,7 +484,7 @@ fn read_entity(
     Ok(EntitySettings {
         enabled: values.flag(keys.enabled, Entity::BY_DEFAULT.contains(&entity))?,
         source,
-        interval: values.duration(keys.interval, INTERVALS, interval)?,
+        interval: values.duration(keys.interval, INTERVALS, usual_interval)?,
         history: values.flag(keys.history, false)?,
         privacy: read_privacy(values, entity, keys.exclude_fields, keys.hash_fields)?,
     })

@@ -271,6 +271,41 @@ pub enum Action {
         /// Whether they are left out.
         hidden: bool,
     },
+    /// A new entry of the mail address book, at its front; the outcome has the id.
+    AddRecipient {
+        /// The address.
+        email: String,
+        /// The name.
+        name: String,
+    },
+    /// An entry of the address book is changed where it stands.
+    ChangeRecipient {
+        /// Which one.
+        id: i64,
+        /// The new address, if it has one.
+        #[serde(default)]
+        email: Option<String>,
+        /// The new name, if it has one.
+        #[serde(default)]
+        name: Option<String>,
+    },
+    /// Entries of the address book go.
+    RemoveRecipient {
+        /// Which ones.
+        ids: Vec<i64>,
+    },
+    /// An entry of the address book is used, and moves to its front.
+    TouchRecipient {
+        /// Which one.
+        id: i64,
+    },
+    /// An entry of the address book is listed exactly so, or properly again.
+    GarbleRecipient {
+        /// Which one.
+        id: i64,
+        /// What is listed.
+        row: Option<Value>,
+    },
     /// What the webhook's user may read.
     Rights {
         /// The family.
@@ -316,7 +351,7 @@ pub enum Action {
         /// What happens.
         then: Box<Action>,
     },
-    /// The same between two pages of the lists that explain codes.
+    /// The same between two pages of the lists that explain codes, or of the address book.
     AfterPages {
         /// Pages of them that are answered before it.
         pages: u64,
@@ -465,6 +500,11 @@ impl Portal {
             | Action::AddUser { .. }
             | Action::DismissUser { .. }
             | Action::HideUser { .. } => self.names.apply(action),
+            Action::AddRecipient { .. }
+            | Action::ChangeRecipient { .. }
+            | Action::RemoveRecipient { .. }
+            | Action::TouchRecipient { .. }
+            | Action::GarbleRecipient { .. } => self.recipients.apply(action),
             other => self.switch(other).map(|()| Outcome::default()),
         }
     }

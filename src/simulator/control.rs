@@ -24,6 +24,7 @@ pub(super) fn router() -> Router<Shared> {
         .route("/control/truth/{entity}", get(truth))
         .route("/control/item-truth/{entity}", get(item_truth))
         .route("/control/names", get(names))
+        .route("/control/recipients", get(recipients))
         .route("/control/action", post(action))
         .route("/control/fault", post(fault))
 }
@@ -57,6 +58,7 @@ async fn help() -> Response<Body> {
         "GET /control/truth/{contacts|leads}": "every live record, one JSON object a line",
         "GET /control/item-truth/{contacts|leads|companies|deals|…}": "the same as crm.item.list shows it",
         "GET /control/names": "the names behind codes: statuses, users, departments, currencies",
+        "GET /control/recipients": "the mail address book",
         "POST /control/action": {"action": "change", "entity": "contacts", "count": 3},
         "POST /control/fault": {"method": "batch", "kind": "html", "status": 502, "count": 1},
         "traps": traps,
@@ -71,6 +73,11 @@ async fn stats(State(shared): State<Shared>) -> Response<Body> {
 async fn names(State(shared): State<Shared>) -> Response<Body> {
     let names = shared.lock().names.truth();
     json_reply(&names)
+}
+
+async fn recipients(State(shared): State<Shared>) -> Response<Body> {
+    let recipients = shared.lock().recipients.truth();
+    json_reply(&recipients)
 }
 
 async fn reset(State(shared): State<Shared>) -> Response<Body> {

@@ -10,6 +10,7 @@
 //! - `crm.item.list`, `get` and `fields` over the same records in their own dialect, and
 //!   over companies, deals, quotes, smart invoices and two smart processes; pipelines,
 //!   stage history and product rows.
+//! - The mail address book over REST 3.0, `/rest/api/{user}/{secret}/{method}`.
 //! - Both limits (requests and operating time), rights, scopes, revocation, and
 //!   faults on demand, from an error code to a connection that breaks off.
 //! - Data that are deterministic from a seed and nasty on purpose. A portal of a
@@ -23,8 +24,8 @@
 //!
 //! # Layout
 //! `php`, `clock`: values and time as the portal knows them. `entity`, `fields`, `families`,
-//! `user_fields`, `pipelines`, `content`, `dataset`, `records`, `names`: what is stored.
-//! `query`, `search`, `lists`, `rows`, `items`, `directories`, `structure`, `history`,
+//! `user_fields`, `pipelines`, `content`, `dataset`, `records`, `names`, `recipients`: what is
+//! stored. `query`, `search`, `lists`, `rows`, `items`, `directories`, `structure`, `history`,
 //! `products`, `sheets`, `batch`: how calls are answered. `limits`, `faults`, `wire`: how they are not.
 //! `actions`, `writes`, `control`: how the portal is driven. `truth`, `stats`:
 //! what it tells about itself.
@@ -51,6 +52,7 @@ mod pipelines;
 mod portal;
 mod products;
 mod query;
+mod recipients;
 mod records;
 mod rows;
 mod search;
@@ -82,6 +84,7 @@ pub use names::{TrueCurrency, TrueDepartment, TrueNames, TrueStatus, TrueUser};
 pub use options::Options;
 pub use portal::{Cost, Rights};
 pub use products::TrueProduct;
+pub use recipients::TrueRecipient;
 pub use stats::{Stats, TRAPS};
 pub use truth::{TrueMulti, TrueRecord};
 pub use user_fields::UserFieldType;
@@ -219,6 +222,12 @@ impl Simulator {
     #[must_use]
     pub fn names(&self) -> TrueNames {
         self.shared.lock().names.truth()
+    }
+
+    /// What a right mirror holds of the mail address book at this moment, by ascending id.
+    #[must_use]
+    pub fn recipients(&self) -> Vec<TrueRecipient> {
+        self.shared.lock().recipients.truth()
     }
 
     /// The ids of all records of an entity that lists show at this moment, ascending.

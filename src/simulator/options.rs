@@ -36,6 +36,8 @@ pub struct Options {
     pub projects: u64,
     /// Records of a smart process without any of that.
     pub equipment: u64,
+    /// Entries of the mail address book of the webhook's user.
+    pub recipients: u64,
     /// The data are the same for the same seed.
     pub seed: u64,
     /// Percent of ids that are missing.
@@ -96,6 +98,7 @@ impl Default for Options {
             smart_invoices: 0,
             projects: 0,
             equipment: 0,
+            recipients: 0,
             seed: 1,
             gaps: 30,
             malformed: 150,

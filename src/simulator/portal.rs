@@ -20,6 +20,7 @@ use super::names::Names;
 use super::options::Options;
 use super::php::{Array, Php, Writing, write_text};
 use super::query::{Dialect, ItemReading, Schema};
+use super::recipients::{self, Recipients};
 use super::records::{Facts, Record, Table};
 use super::rows::{Encoder, RowParts};
 use super::stats::Stats;
@@ -63,6 +64,14 @@ impl Failure {
     }
 
     pub(super) fn write(&self, out: &mut Vec<u8>, writing: Writing) {
+        if self.code.starts_with(recipients::CODES) {
+            out.extend_from_slice(b"{\"error\":{\"code\":");
+            write_text(out, &self.code, writing);
+            out.extend_from_slice(b",\"message\":");
+            write_text(out, &self.text, writing);
+            out.extend_from_slice(b"}}");
+            return;
+        }
         out.extend_from_slice(b"{\"error\":");
         if self.numeric {
             out.extend_from_slice(self.code.as_bytes());
@@ -151,6 +160,7 @@ pub(super) struct Portal {
     pub(super) names: Names,
     /// Stage history per family, once it was needed.
     pub(super) histories: [Option<Vec<Step>>; FAMILIES],
+    pub(super) recipients: Recipients,
     pub(super) generator: Generator,
     pub(super) rights: [Rights; FAMILIES],
     pub(super) costs: BTreeMap<String, Cost>,
@@ -208,6 +218,7 @@ impl Portal {
             next_value_id: 1 << 45,
             names: Names::new(&options),
             histories: Default::default(),
+            recipients: Recipients::populate(options.seed, options.recipients),
             rng: Rng::new(mix(options.seed, 99)),
             generator,
             rights: [Rights::Full; FAMILIES],
@@ -490,6 +501,7 @@ impl Portal {
             "crm.contact.get" => self.get(request, Entity::Contacts, params),
             "crm.lead.get" => self.get(request, Entity::Leads, params),
             "crm.item.get" => self.item_get(request, params),
+            "mail.recipient.listcontacts" => self.list_recipients(params),
             other => self.directory(other, params),
         }
     }

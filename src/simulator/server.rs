@@ -1,4 +1,5 @@
-//! The portal over HTTP: `/rest/{user}/{secret}/{method}[.json]`.
+//! The portal over HTTP: `/rest/{user}/{secret}/{method}[.json]`, and
+//! `/rest/api/{user}/{secret}/{method}` for REST 3.0.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -17,6 +18,7 @@ use super::faults::FaultKind;
 use super::limits::{Admission, Booking};
 use super::php::{Array, Php, parse_str, write_int};
 use super::portal::{Failure, Portal, RequestState, TimeBlock, family};
+use super::recipients;
 use super::stats::Stats;
 use super::wire::{FaultyListener, Peer, WireFault};
 
@@ -51,11 +53,14 @@ struct Call {
     secret: String,
     method: String,
     json: bool,
+    /// Whether it is one of REST 3.0.
+    newer: bool,
 }
 
 impl Call {
     fn read(uri: &Uri) -> Self {
         let path = uri.path().trim_start_matches("/rest/");
+        let (path, newer) = path.strip_prefix("api/").map_or((path, false), |path| (path, true));
         let mut parts = path.split('/');
         let mut next = || parts.next().unwrap_or_default().to_owned();
         let (user, secret, name) = match path.split('/').count() {
@@ -63,14 +68,16 @@ impl Call {
             _ => (next(), next(), next()),
         };
         let name = name.to_lowercase();
-        let (method, json) = if let Some(name) = name.strip_suffix(".json") {
+        let (method, json) = if newer {
+            (name, true)
+        } else if let Some(name) = name.strip_suffix(".json") {
             (name.to_owned(), true)
         } else if let Some(name) = name.strip_suffix(".xml") {
             (name.to_owned(), false)
         } else {
             (name, true)
         };
-        Self { user, secret, method, json }
+        Self { user, secret, method, json, newer }
     }
 }
 
@@ -99,6 +106,14 @@ fn parameters(uri: &Uri, headers: &HeaderMap, body: &Bytes, max_vars: usize) -> 
         params.set(key.clone(), value.clone());
     }
     (params, ignored)
+}
+
+/// The parameters of a call of REST 3.0, and whether its body is no JSON.
+fn json_body(body: &Bytes) -> (Array, bool) {
+    match serde_json::from_slice(body) {
+        Ok(Php::Array(array)) => (array, false),
+        _ => (Array::default(), !body.is_empty()),
+    }
 }
 
 /// What goes back.
@@ -161,13 +176,20 @@ async fn rest(
     if let Some(refusal) = refusal {
         return finish(&shared, refusal);
     }
+    let malformed;
     let (batch, params, fault) = {
         let mut portal = shared.lock();
         let max_vars = portal.options.max_input_vars;
-        let (params, ignored) = parameters(&parts.uri, &parts.headers, &body, max_vars);
-        if ignored {
+        let (params, ignored) = if call.newer {
+            // Whatever else the request says is ignored.
+            json_body(&body)
+        } else {
+            parameters(&parts.uri, &parts.headers, &body, max_vars)
+        };
+        if ignored && !call.newer {
             portal.stats.spring(38);
         }
+        malformed = ignored && call.newer;
         let batch =
             if call.method == "batch" { Batch::read(&params, max_vars) } else { Batch::default() };
         let fault = {
@@ -181,7 +203,11 @@ async fn rest(
     {
         return finish(&shared, reply);
     }
-    let checked = shared.lock().check(&call);
+    let checked = shared.lock().check(&call).and_then(|()| {
+        let text = "Invalid JSON";
+        let failure = || recipients::failure(400, "INVALIDJSONEXCEPTION", text);
+        if malformed { Err(failure()) } else { Ok(()) }
+    });
     let mut state = RequestState { commands: batch.commands.len(), ..RequestState::default() };
     let reply = match checked {
         Err(failure) => {
@@ -246,7 +272,13 @@ impl Portal {
             let text = "Wrong transport";
             return Err(Failure::new(500, "INTERNAL_WRONG_TRANSPORT", text));
         }
-        let scope = scope_of(&call.method).ok_or_else(method_not_found)?;
+        let scope = if call.newer {
+            let unknown =
+                || recipients::failure(400, "METHODNOTFOUNDEXCEPTION", "Method not found");
+            recipients::scope_of(&call.method).ok_or_else(unknown)?
+        } else {
+            scope_of(&call.method).ok_or_else(method_not_found)?
+        };
         if call.secret.is_empty() {
             let text = "Wrong authorization data";
             return Err(Failure::new(401, "NO_AUTH_FOUND", text));
@@ -259,7 +291,9 @@ impl Portal {
             return Err(Failure::new(401, "INVALID_CREDENTIALS", text));
         }
         if let Some(failure) = self.refuse_scope(scope) {
-            return Err(failure);
+            let insufficient =
+                recipients::failure(403, "INSUFFICIENTSCOPEEXCEPTION", &failure.text);
+            return Err(if call.newer { insufficient } else { failure });
         }
         let now = self.clock.mono();
         if let Some(limit) = self.options.operating

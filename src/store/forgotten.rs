@@ -106,7 +106,7 @@ impl Store {
         let numbers =
             text.split(|c: char| !c.is_ascii_digit()).filter_map(|part| part.parse().ok());
         let named: BTreeSet<RecordId> = numbers.filter_map(RecordId::new).collect();
-        for entity in Entity::ALL {
+        for entity in Entity::every() {
             let forgotten = named.iter().filter(|id| self.is_forgotten(entity, **id));
             let forgotten: Vec<i64> = forgotten.map(|id| id.get()).collect();
             if !forgotten.is_empty() {

@@ -430,7 +430,7 @@ impl Store {
     pub async fn remove_old_history(&self, generation: Generation) -> Result<bool, StoreError> {
         let Some(keep) = self.history.keep else { return Ok(false) };
         let mut more = false;
-        for entity in Entity::ALL {
+        for entity in Entity::every() {
             let remove = format!(
                 "delete from \"{table}\" where id in (select id from \"{table}\" \
                  where seen_at < clock_timestamp() - make_interval(secs => $1) \

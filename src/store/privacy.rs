@@ -104,8 +104,8 @@ impl Store {
         }
         let key = self.hash_key(generation).await?;
         self.remember_forgotten(key.clone()).await?;
-        let mut settled = Vec::with_capacity(Entity::ALL.len());
-        for entity in Entity::ALL {
+        let mut settled = Vec::new();
+        for entity in Entity::every() {
             let rules = self.privacy.of(entity);
             self.settle(generation, entity, &rules, &key).await?;
             settled.push((entity, Arc::new(Privacy::new(rules, key.clone()))));

@@ -137,12 +137,7 @@ impl Statements {
                 let _ = write!(reads, "\"{name}\", ");
             }
         }
-        // Without such a column nothing is ever known to be of another time.
-        let modified =
-            entity.position("DATE_MODIFY").and_then(|at| entity.columns.get(at)).map_or_else(
-                || "null::timestamptz".to_owned(),
-                |column| format!("\"{}\"", column.name),
-            );
+        let modified = modified(entity);
         let read = format!(
             "select id, {reads}custom_fields::text, content_hash, synced_at, deleted_at \
              from \"{table}\" where id = any($1) order by id"
@@ -303,6 +298,13 @@ impl ChildStatements {
             ),
         }
     }
+}
+
+/// When a record was modified; without such a column nothing is ever known to be of another
+/// time.
+pub(super) fn modified(entity: &Entity) -> String {
+    let column = entity.position("DATE_MODIFY").and_then(|at| entity.columns.get(at));
+    column.map_or_else(|| "null::timestamptz".to_owned(), |column| format!("\"{}\"", column.name))
 }
 
 /// The type of the array that carries a column to the server.

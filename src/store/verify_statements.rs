@@ -1,6 +1,6 @@
 //! The SQL of comparing and repairing, made once from an entity's declaration.
 
-use super::statements::{Sql, sql};
+use super::statements::{Sql, modified, sql};
 use crate::entity::Entity;
 
 /// The statements of one entity.
@@ -42,7 +42,7 @@ impl VerifyStatements {
     }
 
     pub(super) fn make(entity: &'static Entity) -> Self {
-        let table = entity.name;
+        let (table, modified) = (entity.name, modified(entity));
         // An update locks in no order of its own, so rows that still have the times that
         // they had when they were read are locked before it.
         let unwritten = format!(
@@ -54,7 +54,7 @@ impl VerifyStatements {
         );
         Self {
             rows: format!(
-                "select id, date_modify, synced_at, deleted_at from \"{table}\" \
+                "select id, {modified}, synced_at, deleted_at from \"{table}\" \
                  where id > $1 and ($2::bigint is null or id <= $2) order by id limit $3"
             ),
             highest: format!(

@@ -91,6 +91,9 @@ impl Mirror {
     /// [`SyncError::NeverBackfilled`] and [`SyncError::NotFilled`] when it would prove
     /// nothing yet; others when it could not come to its end.
     pub(super) async fn check(&self, lane: Lane, check: &Check) -> Result<Findings, SyncError> {
+        if self.entity().is_read_whole() {
+            return Box::pin(self.check_whole(lane, check)).await;
+        }
         self.refuse_unready(check).await?;
         let (entity, kind) = (self.entity().name, check.kind().as_str());
         tracing::debug!(entity, kind, ?lane, "a check begins");

@@ -81,6 +81,7 @@ pub mod session;
 pub mod status;
 mod sweep;
 mod verify;
+mod whole;
 mod work;
 mod worker;
 
@@ -259,6 +260,14 @@ pub enum SyncError {
         /// The entity.
         entity: &'static str,
         /// What the portal did instead.
+        why: String,
+    },
+    /// What is read as a whole moved or changed too much while it was read.
+    #[error("the reading of {entity} is not complete: {why}")]
+    Incomplete {
+        /// The entity.
+        entity: &'static str,
+        /// What stands against it.
         why: String,
     },
     /// A person accepts what no sweep has refused.

@@ -97,6 +97,11 @@ impl Reader {
         self.source.dialect()
     }
 
+    /// What rows are decoded by.
+    pub(super) fn decoder(&self) -> &Decoder {
+        &self.decoder
+    }
+
     /// The fingerprint of how records become rows.
     pub(super) fn fingerprint(&self) -> i64 {
         self.decoder.fingerprint()

@@ -19,7 +19,7 @@ use super::{
     reporting::keep_reports,
     session::{Errand, Opened, Session},
     work::Work,
-    worker::Worker,
+    worker::{WholeWorker, Worker},
 };
 use crate::{
     entity::Entity,
@@ -87,7 +87,12 @@ async fn work(session: Session, options: &SyncOptions) {
     for (mirror, interval) in session.mirrors() {
         let (sender, orders) = mpsc::channel(16);
         desks.push((mirror.entity(), sender));
-        workers.spawn(Worker::new(mirror.clone(), *interval, orders, options.retry).run());
+        let (mirror, interval) = (mirror.clone(), *interval);
+        if mirror.entity().is_read_whole() {
+            workers.spawn(WholeWorker::new(mirror, interval, orders, options.retry).run());
+        } else {
+            workers.spawn(Worker::new(mirror, interval, orders, options.retry).run());
+        }
     }
     // Ends with the session, too, and before the lease is given back.
     workers.spawn(session.dictionaries().clone().keep());

@@ -28,8 +28,8 @@ use crate::{
     portal::{Lane, Portal, Waiting},
     reporting::ReportOptions,
     store::{
-        Acquired, Fill, Generation, Health, Lease, PortalClaim, SegmentKind, Store, StoreError,
-        Verdict,
+        Acquired, Fill, Generation, Health, Lease, PortalClaim, RunKind, SegmentKind, Store,
+        StoreError, Verdict,
     },
 };
 
@@ -249,6 +249,10 @@ impl Session {
                 self.store.want_sweep(self.generation, entity).await?;
             }
         }
+        // Another user has another address book.
+        for entity in Entity::WHOLE {
+            self.store.want_sweep(self.generation, entity).await?;
+        }
         Ok(self.store.accept_user(user).await?)
     }
 
@@ -372,6 +376,9 @@ impl Session {
     /// Performs one incremental cycle of each entity.
     pub async fn sync(&self, entities: &[&'static Entity]) -> Vec<EntityOutcome> {
         self.read(entities, |mirror| async move {
+            if mirror.entity().is_read_whole() {
+                return mirror.outlast(|| mirror.read_all(RunKind::Incremental)).await;
+            }
             mirror.outlast(|| mirror.catch_up(Lane::People)).await
         })
         .await
@@ -385,6 +392,9 @@ impl Session {
         restart: bool,
     ) -> Vec<EntityOutcome> {
         self.read(entities, move |mirror| async move {
+            if mirror.entity().is_read_whole() {
+                return mirror.outlast(|| mirror.read_all(RunKind::Backfill)).await;
+            }
             mirror.outlast(|| mirror.prepare(Lane::People, restart)).await?;
             let mut tally = mirror.outlast(|| mirror.backfill(true)).await?.tally;
             tally += mirror.outlast(|| mirror.catch_up(Lane::People)).await?;
@@ -510,6 +520,13 @@ impl Mirror {
     }
 }
 
+impl Mirror {
+    /// Reads what is read as a whole, for whoever asked.
+    async fn read_all(&self, kind: RunKind) -> Result<Tally, SyncError> {
+        Ok(self.read_whole(Lane::People, kind).await?.tally)
+    }
+}
+
 /// Ends when patience does with what belongs to records that have been read.
 async fn impatient_after(over: &CancellationToken) {
     over.cancelled().await;
@@ -518,7 +535,7 @@ async fn impatient_after(over: &CancellationToken) {
 
 /// Where an entity stands among all of them.
 fn place(entity: &'static Entity) -> Option<usize> {
-    Entity::ALL.iter().position(|one| *one == entity)
+    Entity::every().position(|one| one == entity)
 }
 
 /// A new holder must not send what the portal would refuse because of the last one.

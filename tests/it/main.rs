@@ -21,6 +21,7 @@ mod isolation;
 mod items;
 mod limits;
 mod live;
+mod mail_recipients;
 mod pause;
 mod plan;
 mod privacy;

@@ -151,7 +151,7 @@ async fn every_field_that_items_describe_has_a_column_and_every_column_a_field()
         let address = format!(
             "{}crm.item.fields?entityTypeId={}&useOriginalUfNames=Y",
             portal.webhook_url(),
-            entity.item.entity_type_id
+            entity.item.unwrap().entity_type_id
         );
         let (status, body) = crate::support::http::get(&address).await;
         assert_eq!(status, 200, "{}", String::from_utf8_lossy(&body));

@@ -180,9 +180,11 @@ impl Decoder {
                     (*field == column.field).then_some(Value::Integer(*value))
                 })
             });
-            let brought = match classic {
-                Some(classic) => !classic.lacks.contains(&column.field),
-                None => described(column.field),
+            let brought = match self.dialect {
+                Dialect::Classic => {
+                    classic.is_none_or(|classic| !classic.lacks.contains(&column.field))
+                }
+                Dialect::Item => described(column.field),
             };
             *value = implied.unwrap_or(if brought { Value::Null } else { Value::Kept });
         }

@@ -26,6 +26,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// Idle connections are closed before the portal's front end would close them.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// What the path of a webhook's address begins with, and what REST 3.0 has in its place.
+const CLASSIC_ROOT: &str = "/rest/";
+const V3_ROOT: &str = "/rest/api/";
+
 /// The connections to one portal.
 pub(super) struct Http {
     client: Client,
@@ -36,6 +40,32 @@ pub(super) struct Http {
     /// see the change and settle it.
     moved: RwLock<Option<Url>>,
     buffers: Buffers,
+}
+
+/// Which of the portal's REST dialects a method belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Dialect {
+    /// `/rest/USER/SECRET/METHOD.json`
+    Classic,
+    /// REST 3.0: `/rest/api/USER/SECRET/METHOD`
+    V3,
+}
+
+/// A method, and how it is addressed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Target<'a> {
+    pub(super) method: &'a str,
+    pub(super) dialect: Dialect,
+}
+
+impl<'a> Target<'a> {
+    pub(super) const fn classic(method: &'a str) -> Self {
+        Self { method, dialect: Dialect::Classic }
+    }
+
+    pub(super) const fn v3(method: &'a str) -> Self {
+        Self { method, dialect: Dialect::V3 }
+    }
 }
 
 /// What a POST brought.
@@ -99,9 +129,13 @@ impl Http {
     }
 
     /// Sends one request and reads its answer to the end.
-    pub(super) async fn post(&self, method: &str, body: Vec<u8>) -> Result<Reply, PortalError> {
-        let address = self.address(method)?;
-        let result = self.exchange(method, address, body).await;
+    pub(super) async fn post(
+        &self,
+        target: Target<'_>,
+        body: Vec<u8>,
+    ) -> Result<Reply, PortalError> {
+        let address = self.address(target)?;
+        let result = self.exchange(target.method, address, body).await;
         if let Err(PortalError::Connect { .. } | PortalError::Transport { .. }) = &result {
             // The address from a redirect may be the broken part: back to the configured one.
             self.move_to(None);
@@ -183,8 +217,9 @@ impl Http {
             .find_map(|suffix| path.strip_suffix(&format!("/{method}{suffix}")))
             // It leads somewhere else, to a login page for example.
             .ok_or_else(gateway)?;
-        let base = format!("{base}/");
-        target.set_path(&base);
+        // What is kept is where the classic methods are; the others follow from it.
+        let base = base.replacen(V3_ROOT, CLASSIC_ROOT, 1);
+        target.set_path(&format!("{base}/"));
         target.set_query(None);
         target.set_fragment(None);
         tracing::warn!(
@@ -195,10 +230,14 @@ impl Http {
         Ok(())
     }
 
-    fn address(&self, method: &str) -> Result<Url, PortalError> {
+    fn address(&self, Target { method, dialect }: Target<'_>) -> Result<Url, PortalError> {
         let moved = self.moved.read().unwrap_or_else(PoisonError::into_inner);
         let base = moved.as_ref().map_or(self.webhook.base(), Url::as_str);
-        Url::parse(&format!("{base}{method}.json")).map_err(|_| PortalError::Inexpressible {
+        let address = match dialect {
+            Dialect::Classic => format!("{base}{method}.json"),
+            Dialect::V3 => format!("{}{method}", base.replacen(CLASSIC_ROOT, V3_ROOT, 1)),
+        };
+        Url::parse(&address).map_err(|_| PortalError::Inexpressible {
             method: method.to_owned(),
             what: "its name cannot be part of an address".to_owned(),
         })

@@ -21,7 +21,7 @@ use std::{
 use serde_json::Value;
 use tokio::time::Instant;
 
-use self::http::{Http, Reply};
+use self::http::{Http, Reply, Target};
 use super::{
     auth::WebhookUrl,
     batch::{BatchAnswer, Commands},
@@ -129,6 +129,26 @@ impl Portal {
         method: &str,
         params: &Value,
     ) -> Result<Answer, PortalError> {
+        self.call_at(lane, Target::classic(method), params).await
+    }
+
+    /// The same for a method of REST 3.0, which is addressed differently.
+    pub async fn call_v3(
+        &self,
+        lane: Lane,
+        method: &str,
+        params: &Value,
+    ) -> Result<Answer, PortalError> {
+        self.call_at(lane, Target::v3(method), params).await
+    }
+
+    async fn call_at(
+        &self,
+        lane: Lane,
+        target: Target<'_>,
+        params: &Value,
+    ) -> Result<Answer, PortalError> {
+        let method = target.method;
         let demand = Demand::exactly(vec![(method.to_owned(), 1)]);
         let body = params.to_string();
         let prepare = |_| Ok((body.clone().into_bytes(), ()));
@@ -137,7 +157,7 @@ impl Portal {
             let figures = vec![(method.to_owned(), vec![envelope.time.figures()])];
             Ok((envelope.into_answer(), figures))
         };
-        let attempt = || self.attempt(lane, method, &demand, &prepare, &read);
+        let attempt = || self.attempt(lane, target, &demand, &prepare, &read);
         self.persist(method, Patience::Persist, attempt).await
     }
 
@@ -182,7 +202,7 @@ impl Portal {
             }
             Ok(((commands, answer), costs))
         };
-        let attempt = || self.attempt(lane, "batch", demand, &prepare, &read);
+        let attempt = || self.attempt(lane, Target::classic("batch"), demand, &prepare, &read);
         self.persist("batch", patience, attempt).await
     }
 
@@ -246,11 +266,12 @@ impl Portal {
     async fn attempt<T: Settled, C>(
         &self,
         lane: Lane,
-        method: &str,
+        target: Target<'_>,
         demand: &Demand,
         prepare: &impl Fn(usize) -> Result<(Vec<u8>, C), PortalError>,
         read: &impl Fn(C, u16, &Body) -> Result<(T, Costs), PortalError>,
     ) -> Result<T, PortalError> {
+        let method = target.method;
         let asked = Instant::now();
         let permit = self.admitted(lane, demand).await;
         let waited = asked.elapsed();
@@ -261,7 +282,7 @@ impl Portal {
                 return Err(error);
             }
         };
-        let (permit, status, body) = self.exchange(lane, method, permit, &body).await?;
+        let (permit, status, body) = self.exchange(lane, target, permit, &body).await?;
         let read = Body::new(method, status, body).and_then(|body| read(context, status, &body));
         match read {
             Ok((mut answer, figures)) => {
@@ -294,7 +315,7 @@ impl Portal {
     async fn exchange<'a>(
         &'a self,
         lane: Lane,
-        method: &str,
+        target: Target<'_>,
         permit: Permit<'a>,
         body: &[u8],
     ) -> Result<(Permit<'a>, u16, Buffer), PortalError> {
@@ -304,7 +325,7 @@ impl Portal {
                 self.admitted(lane, &Demand::default()).await.void();
             }
             self.inner.requests.fetch_add(1, Ordering::Relaxed);
-            match self.inner.http.post(method, body.to_vec()).await {
+            match self.inner.http.post(target, body.to_vec()).await {
                 Ok(Reply::Answer { status, body }) => return Ok((permit, status, body)),
                 Ok(Reply::Moved) => {}
                 Err(error) => {

@@ -167,6 +167,18 @@ impl ApiFailure {
             | "AUTHORIZATION_ERROR" => {
                 "check `portal.webhook_url`: the webhook was deleted, has expired, its secret has changed, or its user was dismissed; create an inbound webhook in the portal and put its address there"
             }
+            "INSUFFICIENT_SCOPE"
+            | "BITRIX_REST_V3_EXCEPTION_INSUFFICIENTSCOPEEXCEPTION"
+            | "BITRIX_REST_V3_EXCEPTION_ACCESSDENIEDEXCEPTION"
+                if self.method.starts_with("mail.") =>
+            {
+                "give the webhook of `portal.webhook_url` the scope `mail` on its page in the portal, or set `entities.mail_recipients.enabled` to false"
+            }
+            "ERROR_METHOD_NOT_FOUND" | "BITRIX_REST_V3_EXCEPTION_METHODNOTFOUNDEXCEPTION"
+                if self.method.starts_with("mail.") =>
+            {
+                "the portal has no REST 3.0 for mail; update it, or set `entities.mail_recipients.enabled` to false"
+            }
             "INSUFFICIENT_SCOPE" | "BITRIX_REST_V3_EXCEPTION_INSUFFICIENTSCOPEEXCEPTION" => {
                 "give the webhook of `portal.webhook_url` the scope `crm` (and `user`, `department` for the dictionaries) on its page in the portal"
             }

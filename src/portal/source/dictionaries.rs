@@ -175,7 +175,9 @@ impl Reading {
                     json!({ "sort": "ID", "order": "ASC", "start": start })
                 }
                 Dictionary::Currencies => json!({ "order": { "SORT": "ASC" } }),
-                Dictionary::Pipelines => json!({ "entityTypeId": DEALS.item.entity_type_id }),
+                Dictionary::Pipelines => {
+                    json!({ "entityTypeId": DEALS.item.map(|item| item.entity_type_id) })
+                }
             };
             commands.push(&self.key(page), self.dictionary.method(), &params)?;
         }

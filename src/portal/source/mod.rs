@@ -6,6 +6,7 @@
 
 mod dictionaries;
 mod list;
+mod mail_recipients;
 mod wording;
 
 use std::{fmt, ops::Range};
@@ -17,6 +18,7 @@ pub(super) use self::wording::RowsIn;
 pub use self::{
     dictionaries::{DictionarySource, HeardDictionaries, Listed},
     list::ListSource,
+    mail_recipients::{MailRecipientSource, RecipientPage},
 };
 use super::{
     body::Body,

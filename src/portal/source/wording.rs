@@ -4,7 +4,7 @@
 use serde_json::{Map, Value, json, value::RawValue};
 
 use crate::{
-    entity::{Classic, Dialect, Entity, Item},
+    entity::{Classic, Dialect, Entity},
     portal::{PortalError, envelope::PhpMap},
 };
 
@@ -46,7 +46,7 @@ impl Wording {
     pub(super) fn of(entity: &Entity, dialect: Dialect) -> Self {
         match (dialect, entity.classic) {
             (Dialect::Classic, Some(classic)) => Self::classic(classic),
-            _ => Self::item(entity.item),
+            _ => Self::item(entity.item.map_or(0, |item| item.entity_type_id)),
         }
     }
 
@@ -57,7 +57,7 @@ impl Wording {
 
     /// User fields keep their names: in camel case `UF_CRM_1_23` and `UF_CRM_12_3` look alike
     /// (vendor page `universal/crm-item-list`).
-    fn item(Item { entity_type_id, .. }: Item) -> Self {
+    fn item(entity_type_id: u32) -> Self {
         let mut always = Map::new();
         always.insert("entityTypeId".to_owned(), json!(entity_type_id));
         always.insert("useOriginalUfNames".to_owned(), json!("Y"));

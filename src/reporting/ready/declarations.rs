@@ -382,11 +382,48 @@ pub(super) const REPORTS: &[ReadyReport] = &[
         sql: include_str!("companies_by_sales.sql"),
     },
     ReadyReport {
+        name: "mail_recipients",
+        comment: "Who is in the mail address book of the webhook's user? Empty unless it is \
+                  mirrored (`entities.mail_recipients.enabled`).",
+        columns: &[
+            column("id", "bigint", "The portal's ID of the entry."),
+            column("email", "text", "The address, as it was typed."),
+            column("address", "text", "The address in lower case."),
+            column("name", "text", "The name; often empty."),
+            column(
+                "synced_at",
+                "timestamp with time zone",
+                "When this version was read, by the database's clock.",
+            ),
+        ],
+        sql: include_str!("mail_recipients.sql"),
+    },
+    ReadyReport {
+        name: "mail_recipients_linked",
+        comment: "Which entries of the mail address book are contacts or leads? One row for each \
+                  contact and each lead that holds the address, whatever its case.",
+        columns: &[
+            column("recipient_id", "bigint", "The portal's ID of the entry."),
+            column("address", "text", "The address in lower case."),
+            column("recipient", "text", "The name in the address book."),
+            column("contact_id", "bigint", "The contact; null where it is a lead."),
+            column("contact", "text", "The contact's first, middle and last name."),
+            column("lead_id", "bigint", "The lead; null where it is a contact."),
+            column("lead", "text", "The lead's title."),
+            column("assigned_by_id", "bigint", "The ID of the person responsible for it."),
+        ],
+        sql: include_str!("mail_recipients_linked.sql"),
+    },
+    ReadyReport {
         name: "freshness",
         comment: "How fresh is the mirror? One row for each entity, with what b24mirror itself \
                   knows of its work.",
         columns: &[
-            column("entity", "text", "contacts or leads."),
+            column(
+                "entity",
+                "text",
+                "contacts or leads; mail_recipients where the address book is mirrored.",
+            ),
             column(
                 "last_complete_cycle",
                 "timestamp with time zone",

@@ -48,4 +48,6 @@ left join lateral (
         and r.inserted + r.updated + r.deleted > 0
     order by r.id desc limit 1
 ) as changed on true
+-- Few portals have the mail address book mirrored.
+where e.entity <> 'mail_recipients' or c.entity is not null or health.entity is not null
 order by e.entity

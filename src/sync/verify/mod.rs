@@ -99,6 +99,20 @@ impl Mirror {
     }
 }
 
+/// What a comparison that came to its end has found, and what of it the log keeps.
+pub(super) fn findings(report: &Verification) -> (Findings, Option<String>) {
+    let verdict = if report.moving == 0 { Verdict::Complete } else { Verdict::Incomplete };
+    let mut line = report.line();
+    let table = report.table(ROWS_TOLD);
+    if !table.is_empty() {
+        line.push_str("\n  ");
+        line.push_str(&table.join("\n  "));
+    }
+    let message = (!table.is_empty() || report.moving > 0).then(|| line.clone());
+    let result = serde_json::to_value(report).ok();
+    (Findings { verdict, differs: !report.is_equal(), line, result }, message)
+}
+
 impl Comparison<'_> {
     /// Closes the run with how the comparison ended.
     async fn finish(self, outcome: Result<(), SyncError>) -> Result<Findings, SyncError> {
@@ -107,17 +121,9 @@ impl Comparison<'_> {
             mirror.finish_run(entry, tally, Some(&error)).await;
             return Err(error);
         }
-        let verdict = if report.moving == 0 { Verdict::Complete } else { Verdict::Incomplete };
-        let mut line = report.line();
-        let table = report.table(ROWS_TOLD);
-        if !table.is_empty() {
-            line.push_str("\n  ");
-            line.push_str(&table.join("\n  "));
-        }
-        let message = (!table.is_empty() || report.moving > 0).then(|| line.clone());
-        mirror.finish_run_as(entry, tally, verdict, message.as_deref()).await;
-        let result = serde_json::to_value(&report).ok();
-        Ok(Findings { verdict, differs: !report.is_equal(), line, result })
+        let (found, message) = findings(&report);
+        mirror.finish_run_as(entry, tally, found.verdict, message.as_deref()).await;
+        Ok(found)
     }
 
     async fn all(&mut self) -> Result<(), SyncError> {

@@ -130,7 +130,7 @@ impl Verification {
     /// So many differences are listed one by one. More call for a backfill.
     pub const LISTED: usize = 100_000;
 
-    pub(super) fn new(entity: &str, level: Level) -> Self {
+    pub(in crate::sync) fn new(entity: &str, level: Level) -> Self {
         Self {
             entity: entity.to_owned(),
             level,
@@ -145,7 +145,7 @@ impl Verification {
         }
     }
 
-    pub(super) fn add(&mut self, difference: Difference) {
+    pub(in crate::sync) fn add(&mut self, difference: Difference) {
         self.different += 1;
         if self.differences.len() < Self::LISTED {
             self.differences.push(difference);

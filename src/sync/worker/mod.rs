@@ -10,6 +10,7 @@ mod cycles;
 mod fills;
 mod pausing;
 mod slot;
+mod whole;
 
 use std::{
     hash::{BuildHasher as _, Hasher as _, RandomState},
@@ -22,6 +23,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior},
 };
 
+pub(super) use self::whole::WholeWorker;
 use self::{checks::Checks, cycles::Cycles, fills::Fills, slot::Backoff};
 use super::{
     Consequence, EntityOutcome, SyncError,

@@ -9,7 +9,8 @@ begin
     for kind in
         select * from (values ('contacts', 'contact_changes'), ('leads', 'lead_changes'),
             ('companies', 'company_changes'), ('deals', 'deal_changes'),
-            ('quotes', 'quote_changes'), ('smart_invoices', 'smart_invoice_changes')
+            ('quotes', 'quote_changes'), ('smart_invoices', 'smart_invoice_changes'),
+            ('mail_recipients', 'mail_recipient_changes')
         ) as kinds (entity, changes)
     loop
         execute format(

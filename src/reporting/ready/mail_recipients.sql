@@ -1,0 +1,3 @@
+select id, email, address, name, synced_at
+from {data}.mail_recipients
+where deleted_at is null
