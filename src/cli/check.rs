@@ -14,8 +14,8 @@ use crate::{
     entity::{Entity, RecordId, dictionary::Dictionary},
     lifecycle::Lifecycle,
     portal::{
-        Ask, ChainEnd, DictionarySource, Lane, ListSource, MailRecipientSource, Patience as Tries,
-        Portal, PortalError, ScanAsk,
+        Ask, ChainEnd, DictionarySource, Lane, MailRecipientSource, Patience as Tries, Portal,
+        PortalError, ScanAsk, Source,
     },
     settings::Settings,
     store::{SchemaState, Store, StoreError},
@@ -175,7 +175,7 @@ async fn check_entity(
 ) {
     let scan = ScanAsk { newest_first: true, ..ScanAsk::keys_above(RecordId::ZERO) };
     let ask = Ask { scans: vec![scan], catalogue: true, probes: true, ..Ask::default() };
-    let source = ListSource::new(portal.clone(), entity, dialect);
+    let source = Source::new(portal.clone(), entity, dialect);
     let heard = match source.read(Lane::People, &ask, Tries::Persist).await {
         Ok(heard) => heard,
         Err(error) => return report.refused(entity.name, &error),
@@ -199,6 +199,11 @@ async fn check_entity(
         }
         Some(Err(error)) => report.refused(entity.name, &error),
         _ if listed == 0 => Report::warn(entity.name, "readable, but the list is empty"),
+        None => Report::warn(
+            entity.name,
+            "readable, but the gateway cannot be asked for what was modified: changes are found \
+             by reading every record again (`portal.vibecode.full_pass_interval`)",
+        ),
         _ => Report::good(entity.name, "readable, and the filters are understood"),
     }
 }

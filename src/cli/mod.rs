@@ -36,7 +36,7 @@ use clap::{Parser, Subcommand};
 use crate::{
     entity::{Entity, RecordId},
     lifecycle::Lifecycle,
-    portal::{InvalidWebhook, PortalError},
+    portal::{InvalidGatewayKey, InvalidWebhook, PortalError},
     settings::{Settings, SettingsError},
     store::StoreError,
     sync::{Level, SyncError},
@@ -334,6 +334,7 @@ fn classify(error: &anyhow::Error) -> Exit {
     let settings = error.chain().any(|cause| {
         cause.is::<SettingsError>()
             || cause.is::<InvalidWebhook>()
+            || cause.is::<InvalidGatewayKey>()
             || cause.is::<wiring::Disabled>()
             || cause.is::<refresh::WrongWords>()
             || cause.is::<forget::NobodyToAsk>()

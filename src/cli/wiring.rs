@@ -8,9 +8,12 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    entity::Entity,
+    entity::{Dialect, Entity},
     local_postgres::{LocalOptions, LocalPostgres},
-    portal::{Limits, OperatingLimit, Portal, PortalOptions, WebhookUrl},
+    portal::{
+        Gateway, GatewayKey, GatewayOptions, Limits, OperatingLimit, Portal, PortalOptions,
+        WebhookUrl,
+    },
     reporting::ReportOptions,
     retry::RetryPolicy,
     settings::{DatabaseSource, EntitySettings, Settings},
@@ -181,12 +184,30 @@ pub(super) fn modest_retry() -> anyhow::Result<RetryPolicy> {
 
 fn portal_with(settings: &Settings, limits: Limits, retry: RetryPolicy) -> anyhow::Result<Portal> {
     let webhook = settings.webhook_url()?;
-    Ok(Portal::new(PortalOptions {
+    let portal = Portal::new(PortalOptions {
         webhook: WebhookUrl::parse(webhook.expose_secret())?,
         timeout: settings.portal.timeout,
         max_body: settings.portal.max_body,
         ca_file: settings.portal.ca_file.clone(),
         limits,
+        retry,
+    })?;
+    let wanted = entities(settings).iter().any(|one| one.dialect == Dialect::Vibecode);
+    Ok(if wanted { portal.with_gateway(gateway(settings, retry)?) } else { portal })
+}
+
+/// The gateway's client, for entities that are read through it.
+fn gateway(settings: &Settings, retry: RetryPolicy) -> anyhow::Result<Gateway> {
+    let portal = &settings.portal;
+    let vibecode = &portal.vibecode;
+    Ok(Gateway::new(GatewayOptions {
+        url: vibecode.url.clone(),
+        key: GatewayKey::new(vibecode.api_key()?, vibecode.session_token.as_ref())?,
+        timeout: portal.timeout,
+        max_body: portal.max_body,
+        ca_file: portal.ca_file.clone(),
+        requests_per_minute: vibecode.requests_per_minute,
+        full_pass_interval: vibecode.full_pass_interval,
         retry,
     })?)
 }

@@ -54,7 +54,11 @@ impl Catalogue {
         let wire: BTreeMap<String, Wire<'_>> =
             serde_json::from_str(raw.get()).map_err(UnreadableCatalogue)?;
         let known = |(name, wire): (String, Wire<'_>)| {
-            Some((dialect.field_of(entity, &name)?.into_owned(), wire.into()))
+            let name = dialect.field_of(entity, &name)?.into_owned();
+            let mut field = Field::from(wire);
+            // Not every source marks them.
+            field.custom |= name.starts_with("UF_");
+            Some((name, field))
         };
         Ok(Self { fields: wire.into_iter().filter_map(known).collect() })
     }

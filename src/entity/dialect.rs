@@ -23,6 +23,8 @@ pub enum Dialect {
     Classic,
     /// `crm.item.list`: names in camel case, one list of all multi-values.
     Item,
+    /// The VibeCode gateway: like items, with some names of its own.
+    Vibecode,
 }
 
 /// What all items call fields whose names do not follow from the classic ones.
@@ -33,6 +35,12 @@ const ITEM_NAMES: [(&str, &str); 5] = [
     ("MODIFY_BY_ID", "updatedBy"),
     ("MOVED_BY_ID", "movedBy"),
 ];
+
+/// What the VibeCode gateway calls fields that it renames, where items call them otherwise
+/// (vendor pages `docs/filtering` and `docs/entities` of the gateway). The items' names are
+/// understood beside them: which of both a gateway uses, its own description of the fields says.
+const VIBECODE_NAMES: [(&str, &str); 3] =
+    [("OPPORTUNITY", "amount"), ("DATE_CREATE", "createdAt"), ("DATE_MODIFY", "updatedAt")];
 
 /// What items repeat, have switched off, or keep for themselves (vendor page
 /// `universal/object-fields`): it is no part of a record. The addresses among them are always
@@ -85,17 +93,37 @@ impl Dialect {
     pub const fn id(self) -> &'static str {
         match self {
             Self::Classic => "ID",
-            Self::Item => "id",
+            Self::Item | Self::Vibecode => "id",
         }
     }
 
     /// What the source calls the time of the last modification.
     #[must_use]
     pub const fn modified(self) -> &'static str {
+        self.modified_names()[0]
+    }
+
+    /// Every name that the time of the last modification may have; a gateway uses one of them.
+    #[must_use]
+    pub const fn modified_names(self) -> &'static [&'static str] {
         match self {
-            Self::Classic => "DATE_MODIFY",
-            Self::Item => "updatedTime",
+            Self::Classic => &["DATE_MODIFY"],
+            Self::Item => &["updatedTime"],
+            Self::Vibecode => &["updatedAt", "updatedTime", "dateModify"],
         }
+    }
+
+    /// Whether several names may stand for one field, so that names which are not expected
+    /// are looked up by what they mean.
+    #[must_use]
+    pub(super) const fn has_synonyms(self) -> bool {
+        matches!(self, Self::Vibecode)
+    }
+
+    /// Whether the values of all multi-fields come in one list.
+    #[must_use]
+    pub(super) const fn lists_multi_values(self) -> bool {
+        matches!(self, Self::Item | Self::Vibecode)
     }
 
     /// What the source calls a field of ours.
@@ -103,13 +131,14 @@ impl Dialect {
     pub fn name_of<'a>(self, entity: &Entity, field: &'a str) -> Cow<'a, str> {
         match self {
             Self::Classic => Cow::Borrowed(field),
-            Self::Item => entity
-                .item
+            Self::Item => item_name(entity, field).unwrap_or_else(|| camel_case(field)),
+            Self::Vibecode if field.starts_with("UF_CRM_") => user_field_name(field).into(),
+            Self::Vibecode => VIBECODE_NAMES
                 .iter()
-                .flat_map(|item| item.names)
-                .chain(&ITEM_NAMES)
                 .find(|(own, _)| *own == field)
-                .map_or_else(|| camel_case(field), |(_, name)| Cow::Borrowed(*name)),
+                .map(|(_, name)| Cow::Borrowed(*name))
+                .or_else(|| item_name(entity, field))
+                .unwrap_or_else(|| camel_case(field)),
         }
     }
 
@@ -118,19 +147,12 @@ impl Dialect {
     pub fn field_of<'a>(self, entity: &Entity, name: &'a str) -> Option<Cow<'a, str>> {
         match self {
             Self::Classic => Some(Cow::Borrowed(name)),
-            Self::Item if ITEM_NOISE.binary_search(&name).is_ok() => None,
+            Self::Item | Self::Vibecode if ITEM_NOISE.binary_search(&name).is_ok() => None,
+            Self::Vibecode if name == "fm" => None,
             // Items are asked for user fields by their own names.
-            Self::Item if name.starts_with("UF_") => Some(Cow::Borrowed(name)),
-            Self::Item => {
-                let own = entity.item.iter().flat_map(|item| item.names);
-                let known = own.chain(&ITEM_NAMES);
-                Some(
-                    known
-                        .into_iter()
-                        .find(|(_, theirs)| *theirs == name)
-                        .map_or_else(|| capitals(name), |(own, _)| Cow::Borrowed(*own)),
-                )
-            }
+            Self::Item | Self::Vibecode if name.starts_with("UF_") => Some(Cow::Borrowed(name)),
+            Self::Item => Some(item_field(entity, name, &[])),
+            Self::Vibecode => Some(item_field(entity, name, &VIBECODE_NAMES)),
         }
     }
 
@@ -146,7 +168,9 @@ impl Dialect {
     /// `None` when it is unset or unreadable.
     #[must_use]
     pub fn date_of(self, raw: Raw<'_>) -> Option<DateTime<Utc>> {
-        let reading = value::read(ColumnType::Timestamp, field(raw, self.modified())?).ok()?;
+        let mut names = self.modified_names().iter();
+        let date = names.find_map(|name| field(raw, name))?;
+        let reading = value::read(ColumnType::Timestamp, date).ok()?;
         match reading.value {
             Value::Timestamp(instant) => Some(instant),
             _ => None,
@@ -157,9 +181,11 @@ impl Dialect {
     /// that were asked for: what else came may be of a field that is not to be stored.
     #[must_use]
     pub fn nameless(self, raw: Raw<'_>) -> Decoded {
-        let keys = [("DATE_MODIFY", self.modified()), ("ID", self.id())].into_iter();
+        let mut names = self.modified_names().iter();
+        let date = names.find_map(|name| field(raw, name));
+        let keys = [("DATE_MODIFY", date), ("ID", field(raw, self.id()))].into_iter();
         let keys: Vec<(&str, String)> =
-            keys.filter_map(|(own, name)| Some((own, json::evidence(field(raw, name)?)))).collect();
+            keys.filter_map(|(own, value)| Some((own, json::evidence(value?)))).collect();
         let raw = CustomFields::of_sorted(keys.iter().map(|(name, json)| (*name, json.as_str())));
         let raw = raw.as_str().to_owned();
         let note = Note { field: String::new(), reason: Reason::NoUsableId, raw };
@@ -170,6 +196,55 @@ impl Dialect {
 /// A field by its name, spelled without escapes; the last one if it is repeated.
 fn field<'a>(raw: Raw<'a>, name: &str) -> Option<Raw<'a>> {
     raw.fields().filter(|(key, _)| key.unescaped() == Some(name)).last().map(|(_, value)| value)
+}
+
+/// The names of an item's own, if the entity is one.
+fn item_names(entity: &Entity) -> impl Iterator<Item = &'static (&'static str, &'static str)> {
+    entity.item.iter().flat_map(|item| item.names)
+}
+
+/// What items call a field whose name does not follow from the classic one.
+fn item_name(entity: &Entity, field: &str) -> Option<Cow<'static, str>> {
+    let known = item_names(entity).chain(&ITEM_NAMES);
+    known.into_iter().find(|(own, _)| *own == field).map(|(_, name)| Cow::Borrowed(*name))
+}
+
+/// What we call a field of an item, or of a dialect with further names.
+fn item_field<'a>(
+    entity: &Entity,
+    name: &'a str,
+    further: &'static [(&'static str, &'static str)],
+) -> Cow<'a, str> {
+    let known = further.iter().chain(item_names(entity)).chain(&ITEM_NAMES);
+    known
+        .into_iter()
+        .find(|(_, theirs)| *theirs == name)
+        .map_or_else(|| capitals(name), |(own, _)| Cow::Borrowed(*own))
+}
+
+/// `UF_CRM_1720019876534` becomes `ufCrm_1720019876534`, `UF_CRM_2_16396` of a smart process
+/// `ufCrm2_16396`, and words are put together: `ufCrmMyWords` (vendor page `crm-item-list`).
+/// [`capitals`] turns that back, but for numbers inside of words, which may have stood for
+/// other names as well.
+fn user_field_name(field: &str) -> String {
+    let mut name = "ufCrm".to_owned();
+    let parts: Vec<&str> = field.trim_start_matches("UF_CRM_").split('_').collect();
+    for (place, part) in parts.iter().enumerate() {
+        let mut letters = part.chars();
+        match letters.next() {
+            Some(first) if first.is_ascii_digit() => {
+                let of_type = place == 0 && parts.len() > 1;
+                name.push_str(if of_type { "" } else { "_" });
+                name.push_str(part);
+            }
+            Some(first) => {
+                name.push(first.to_ascii_uppercase());
+                name.extend(letters.map(|letter| letter.to_ascii_lowercase()));
+            }
+            None => {}
+        }
+    }
+    name
 }
 
 /// `SOURCE_ID` becomes `sourceId`, `PARENT_ID_128` becomes `parentId128`.
@@ -238,6 +313,38 @@ mod tests {
         assert_eq!(name(&CONTACTS, "COMPANY_IDS"), "companyIds");
         assert_eq!(Dialect::Item.field_of(&LEADS, "phoneWork"), None);
         assert_eq!(Dialect::Item.field_of(&LEADS, "someNew2").as_deref(), Some("SOME_NEW_2"));
+    }
+
+    #[test]
+    fn the_gateway_has_names_of_its_own_and_those_of_items_are_understood_beside_them() {
+        let dialect = Dialect::Vibecode;
+        for entity in Entity::ALL {
+            let columns = entity.columns.iter().map(|column| column.field);
+            let users = ["UF_CRM_1720019876534", "UF_CRM_2_1639669411830", "UF_CRM_MY_WORDS"];
+            for field in columns.chain(["ID", "PARENT_ID_128"]).chain(users) {
+                let name = dialect.name_of(entity, field);
+                if !ITEM_NOISE.contains(&&*name) {
+                    let back = dialect.field_of(entity, &name);
+                    assert_eq!(back.as_deref(), Some(field), "{}: {name}", entity.name);
+                }
+            }
+        }
+        let field = |name| dialect.field_of(&LEADS, name).map(Cow::into_owned);
+        for (name, own) in [
+            ("amount", "OPPORTUNITY"),
+            ("opportunity", "OPPORTUNITY"),
+            ("createdAt", "DATE_CREATE"),
+            ("createdTime", "DATE_CREATE"),
+            ("updatedAt", "DATE_MODIFY"),
+            ("updatedTime", "DATE_MODIFY"),
+            ("stageId", "STATUS_ID"),
+            ("statusId", "STATUS_ID"),
+            ("ufCrm_1594289783260", "UF_CRM_1594289783260"),
+        ] {
+            assert_eq!(field(name).as_deref(), Some(own), "{name}");
+        }
+        assert_eq!(field("phoneWork"), None);
+        assert_eq!(dialect.name_of(&LEADS, "UF_CRM_1594289783260"), "ufCrm_1594289783260");
     }
 
     #[test]

@@ -12,6 +12,7 @@
 //! A call is made by [`Portal`]: permit, POST, envelope, and again if the failure is
 //! worth it. [`ListSource`] turns a question about ID ranges into one
 //! batch of chained pages, in the words of the classic lists or of items, and walks the answer.
+//! [`GatewaySource`] asks the same of a [`Gateway`] before the portal.
 //! [`DictionarySource`] reads the lists that explain codes, [`MailRecipientSource`] the mail
 //! address book.
 
@@ -24,6 +25,7 @@ mod error;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
+mod gateway;
 mod limiter;
 mod source;
 
@@ -33,12 +35,17 @@ pub use self::{
     client::{Meter, Patience, Portal, PortalOptions},
     envelope::{Answer, PortalTime, Timing},
     error::{ApiFailure, ErrorCode, PortalError},
+    gateway::{
+        Gateway, GatewayFailure, GatewayKey, GatewayOptions, GatewayUrl, InvalidGatewayKey,
+        InvalidGatewayUrl,
+    },
     limiter::{
         InvalidQuietHours, Lane, Limiter, Limits, OperatingLimit, QuietHours, RehearsedLimiter,
         RehearsedPermit, Restraint, Share, WaitReason, Waiting,
     },
     source::{
-        Ask, Chain, ChainEnd, Detail, DictionarySource, Heard, HeardDictionaries, ListSource,
-        Listed, MAX_COMMANDS, MailRecipientSource, PAGE_ROWS, Page, Probes, RecipientPage, ScanAsk,
+        Ask, Chain, ChainEnd, Changes, Detail, DictionarySource, GatewaySource, Heard,
+        HeardDictionaries, ListSource, Listed, MAX_COMMANDS, MailRecipientSource, PAGE_ROWS, Page,
+        Probes, RecipientPage, ScanAsk, Source,
     },
 };

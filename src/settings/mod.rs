@@ -16,6 +16,7 @@
 mod error;
 mod keys;
 mod values;
+mod vibecode;
 
 use std::{
     collections::BTreeMap,
@@ -29,7 +30,10 @@ use chrono_tz::Tz;
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
-pub use self::error::{Place, SettingsError};
+pub use self::{
+    error::{Place, SettingsError},
+    vibecode::VibecodeSettings,
+};
 use self::{keys::EntityKeys, values::Values};
 use crate::{
     entity::{Dialect, Entity, phone::Region, privacy::PrivacyRules},
@@ -75,6 +79,8 @@ pub struct PortalSettings {
     pub ca_file: Option<PathBuf>,
     /// The portal's limits.
     pub limits: LimitSettings,
+    /// The gateway before the portal.
+    pub vibecode: VibecodeSettings,
 }
 
 /// The section `[portal.limits]`.
@@ -271,6 +277,7 @@ fn read_portal(values: &Values) -> Result<PortalSettings, SettingsError> {
         )?,
         ca_file,
         limits: read_limits(values)?,
+        vibecode: vibecode::read(values)?,
     })
 }
 
@@ -473,12 +480,15 @@ fn read_entity(
     keys: &EntityKeys,
     interval: Duration,
 ) -> Result<EntitySettings, SettingsError> {
-    let sources = [("classic", Dialect::Classic), ("item", Dialect::Item)];
     let usual = Dialect::default_of(entity);
     // What is read as a whole costs as much each time.
     let usual_interval = if entity.is_read_whole() { HOUR } else { interval };
+    let (item, vibecode) = (("item", Dialect::Item), ("vibecode", Dialect::Vibecode));
     let source = match keys.source {
-        Some(key) => values.choice(key, &sources, usual)?,
+        Some(key) if entity.classic.is_some() => {
+            values.choice(key, &[("classic", Dialect::Classic), item, vibecode], usual)?
+        }
+        Some(key) => values.choice(key, &[item, vibecode], usual)?,
         None => usual,
     };
     Ok(EntitySettings {

@@ -109,6 +109,10 @@ fn the_example_says_the_defaults() {
         "url_file",
         "local_dir",
         "webhook_url_file",
+        "api_key",
+        "api_key_file",
+        "session_token",
+        "session_token_file",
         "keep_history",
         "time_zone",
         "default_region",
@@ -120,6 +124,26 @@ fn the_example_says_the_defaults() {
         .collect();
     let full = Layers::file(&full.join("\n")).load().unwrap();
     assert_eq!(format!("{:?}", Settings { file: None, ..full }), format!("{empty:?}"));
+}
+
+#[test]
+fn the_gateway_is_set_beside_the_portal() {
+    let settings = Layers::none().load().unwrap();
+    assert_eq!(settings.portal.vibecode.url.host(), "vibecode.bitrix24.tech");
+    let missing = settings.portal.vibecode.api_key().unwrap_err().to_string();
+    assert!(missing.contains("`portal.vibecode.api_key` is not set"), "{missing}");
+    let file = "[entities]\ncontacts.source = \"vibecode\"\ncompanies.source = \"vibecode\"\n";
+    let settings = Layers::file(file).load().unwrap();
+    for name in ["contacts", "companies"] {
+        assert_eq!(settings.entities.by_name(name).unwrap().source, Dialect::Vibecode);
+    }
+    for (file, key) in [
+        ("[portal.vibecode]\nurl = \"http://example.com\"", "portal.vibecode.url"),
+        ("[entities]\ncompanies.source = \"classic\"", "entities.companies.source"),
+    ] {
+        let refused = Layers::file(file).load().unwrap_err().to_string();
+        assert!(refused.contains(key), "{refused}");
+    }
 }
 
 #[test]

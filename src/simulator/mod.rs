@@ -26,7 +26,8 @@
 //! `php`, `clock`: values and time as the portal knows them. `entity`, `fields`, `families`,
 //! `user_fields`, `pipelines`, `content`, `dataset`, `records`, `names`, `recipients`: what is
 //! stored. `query`, `search`, `lists`, `rows`, `items`, `directories`, `structure`, `history`,
-//! `products`, `sheets`, `batch`: how calls are answered. `limits`, `faults`, `wire`: how they are not.
+//! `products`, `sheets`, `batch`: how calls are answered. `gateway`: the VibeCode gateway
+//! before all that. `limits`, `faults`, `wire`: how they are not.
 //! `actions`, `writes`, `control`: how the portal is driven. `truth`, `stats`:
 //! what it tells about itself.
 
@@ -41,6 +42,7 @@ mod entity;
 mod families;
 mod faults;
 mod fields;
+mod gateway;
 mod history;
 mod items;
 mod limits;
@@ -77,6 +79,7 @@ use tokio_util::sync::CancellationToken;
 pub use actions::{Action, ActionError, Outcome};
 pub use entity::Entity;
 pub use faults::{Fault, FaultKind, Place, Poison};
+pub use gateway::{DateFilter, GatewayOptions};
 
 pub use history::TrueStep;
 pub use limits::{Booking, BucketLimit, OperatingLimit};

@@ -9,6 +9,7 @@ use chrono_tz::Tz;
 
 use super::clock::offset_at;
 use super::entity::Entity;
+use super::gateway::GatewayOptions;
 use super::limits::{BucketLimit, OperatingLimit};
 use super::portal::Cost;
 
@@ -82,6 +83,8 @@ pub struct Options {
     pub unkeyed_errors: bool,
     /// PHP's `max_input_vars`.
     pub max_input_vars: usize,
+    /// The VibeCode gateway before it.
+    pub gateway: GatewayOptions,
 }
 
 impl Default for Options {
@@ -121,6 +124,7 @@ impl Default for Options {
             item_cast_arrays: false,
             unkeyed_errors: false,
             max_input_vars: 10_000,
+            gateway: GatewayOptions::default(),
         }
     }
 }

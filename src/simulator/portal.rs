@@ -13,6 +13,7 @@ use super::clock::{Clock, Ticks, instant_text};
 use super::dataset::{Generator, Rng, mix};
 use super::entity::{Entity, FAMILIES};
 use super::faults::{FaultKind, Faults};
+use super::gateway::Minute;
 use super::history::Step;
 use super::items::{ItemRow, named_entity};
 use super::limits::{Account, Booking, Buckets, Operating, RequestUse};
@@ -167,6 +168,7 @@ pub(super) struct Portal {
     pub(super) latency: Duration,
     pub(super) revoked: bool,
     pub(super) buckets: Buckets,
+    pub(super) gateway_minute: Minute,
     pub(super) operating: Operating,
     pub(super) faults: Faults,
     pub(super) stats: Stats,
@@ -226,6 +228,7 @@ impl Portal {
             latency: options.latency,
             revoked: false,
             buckets: Buckets::default(),
+            gateway_minute: Minute::default(),
             operating: Operating::default(),
             faults: Faults::default(),
             stats: Stats::default(),

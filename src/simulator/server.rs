@@ -15,6 +15,7 @@ use super::batch::Batch;
 use super::control;
 use super::directories::{method_not_found, scope_of};
 use super::faults::FaultKind;
+use super::gateway;
 use super::limits::{Admission, Booking};
 use super::php::{Array, Php, parse_str, write_int};
 use super::portal::{Failure, Portal, RequestState, TimeBlock, family};
@@ -40,8 +41,11 @@ impl Shared {
 
 /// Serves until the runtime is dropped.
 pub(super) async fn serve(listener: FaultyListener, shared: Shared) -> std::io::Result<()> {
-    let router =
-        Router::new().route("/rest/{*path}", any(rest)).merge(control::router()).with_state(shared);
+    let router = Router::new()
+        .route("/rest/{*path}", any(rest))
+        .route("/v1/{*path}", any(gateway::answer))
+        .merge(control::router())
+        .with_state(shared);
     let service = router.into_make_service_with_connect_info::<Peer>();
     axum::serve(listener, service).await
 }
@@ -117,7 +121,7 @@ fn json_body(body: &Bytes) -> (Array, bool) {
 }
 
 /// What goes back.
-struct Reply {
+pub(super) struct Reply {
     status: u16,
     body: Vec<u8>,
     content_type: &'static str,
@@ -125,11 +129,11 @@ struct Reply {
 }
 
 impl Reply {
-    fn json(status: u16, body: Vec<u8>) -> Self {
+    pub(super) fn json(status: u16, body: Vec<u8>) -> Self {
         Self { status, body, content_type: "application/json; charset=utf-8", location: None }
     }
 
-    fn html(status: u16) -> Self {
+    pub(super) fn html(status: u16) -> Self {
         let body = format!(
             "<html>\r\n<head><title>{status}</title></head>\r\n<body>\r\n<center><h1>{status}</h1>\
              </center>\r\n<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n"
@@ -143,7 +147,7 @@ impl Reply {
         Self::json(failure.status, body)
     }
 
-    fn into_response(self) -> Response<Body> {
+    pub(super) fn into_response(self) -> Response<Body> {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = Response::new(Body::from(self.body));
         *response.status_mut() = status;
@@ -382,7 +386,12 @@ fn close(portal: &Portal, mut body: Vec<u8>, time: &TimeBlock) -> Reply {
 }
 
 /// The answer that a fault gives instead of the right one, if it does.
-async fn instead(shared: &Shared, peer: &Peer, fault: &FaultKind, uri: &Uri) -> Option<Reply> {
+pub(super) async fn instead(
+    shared: &Shared,
+    peer: &Peer,
+    fault: &FaultKind,
+    uri: &Uri,
+) -> Option<Reply> {
     Stats::add(&mut shared.lock().stats.faults, fault.name());
     match fault {
         FaultKind::Slow { millis } => {
@@ -425,7 +434,12 @@ async fn instead(shared: &Shared, peer: &Peer, fault: &FaultKind, uri: &Uri) -> 
 }
 
 /// What a fault does to the right answer.
-fn afterwards(shared: &Shared, peer: &Peer, fault: Option<&FaultKind>, reply: Reply) -> Reply {
+pub(super) fn afterwards(
+    shared: &Shared,
+    peer: &Peer,
+    fault: Option<&FaultKind>,
+    reply: Reply,
+) -> Reply {
     match fault {
         Some(FaultKind::Cut { bytes }) => {
             shared.lock().stats.spring(26);
@@ -443,7 +457,7 @@ fn afterwards(shared: &Shared, peer: &Peer, fault: Option<&FaultKind>, reply: Re
     reply
 }
 
-fn finish(shared: &Shared, reply: Reply) -> Response<Body> {
+pub(super) fn finish(shared: &Shared, reply: Reply) -> Response<Body> {
     shared.lock().stats.bytes += u64::try_from(reply.body.len()).unwrap_or(0);
     reply.into_response()
 }

@@ -46,6 +46,10 @@ pub struct Stats {
     /// Of all rows, those of chained commands that started over, because the page that
     /// they refer to was short or failed: served in vain to any right client.
     pub rows_restarted: u64,
+    /// The most rows that the gateway has served in one answer.
+    pub gateway_largest: usize,
+    /// Answers of the gateway that could not hold everything that matched.
+    pub gateway_truncated: u64,
     /// Bytes of answers.
     pub bytes: u64,
     /// HTTP faults served, by kind.

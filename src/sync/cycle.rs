@@ -71,6 +71,32 @@ impl Clocks {
 }
 
 impl Cycle {
+    /// Plans the next cycle of a source that cannot be asked for changes: a deep one reads
+    /// everything up to the mark so often, and when a process takes up a mirror that was
+    /// complete before; the others look for what is new only.
+    pub(super) fn plan_without_dates(
+        checkpoint: &Checkpoint,
+        every: Duration,
+        now: DateTime<Utc>,
+        first: bool,
+    ) -> Self {
+        let due = now - checkpoint.deep.database >= every;
+        // Before the first complete cycle, a backfill is reading it all anyway.
+        let deep = due || (first && checkpoint.completed_at.is_some());
+        let (depth, from, boundary) = if deep {
+            (Depth::Deep, RecordId::ZERO, checkpoint.mark)
+        } else {
+            (Depth::Shallow, checkpoint.newest, checkpoint.newest)
+        };
+        Self {
+            depth,
+            boundary,
+            changed: Scan::above(from, EndRule::EmptyPage).up_to(boundary),
+            new: Scan::above(boundary, EndRule::ShortPage),
+            began: None,
+        }
+    }
+
     /// Plans the next cycle. `now` is the database's clock; `first` says that this is
     /// the first new cycle of the process, which is always deep.
     pub(super) fn plan(
@@ -439,6 +465,31 @@ mod tests {
             cycle.complete(&mut checkpoint, OVERLAP, at(now));
         }
         assert!((20_000..=60_000).contains(&read), "{read}");
+    }
+
+    #[test]
+    fn without_dates_everything_is_read_at_long_intervals_and_news_at_once() {
+        let portal = Portal::default();
+        let newest = RecordId::new(90).unwrap();
+        let mut checkpoint = Checkpoint { mark: newest, newest, ..start(&portal) };
+        let every = Duration::hours(1);
+        let plan = |checkpoint: &Checkpoint, now: i64, first: bool| {
+            Cycle::plan_without_dates(checkpoint, every, at(now), first)
+        };
+        // A backfill has just begun.
+        let cycle = plan(&checkpoint, 5, true);
+        assert_eq!((cycle.depth, cycle.changed.ended()), (Depth::Shallow, true));
+        assert_eq!(cycle.new.cursor(), newest);
+        checkpoint.completed_at = Some(at(5));
+        assert_eq!(plan(&checkpoint, 10, false).depth, Depth::Shallow);
+        for (now, first) in [(10, true), (3_600, false)] {
+            let cycle = plan(&checkpoint, now, first);
+            assert_eq!((cycle.depth, cycle.changed.floor()), (Depth::Deep, None));
+            assert_eq!(
+                (cycle.changed.cursor(), cycle.changed.bound()),
+                (RecordId::ZERO, Some(newest))
+            );
+        }
     }
 
     #[test]

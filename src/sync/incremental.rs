@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Duration, Utc};
 
 use super::{
     SyncError,
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     entity::{RecordId, decode::Decoded},
-    portal::Lane,
+    portal::{Changes, Lane},
     store::{Checkpoint, Progress, RunKind},
 };
 
@@ -74,10 +74,14 @@ impl Mirror {
         let before = self.portal().meter();
         let mut checkpoint =
             self.checkpoint().await?.ok_or(SyncError::NeverBackfilled { entity: entity.name })?;
+        let changes = async { Ok(self.reader().source.changes(lane).await?) };
+        let changes = self.unless_stopped(changes).await?;
         let mut asked_at = self.now().await?;
-        let mut cycle = Cycle::resume(&checkpoint).unwrap_or_else(|| {
-            Cycle::plan(&checkpoint, self.overlap(), asked_at, self.take_first_cycle())
-        });
+        let mut cycle = self.resumed_or_planned(&checkpoint, changes, asked_at);
+        // It takes a while to read everything, and what it finds has waited for long anyway.
+        let reads_all = changes != Changes::ByDate && cycle.depth == Depth::Deep;
+        let lane = if reads_all && lane == Lane::Incremental { Lane::Rolling } else { lane };
+        probe &= changes == Changes::ByDate;
         loop {
             let question = self.question(&cycle, &checkpoint, lane, probe);
             let reply = self.ask(lane, &question).await?;
@@ -126,6 +130,27 @@ impl Mirror {
             }
             asked_at = self.now().await?;
         }
+    }
+
+    fn resumed_or_planned(
+        &self,
+        checkpoint: &Checkpoint,
+        changes: Changes,
+        now: DateTime<Utc>,
+    ) -> Cycle {
+        let resumed = Cycle::resume(checkpoint);
+        // What can be asked may have changed since.
+        let resumed =
+            resumed.filter(|cycle| changes == Changes::ByDate || cycle.changed.floor().is_none());
+        resumed.unwrap_or_else(|| match changes {
+            Changes::ByDate => {
+                Cycle::plan(checkpoint, self.overlap(), now, self.take_first_cycle())
+            }
+            Changes::ByReadingAll { every } => {
+                let every = Duration::from_std(every).unwrap_or(Duration::hours(1));
+                Cycle::plan_without_dates(checkpoint, every, now, self.take_first_cycle())
+            }
+        })
     }
 
     /// Every deep cycle meets again what the shallow ones before it have read.

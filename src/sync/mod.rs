@@ -25,6 +25,10 @@
 //!   newest record seen. It keeps the mirror fresh while a bulk change would make
 //!   every deep cycle read the same thousands of records again.
 //!
+//! A source that cannot be asked for changes by their time (a gateway may be one) leaves the
+//! first scan out of shallow cycles, and reads everything up to the mark in deep ones, which
+//! are rare then and in the lowest lane.
+//!
 //! # The mark
 //! An ID is given when a record is created, but a record with a lower ID may become
 //! visible after one with a higher. So the highest ID seen may not become the

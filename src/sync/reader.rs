@@ -25,8 +25,8 @@ use crate::{
         privacy::Privacy,
     },
     portal::{
-        Ask, Chain, ChainEnd, Detail, Heard, Lane, ListSource, MAX_COMMANDS, Page, Patience,
-        Portal, PortalError, PortalTime, ScanAsk, Timing,
+        Ask, Chain, ChainEnd, Detail, Heard, Lane, Page, Patience, Portal, PortalError, PortalTime,
+        ScanAsk, Source, Timing,
     },
     retry::{Disposition, RetryPolicy},
 };
@@ -39,7 +39,7 @@ const ANSWER_BYTES: usize = 8 << 20;
 pub(super) struct Reader {
     pub(super) entity: &'static Entity,
     portal: Portal,
-    pub(super) source: Arc<ListSource>,
+    pub(super) source: Arc<Source>,
     decoder: Arc<Decoder>,
     pub(super) retry: RetryPolicy,
     room: Room,
@@ -66,7 +66,7 @@ impl Reader {
         retry: RetryPolicy,
         room: Room,
     ) -> Self {
-        let source = ListSource::new(portal.clone(), entity, dialect);
+        let source = Source::new(portal.clone(), entity, dialect);
         Self {
             entity,
             decoder: Arc::new(Decoder::new(entity, source.dialect())),
@@ -84,7 +84,7 @@ impl Reader {
         let multi_fields = self.entity.multi_fields.iter().map(|multi| multi.field);
         let left_out = multi_fields.filter(|field| excluded.contains(*field)).collect();
         let dialect = self.source.dialect();
-        let source = ListSource::new(self.portal.clone(), self.entity, dialect);
+        let source = Source::clone(&self.source);
         Self {
             source: Arc::new(source.leaving_out(left_out)),
             decoder: Arc::new(Decoder::keeping(self.entity, dialect, privacy)),
@@ -113,9 +113,10 @@ impl Reader {
     pub(super) fn longest_chain(&self, lane: Lane) -> usize {
         let in_time = self.portal.limiter().in_time(lane, self.source.method());
         let known = self.known();
-        let by_size = ANSWER_BYTES.checked_div(known.page_bytes).unwrap_or(MAX_COMMANDS);
+        let by_size =
+            ANSWER_BYTES.checked_div(known.page_bytes).unwrap_or(self.source.most_pages());
         let by_weight = known.shortened.map_or(usize::MAX, Shortened::pages);
-        in_time.min(by_size).min(by_weight).clamp(1, MAX_COMMANDS)
+        in_time.min(by_size).min(by_weight).clamp(1, self.source.most_pages())
     }
 
     /// Asks until at least one page of some range has come, or fails for good.

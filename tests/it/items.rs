@@ -19,6 +19,7 @@ fn settings(portal: &TestPortal, database: &Database, dialect: Dialect) -> Strin
     let source = match dialect {
         Dialect::Classic => "classic",
         Dialect::Item => "item",
+        Dialect::Vibecode => "vibecode",
     };
     let more = format!(
         "[portal.limits]\nrequests_per_second = 1000\nburst = 10000\n\

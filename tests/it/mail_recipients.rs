@@ -48,7 +48,8 @@ async fn mirrored(portal: &TestPortal) -> Database {
 
 /// What the mirror has of the address book.
 async fn book(pool: &PgPool) -> BTreeMap<i64, (Option<String>, Option<String>, Option<String>)> {
-    let rows: Vec<(i64, Option<String>, Option<String>, Option<String>)> = sqlx::query_as(
+    type Entry = (i64, Option<String>, Option<String>, Option<String>);
+    let rows: Vec<Entry> = sqlx::query_as(
         "select id, email, name, address from bitrix24.mail_recipients where deleted_at is null",
     )
     .fetch_all(pool)

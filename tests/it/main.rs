@@ -37,4 +37,5 @@ mod support;
 mod sweep;
 mod traps;
 mod verify;
+mod vibecode;
 mod whole_crm;

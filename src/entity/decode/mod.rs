@@ -141,10 +141,10 @@ impl Decoder {
             }
         }
         for (index, multi) in entity.multi_fields.iter().enumerate() {
-            match (dialect, multi.link) {
+            match (dialect.lists_multi_values(), multi.link) {
                 _ if left_out[index] => {}
                 // Where they come in one list, their names stand for something else.
-                (Dialect::Item, None) => {
+                (true, None) => {
                     slots.insert(MULTI_VALUES.into(), Slot::MultiValues);
                 }
                 _ => {
@@ -161,7 +161,7 @@ impl Decoder {
         let rules = self.privacy.fingerprint(self.entity);
         match self.dialect {
             Dialect::Classic => rules,
-            Dialect::Item => {
+            Dialect::Item | Dialect::Vibecode => {
                 let mapping = format!("{rules} {:?}", self.dialect);
                 xxhash_rust::xxh3::xxh3_64(mapping.as_bytes()).cast_signed()
             }
@@ -184,13 +184,17 @@ impl Decoder {
                 Dialect::Classic => {
                     classic.is_none_or(|classic| !classic.lacks.contains(&column.field))
                 }
-                Dialect::Item => described(column.field),
+                Dialect::Item | Dialect::Vibecode => described(column.field),
             };
             *value = implied.unwrap_or(if brought { Value::Null } else { Value::Kept });
         }
         for (index, multi) in self.entity.multi_fields.iter().enumerate() {
-            let brought =
-                multi.link.is_none() || (self.dialect == Dialect::Item && described(multi.field));
+            let brought = match (self.dialect, multi.link) {
+                (Dialect::Classic | Dialect::Item, None) => true,
+                // A gateway says nothing of the list that they would come in.
+                (Dialect::Vibecode, None) | (Dialect::Classic, Some(_)) => false,
+                (Dialect::Item | Dialect::Vibecode, Some(_)) => described(multi.field),
+            };
             if !brought && !self.left_out[index] {
                 draft.children[index] = ChildList::Kept;
             }
@@ -207,6 +211,18 @@ impl Decoder {
     #[must_use]
     pub fn privacy(&self) -> &Privacy {
         &self.privacy
+    }
+
+    /// What a field means that came under another name than is expected. A user field that
+    /// is left out stays so under any name.
+    fn slot_of_synonym(&self, field: &str) -> Option<Slot> {
+        if !self.dialect.has_synonyms() {
+            return None;
+        }
+        if self.privacy.is_excluded(field) {
+            return Some(Slot::LeftOut);
+        }
+        self.slots.get(&*self.dialect.name_of(self.entity, field)).copied()
     }
 
     /// By what a value that is kept so is hashed.
@@ -405,6 +421,9 @@ impl<'a, 'd> Desk<'a, 'd> {
             let Some(name) = self.decoder.dialect.field_of(self.decoder.entity, name) else {
                 return Slot::LeftOut;
             };
+            if let Some(slot) = self.decoder.slot_of_synonym(&name) {
+                return slot;
+            }
             let field = self.catalogue.field(&name);
             self.stale |= field.is_none() && name.starts_with("UF_");
             let kind = CustomKind::of(&name, field.map(|field| field.kind.as_str()));

@@ -28,6 +28,7 @@ use super::{
     body::{Body, Buffer},
     envelope::{Answer, Envelope, PortalTime},
     error::PortalError,
+    gateway::Gateway,
     limiter::{Costs, Demand, Lane, Limiter, Limits, Permit},
 };
 use crate::retry::{Disposition, RetryPolicy, Step};
@@ -88,6 +89,7 @@ impl Meter {
 #[derive(Clone)]
 pub struct Portal {
     inner: Arc<Inner>,
+    gateway: Option<Gateway>,
 }
 
 struct Inner {
@@ -116,7 +118,19 @@ impl Portal {
             retries: AtomicU64::new(0),
             waited_micros: AtomicU64::new(0),
         };
-        Ok(Self { inner: Arc::new(inner) })
+        Ok(Self { inner: Arc::new(inner), gateway: None })
+    }
+
+    /// The same portal with a gateway through which records can be read, too.
+    #[must_use]
+    pub fn with_gateway(self, gateway: Gateway) -> Self {
+        Self { gateway: Some(gateway), ..self }
+    }
+
+    /// The gateway, if there is one.
+    #[must_use]
+    pub const fn gateway(&self) -> Option<&Gateway> {
+        self.gateway.as_ref()
     }
 
     /// Calls one method; `params` becomes the JSON body.
@@ -224,13 +238,15 @@ impl Portal {
         self.inner.webhook.user_id()
     }
 
-    /// What has been done so far.
+    /// What has been done so far, at the gateway too.
     #[must_use]
     pub fn meter(&self) -> Meter {
+        let beside = self.gateway.as_ref().map(Gateway::meter).unwrap_or_default();
+        let waited = self.inner.waited_micros.load(Ordering::Relaxed);
         Meter {
-            requests: self.inner.requests.load(Ordering::Relaxed),
-            retries: self.inner.retries.load(Ordering::Relaxed),
-            waited: Duration::from_micros(self.inner.waited_micros.load(Ordering::Relaxed)),
+            requests: self.inner.requests.load(Ordering::Relaxed) + beside.requests,
+            retries: self.inner.retries.load(Ordering::Relaxed) + beside.retries,
+            waited: Duration::from_micros(waited) + beside.waited,
         }
     }
 

@@ -5,6 +5,7 @@
 
 use std::{fmt, path::PathBuf, time::Duration};
 
+use super::gateway::GatewayFailure;
 use crate::retry::Disposition;
 
 /// The longest description that is kept, in characters.
@@ -244,6 +245,9 @@ pub enum PortalError {
     /// The portal answered with an error of its own.
     #[error("the portal answered {} with {}: {}{}", .0.method, .0.code, .0.description, StatusNote(.0.status))]
     Api(Box<ApiFailure>),
+    /// The gateway before the portal answered with an error of its own.
+    #[error("{0}")]
+    Vibecode(Box<GatewayFailure>),
     /// No connection came about; the portal has not seen the request.
     #[error("cannot connect to the portal {host}")]
     Connect {
@@ -384,6 +388,7 @@ impl PortalError {
     pub fn disposition(&self) -> Disposition {
         match self {
             Self::Api(failure) => failure.disposition(),
+            Self::Vibecode(failure) => failure.disposition(),
             Self::Connect { .. }
             | Self::Transport { .. }
             | Self::Timeout { .. }
@@ -408,6 +413,7 @@ impl PortalError {
     pub fn advice(&self) -> &'static str {
         match self {
             Self::Api(failure) => failure.advice(),
+            Self::Vibecode(failure) => failure.advice(),
             Self::Connect { .. } | Self::Transport { .. } => {
                 "check the host in `portal.webhook_url`, the network and, for a private certificate authority, `portal.ca_file`"
             }
@@ -467,6 +473,7 @@ impl PortalError {
     pub fn code(&self) -> Option<&ErrorCode> {
         match self {
             Self::Api(failure) => Some(&failure.code),
+            Self::Vibecode(failure) => Some(&failure.code),
             _ => None,
         }
     }

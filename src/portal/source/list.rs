@@ -31,10 +31,10 @@ const COUNT: &str = "count";
 
 /// Before every record. Not the first second of 1970, whose number is zero and so
 /// "nothing" to a careless server.
-const LONG_AGO: &str = "1970-01-02T00:00:00+00:00";
+pub(super) const LONG_AGO: &str = "1970-01-02T00:00:00+00:00";
 
 /// After every record, however wrong its author's clock was.
-const FAR_AHEAD: &str = "2999-01-01T00:00:00+00:00";
+pub(super) const FAR_AHEAD: &str = "2999-01-01T00:00:00+00:00";
 
 /// Reads one entity by a list.
 #[derive(Debug, Clone)]
@@ -245,7 +245,7 @@ fn count_key(place: usize) -> String {
 }
 
 /// A date as the portal documents it; its offset makes it an instant.
-fn timestamp(date: DateTime<FixedOffset>) -> String {
+pub(super) fn timestamp(date: DateTime<FixedOffset>) -> String {
     date.format("%Y-%m-%dT%H:%M:%S%:z").to_string()
 }
 

@@ -1,15 +1,16 @@
 //! Questions about records, in no particular dialect, and what was heard.
 //!
-//! A question is about ID ranges; the source (`list.rs`) turns it into calls. The
+//! A question is about ID ranges; the source (`list.rs`, `gateway.rs`) turns it into calls. The
 //! answer is handed on unparsed, split into rows. Whether the rows fit the question
 //! (order, bounds, dates) is for the caller to check; a portal may have ignored a filter.
 
 mod dictionaries;
+mod gateway;
 mod list;
 mod mail_recipients;
 mod wording;
 
-use std::{fmt, ops::Range};
+use std::{fmt, ops::Range, time::Duration};
 
 use chrono::{DateTime, FixedOffset};
 use serde_json::value::RawValue;
@@ -17,21 +18,121 @@ use serde_json::value::RawValue;
 pub(super) use self::wording::RowsIn;
 pub use self::{
     dictionaries::{DictionarySource, HeardDictionaries, Listed},
+    gateway::GatewaySource,
     list::ListSource,
     mail_recipients::{MailRecipientSource, RecipientPage},
 };
 use super::{
+    Lane, Patience, Portal,
     body::Body,
     envelope::{PortalTime, Timing},
     error::PortalError,
 };
-use crate::entity::{RecordId, json::Raw};
+use crate::entity::{Dialect, Entity, RecordId, json::Raw};
 
 /// Rows on a full page. Fewer mean that nothing follows.
 pub const PAGE_ROWS: usize = 50;
 
 /// Commands that the portal runs in one batch.
 pub const MAX_COMMANDS: usize = 50;
+
+/// Where the records of one entity come from.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// A list of the portal's own.
+    List(ListSource),
+    /// A gateway before it.
+    Gateway(Box<GatewaySource>),
+}
+
+/// How a source finds out what was modified.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Changes {
+    /// It can be asked for what was modified after a moment.
+    ByDate,
+    /// It cannot: everything has to be read again.
+    ByReadingAll {
+        /// Between two such readings.
+        every: Duration,
+    },
+}
+
+impl Source {
+    /// Reads that entity in that dialect; by a list of the portal's own where it has no
+    /// gateway.
+    #[must_use]
+    pub fn new(portal: Portal, entity: &'static Entity, dialect: Dialect) -> Self {
+        match (dialect, portal.gateway().cloned()) {
+            (Dialect::Vibecode, Some(gateway)) => {
+                Self::Gateway(Box::new(GatewaySource::new(portal, gateway, entity)))
+            }
+            _ => Self::List(ListSource::new(portal, entity, dialect)),
+        }
+    }
+
+    /// How rows come.
+    #[must_use]
+    pub const fn dialect(&self) -> Dialect {
+        match self {
+            Self::List(list) => list.dialect(),
+            Self::Gateway(_) => Dialect::Vibecode,
+        }
+    }
+
+    /// The method that lists the records; the portal's operating time is counted by it.
+    #[must_use]
+    pub const fn method(&self) -> &'static str {
+        match self {
+            Self::List(list) => list.method(),
+            Self::Gateway(gateway) => gateway.method(),
+        }
+    }
+
+    /// The longest chain that one request can bring.
+    #[must_use]
+    pub const fn most_pages(&self) -> usize {
+        match self {
+            Self::List(_) => MAX_COMMANDS,
+            Self::Gateway(_) => GatewaySource::MOST_PAGES,
+        }
+    }
+
+    /// The same without these multi-fields, where the source can do without.
+    #[must_use]
+    pub fn leaving_out(self, left_out: Vec<&'static str>) -> Self {
+        match self {
+            Self::List(list) => Self::List(list.leaving_out(left_out)),
+            gateway @ Self::Gateway(_) => gateway,
+        }
+    }
+
+    /// How it finds out what was modified.
+    ///
+    /// # Errors
+    /// What the source answered when it had to be asked.
+    pub async fn changes(&self, lane: Lane) -> Result<Changes, PortalError> {
+        match self {
+            Self::List(_) => Ok(Changes::ByDate),
+            Self::Gateway(gateway) => gateway.changes(lane).await,
+        }
+    }
+
+    /// Asks everything and walks the answer.
+    ///
+    /// # Errors
+    /// As [`ListSource::read`] and [`GatewaySource::read`].
+    pub async fn read(
+        &self,
+        lane: Lane,
+        ask: &Ask,
+        patience: Patience,
+    ) -> Result<Heard, PortalError> {
+        match self {
+            Self::List(list) => list.read(lane, ask, patience).await,
+            Self::Gateway(gateway) => gateway.read(lane, ask, patience).await,
+        }
+    }
+}
 
 /// Everything that is asked in one request.
 #[derive(Debug, Clone, Default)]

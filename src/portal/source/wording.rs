@@ -94,7 +94,7 @@ impl Wording {
                 let asked = multi_fields.map(|multi| multi.field);
                 asked.filter(|field| !left_out.contains(field)).chain(["*", "UF_*"]).collect()
             }
-            Dialect::Item => vec!["*"],
+            Dialect::Item | Dialect::Vibecode => vec!["*"],
         }
     }
 

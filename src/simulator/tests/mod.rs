@@ -3,6 +3,7 @@
 mod beside;
 mod careful;
 mod families;
+mod gateway;
 mod http;
 mod items;
 

@@ -10,9 +10,7 @@ use super::{
 };
 use crate::{
     entity::{Dialect, RecordId},
-    portal::{
-        Ask, Chain, ChainEnd, Heard, Lane, MAX_COMMANDS, Page, Patience, PortalError, ScanAsk,
-    },
+    portal::{Ask, Chain, ChainEnd, Heard, Lane, Page, Patience, PortalError, ScanAsk},
     sync::{
         SyncError,
         mirror::Mirror,
@@ -54,7 +52,7 @@ impl Mirror {
     /// The longest chain of keys that is worth asking for.
     pub(in crate::sync) fn longest_key_chain(&self, lane: Lane) -> usize {
         let in_time = self.portal().limiter().in_time(lane, self.list_method());
-        in_time.clamp(1, MAX_COMMANDS)
+        in_time.clamp(1, self.reader().source.most_pages())
     }
 
     /// Lists keys; asks until everything has come that was asked for, or at least the first

@@ -159,7 +159,7 @@ impl Scene {
     pub(super) fn fail(&self, after: u16, failure: Failure) {
         let list = match self.dialect {
             Dialect::Classic => self.entity.classic.unwrap().list,
-            Dialect::Item => "crm.item.list",
+            Dialect::Item | Dialect::Vibecode => "crm.item.list",
         };
         let fault = match failure {
             Failure::Gateway => Fault::once("batch", FaultKind::Html { status: 502 }),

@@ -229,7 +229,7 @@ impl World {
             Dialect::Classic => {
                 self.harness.block_on(differences(&scene.portal, pool, scene.entity))
             }
-            Dialect::Item => {
+            Dialect::Item | Dialect::Vibecode => {
                 self.harness.block_on(item_differences(&scene.portal, pool, scene.entity))
             }
         };

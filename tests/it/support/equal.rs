@@ -152,6 +152,32 @@ pub(crate) async fn item_differences(
     in_words(entity, &differing(&item_truth(portal, entity), &mirror, entity, Dialect::Item))
 }
 
+/// The first differences in words of a mirror that reads items where some fields are hidden
+/// from it; empty if there are none.
+pub(crate) async fn differences_unless_hidden(
+    portal: &TestPortal,
+    pool: &PgPool,
+    entity: &'static Entity,
+    hidden: &[&str],
+) -> String {
+    let mut look = Look::prepare(pool).await;
+    let mirror = mirrored(&mut look.0, entity, None).await;
+    let mut truth = item_truth(portal, entity);
+    for record in truth.values_mut() {
+        record.fields.retain(|field, _| !hidden.contains(&field.as_str()));
+        record.links.retain(|field, _| !hidden.contains(&field.as_str()));
+        record.unreadable.retain(|field, _| !hidden.contains(&field.as_str()));
+        record.nul_removed.retain(|field| !hidden.contains(&field.as_str()));
+    }
+    let mut found = differing(&truth, &mirror, entity, Dialect::Item);
+    let silent: Vec<String> = hidden
+        .iter()
+        .map(|field| format!("the truth says nothing of {}", field.to_lowercase()))
+        .collect();
+    found.retain(|(_, line)| !silent.contains(line));
+    in_words(entity, &found)
+}
+
 /// The first differences in words in all but some records; records that are gone from the
 /// portal may still be in the mirror.
 pub(crate) async fn differences_but_for(
@@ -165,7 +191,7 @@ pub(crate) async fn differences_but_for(
     let mut mirror = mirrored(&mut look.0, entity, None).await;
     let mut truth = match dialect {
         Dialect::Classic => truth(portal, entity),
-        Dialect::Item => item_truth(portal, entity),
+        Dialect::Item | Dialect::Vibecode => item_truth(portal, entity),
     };
     truth.retain(|id, _| !left_out.contains(id));
     mirror.retain(|id, _| truth.contains_key(id));
@@ -418,7 +444,7 @@ fn is_brought(entity: &Entity, dialect: Dialect, field: &str) -> bool {
             let classic = entity.classic.unwrap();
             !classic.lacks.contains(&field) && !is_implied(entity, dialect, field)
         }
-        Dialect::Item => {
+        Dialect::Item | Dialect::Vibecode => {
             !field.starts_with("ADDRESS")
                 && !["FACE_ID", "LAST_COMMUNICATION_TIME"].contains(&field)
         }

@@ -1,0 +1,476 @@
+//! Records that are read through the VibeCode gateway: `POST /v1/{entity}/search`, which takes
+//! its filters in the body, and `GET /v1/{entity}/fields`.
+//!
+//! Pages go by ID and never by `offset`, since what is deleted meanwhile would move the rows
+//! behind it. One request brings up to 5,000 rows: the gateway reads them from the portal 50
+//! at a time. They are handed on as pages of 50, so everything that holds pages against their
+//! question works as it does elsewhere. A page ends a chain only by being short: `hasMore`,
+//! `truncated` and `total` are hints, for the vendor promises nothing about them above 5,000.
+//!
+//! What the vendor does not document is found out by asking, before the first records and
+//! again when the description of the fields changes: what the time of the last modification is
+//! called, whether it can be filtered by, and whether the multi-values come without being
+//! named. That the order is kept from one of the inner pages to the next is not promised
+//! either. Rows that come in another order are sorted where the answer is complete, and where
+//! it is not, the gateway is asked for one of its inner pages at a time from then on.
+//!
+//! The gateway tells no time. Where one is needed the portal itself is asked for it.
+
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
+
+use chrono::{DateTime, FixedOffset};
+use serde_json::{Map, Value, json, value::RawValue};
+
+use super::{
+    Ask, Chain, ChainEnd, Changes, Detail, Heard, PAGE_ROWS, Page, Probes, ScanAsk,
+    list::{FAR_AHEAD, LONG_AGO, timestamp},
+};
+use crate::{
+    entity::{Dialect, Entity, RecordId, json::Raw},
+    portal::{
+        Lane, Patience, Portal, PortalError, Timing,
+        gateway::{Gateway, GatewayAnswer},
+    },
+    retry::Disposition,
+};
+
+const DIALECT: Dialect = Dialect::Vibecode;
+
+/// The most rows that one request brings.
+const MOST_ROWS: usize = 5_000;
+
+/// The list of all multi-values.
+const MULTI_VALUES: &str = "fm";
+
+/// Reads one entity through a gateway.
+#[derive(Debug, Clone)]
+pub struct GatewaySource {
+    portal: Portal,
+    gateway: Gateway,
+    entity: &'static Entity,
+    known: Arc<Known>,
+}
+
+/// What was found out about the gateway.
+#[derive(Debug, Default)]
+struct Known {
+    shape: Mutex<Option<Shape>>,
+    /// Rows of several inner pages have come out of order, so one at a time is asked for.
+    page_by_page: AtomicBool,
+}
+
+/// How a gateway shows an entity.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Shape {
+    /// The description that this was concluded from.
+    described: Vec<String>,
+    /// What it calls the time of the last modification.
+    modified: Option<String>,
+    /// Whether changes can be asked for by that time.
+    filterable: bool,
+    /// Whether the multi-values come only when every field is named.
+    names_fields: bool,
+}
+
+impl GatewaySource {
+    /// Reads that entity through that gateway; the portal is asked for its clock.
+    #[must_use]
+    pub fn new(portal: Portal, gateway: Gateway, entity: &'static Entity) -> Self {
+        Self { portal, gateway, entity, known: Arc::default() }
+    }
+
+    /// The name under which the reading is known; the portal counts no operating time by it.
+    #[must_use]
+    pub const fn method(&self) -> &'static str {
+        "vibecode.search"
+    }
+
+    /// The most pages that one request may bring.
+    pub(super) const MOST_PAGES: usize = MOST_ROWS / PAGE_ROWS;
+
+    /// Whether changes can be asked for.
+    ///
+    /// # Errors
+    /// What the gateway answered while that was found out.
+    pub async fn changes(&self, lane: Lane) -> Result<Changes, PortalError> {
+        let shape = self.shape(lane).await?;
+        Ok(if shape.filterable {
+            Changes::ByDate
+        } else {
+            Changes::ByReadingAll { every: self.gateway.full_pass_interval() }
+        })
+    }
+
+    /// Asks everything, one request after the other. A scan that the gateway cannot deliver,
+    /// whatever else it can, ends its own chain only.
+    ///
+    /// # Errors
+    /// What [`Gateway::call`] returns, where it concerns more than one scan.
+    pub async fn read(
+        &self,
+        lane: Lane,
+        ask: &Ask,
+        patience: Patience,
+    ) -> Result<Heard, PortalError> {
+        let mut heard = Heard {
+            scans: Vec::with_capacity(ask.scans.len()),
+            catalogue: None,
+            probes: None,
+            count: None,
+            counts: Vec::new(),
+            time: None,
+            timing: Timing::default(),
+        };
+        // First of all: what happens while the rows are read belongs to the next cycle.
+        let dated = ask.scans.iter().any(|scan| scan.modified_after.is_some());
+        if dated || (ask.catalogue && !ask.scans.is_empty()) {
+            heard.time = self.portal.call(lane, "server.time", &json!({})).await?.time;
+        }
+        if ask.catalogue {
+            heard.catalogue = Some(self.described(lane, patience).await);
+        }
+        for scan in &ask.scans {
+            let chain = self.scan(lane, scan, patience, &mut heard.timing).await?;
+            heard.scans.push(chain);
+        }
+        if ask.probes && self.changes(lane).await? == Changes::ByDate {
+            heard.probes = Some(self.probe(lane, patience).await);
+        }
+        if ask.count {
+            heard.count = Some(self.count(lane, &json!({}), patience).await);
+        }
+        for (after, up_to) in &ask.counts {
+            let filter = json!({ "id": ids(*after, *up_to) });
+            heard.counts.push(self.count(lane, &filter, patience).await);
+        }
+        Ok(heard)
+    }
+
+    /// Reads a chain by one request.
+    async fn scan(
+        &self,
+        lane: Lane,
+        scan: &ScanAsk,
+        patience: Patience,
+        timing: &mut Timing,
+    ) -> Result<Chain, PortalError> {
+        let shape = self.shape(lane).await?;
+        let most =
+            if self.known.page_by_page.load(Ordering::Relaxed) { 1 } else { Self::MOST_PAGES };
+        let limit = PAGE_ROWS * scan.pages.clamp(1, most);
+        match self.search(lane, scan, &shape, limit, patience).await {
+            Ok(answer) => {
+                timing.waited += answer.waited;
+                self.chain(lane, scan, (&shape, limit), &answer, patience).await
+            }
+            // Another scan may go through; a heavy answer is asked for in smaller parts.
+            Err(error) if !error.is_heavy() && may_pass(&error) => {
+                Ok(Chain { pages: Vec::new(), end: ChainEnd::Failed(error) })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn search(
+        &self,
+        lane: Lane,
+        scan: &ScanAsk,
+        shape: &Shape,
+        limit: usize,
+        patience: Patience,
+    ) -> Result<GatewayAnswer, PortalError> {
+        let order = if scan.newest_first { "desc" } else { "asc" };
+        let mut body = json!({
+            "filter": self.filter(scan, shape)?,
+            "order": { "id": order },
+            "limit": limit,
+        });
+        if let Some(select) = select(scan.detail, shape) {
+            body["select"] = select;
+        }
+        self.gateway.call(lane, &self.path("search"), Some(&body), patience).await
+    }
+
+    fn filter(&self, scan: &ScanAsk, shape: &Shape) -> Result<Value, PortalError> {
+        let mut filter = Map::new();
+        let mut id = ids(scan.after, scan.up_to);
+        if let Some(wanted) = &scan.ids {
+            let mut wanted: Vec<i64> = wanted.iter().map(|id| id.get()).collect();
+            if wanted.is_empty() {
+                // An empty list might drop the condition; no record has the ID 0.
+                wanted.push(0);
+            }
+            id.insert("$in".to_owned(), json!(wanted));
+            if scan.after == RecordId::ZERO {
+                id.remove("$gt");
+            }
+        }
+        filter.insert("id".to_owned(), Value::Object(id));
+        let bounds = [("$gt", scan.modified_after), ("$lte", scan.modified_up_to)];
+        let bounds: Map<String, Value> = bounds
+            .into_iter()
+            .filter_map(|(key, date)| Some((key.to_owned(), at(date?))))
+            .collect();
+        if !bounds.is_empty() {
+            let modified = shape.modified.clone().filter(|_| shape.filterable);
+            let modified = modified.ok_or_else(|| PortalError::Inexpressible {
+                method: self.path("search"),
+                what: "the gateway cannot be asked for changes by their time".to_owned(),
+            })?;
+            filter.insert(modified, Value::Object(bounds));
+        }
+        Ok(Value::Object(filter))
+    }
+
+    /// Makes a chain of the rows that came.
+    async fn chain(
+        &self,
+        lane: Lane,
+        scan: &ScanAsk,
+        (shape, limit): (&Shape, usize),
+        answer: &GatewayAnswer,
+        patience: Patience,
+    ) -> Result<Chain, PortalError> {
+        let mut rows = answer.rows()?;
+        if rows.len() > limit {
+            return Err(PortalError::unusable(
+                &self.path("search"),
+                format!("{} rows came although {limit} were asked for", rows.len()),
+            ));
+        }
+        let full = rows.len() == limit;
+        if limit > PAGE_ROWS && !in_order(&rows, scan.newest_first) {
+            if full || answer.goes_on {
+                self.distrust_order();
+                let first = self.search(lane, scan, shape, PAGE_ROWS, patience).await?;
+                let rows = first.rows()?;
+                return Ok(chain_of(first.pages(&rows), rows.len() == PAGE_ROWS, &first));
+            }
+            // It is all there is, so only the order was lost.
+            put_in_order(&mut rows, scan.newest_first);
+        }
+        // Where more follow although fewer came than were asked for, only whole pages count.
+        let cut = !full && answer.goes_on && rows.len() > PAGE_ROWS;
+        if cut {
+            rows.truncate(rows.len() / PAGE_ROWS * PAGE_ROWS);
+        }
+        Ok(chain_of(answer.pages(&rows), full || cut, answer))
+    }
+
+    fn distrust_order(&self) {
+        if !self.known.page_by_page.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                entity = self.entity.name,
+                "the gateway does not keep the order of IDs from page to page; it is asked for \
+                 {PAGE_ROWS} records at a time from now on"
+            );
+        }
+    }
+
+    /// The description of the fields; what was concluded from another one is forgotten.
+    async fn described(
+        &self,
+        lane: Lane,
+        patience: Patience,
+    ) -> Result<Box<RawValue>, PortalError> {
+        let path = self.path("fields");
+        let answer = self.gateway.call(lane, &path, None, patience).await?;
+        let fields = answer.data()?.to_owned();
+        let described = names(&path, &fields)?;
+        let mut shape = self.known.shape.lock().unwrap_or_else(PoisonError::into_inner);
+        if shape.as_ref().is_some_and(|known| known.described != described) {
+            *shape = None;
+        }
+        Ok(fields)
+    }
+
+    /// What is known of the gateway, found out if need be.
+    async fn shape(&self, lane: Lane) -> Result<Shape, PortalError> {
+        let known = self.known.shape.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(shape) = known {
+            return Ok(shape);
+        }
+        let shape = self.find_out(lane).await?;
+        let mut known = self.known.shape.lock().unwrap_or_else(PoisonError::into_inner);
+        *known = Some(shape.clone());
+        Ok(shape)
+    }
+
+    async fn find_out(&self, lane: Lane) -> Result<Shape, PortalError> {
+        let path = self.path("fields");
+        let answer = self.gateway.call(lane, &path, None, Patience::Persist).await?;
+        let described = names(&path, answer.data()?)?;
+        let modified = DIALECT.modified_names().iter();
+        let modified = modified.copied().find(|name| described.iter().any(|own| own == name));
+        let mut shape = Shape {
+            modified: modified.map(str::to_owned),
+            filterable: false,
+            names_fields: false,
+            described,
+        };
+        if let Some(name) = modified {
+            shape.filterable = self.understands(lane, name).await?;
+        }
+        if self.entity.multi_fields.iter().any(|multi| multi.link.is_none()) {
+            self.find_multi_values(lane, &mut shape).await?;
+        }
+        if !shape.filterable {
+            tracing::warn!(
+                entity = self.entity.name,
+                field = modified,
+                every_seconds = self.gateway.full_pass_interval().as_secs(),
+                "the gateway cannot be asked for what was modified: new records are found at \
+                 once, changes by reading every record again at this interval"
+            );
+        }
+        Ok(shape)
+    }
+
+    /// Whether the time of the last modification can be filtered by. A gateway that does not
+    /// know the filter refuses it, or drops it: then there are rows of the far future.
+    async fn understands(&self, lane: Lane, modified: &str) -> Result<bool, PortalError> {
+        let body = json!({
+            "filter": { modified: { "$gt": FAR_AHEAD } },
+            "order": { "id": "asc" },
+            "limit": 1,
+            "select": ["id"],
+        });
+        let path = self.path("search");
+        match self.gateway.call(lane, &path, Some(&body), Patience::Persist).await {
+            Ok(answer) => Ok(answer.rows()?.is_empty()),
+            Err(error) if error.disposition() == Disposition::CallerBug => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Looks at the first record, without and with a `select` that names everything.
+    async fn find_multi_values(&self, lane: Lane, shape: &mut Shape) -> Result<(), PortalError> {
+        let scan = ScanAsk { detail: Detail::Full, ..ScanAsk::keys_above(RecordId::ZERO) };
+        for names_fields in [false, true] {
+            shape.names_fields = names_fields;
+            let answer = self.search(lane, &scan, shape, 1, Patience::Persist).await?;
+            let rows = answer.rows()?;
+            let Some(row) = rows.first() else { break };
+            if Raw::from(*row).fields().any(|(key, _)| key.unescaped() == Some(MULTI_VALUES)) {
+                return Ok(());
+            }
+        }
+        if shape.names_fields {
+            tracing::warn!(
+                entity = self.entity.name,
+                "the gateway brings no list of phones, e-mails and the like; what is stored of \
+                 them stays as it is"
+            );
+        }
+        shape.names_fields = false;
+        Ok(())
+    }
+
+    async fn probe(&self, lane: Lane, patience: Patience) -> Result<Probes, PortalError> {
+        let shape = self.shape(lane).await?;
+        let modified_after = |date| {
+            let modified_after = DateTime::parse_from_rfc3339(date).ok();
+            ScanAsk { modified_after, ..ScanAsk::keys_above(RecordId::ZERO) }
+        };
+        let past = self.search(lane, &modified_after(LONG_AGO), &shape, 1, patience).await?;
+        let future = self.search(lane, &modified_after(FAR_AHEAD), &shape, 1, patience).await?;
+        Ok(Probes {
+            past_gave_rows: !past.rows()?.is_empty(),
+            future_gave_none: future.rows()?.is_empty(),
+        })
+    }
+
+    async fn count(
+        &self,
+        lane: Lane,
+        filter: &Value,
+        patience: Patience,
+    ) -> Result<u64, PortalError> {
+        let path = self.path("search");
+        let body = json!({ "filter": filter, "limit": 1, "select": ["id"] });
+        let answer = self.gateway.call(lane, &path, Some(&body), patience).await?;
+        let uncounted = || PortalError::unusable(&path, "it does not say how many there are");
+        let total = answer.total.ok_or_else(uncounted)?;
+        // From here on the number may be where counting has ended.
+        if usize::try_from(total).is_ok_and(|total| total == MOST_ROWS) {
+            return Err(PortalError::unusable(&path, "it may not have counted to the end"));
+        }
+        Ok(total)
+    }
+
+    fn path(&self, action: &str) -> String {
+        format!("{}/{action}", self.entity.name)
+    }
+}
+
+/// Whether a failure may concern this one question only.
+fn may_pass(error: &PortalError) -> bool {
+    matches!(error.disposition(), Disposition::Retry | Disposition::RetryFew)
+        && matches!(error, PortalError::Vibecode(_))
+}
+
+/// The condition on IDs.
+fn ids(after: RecordId, up_to: Option<RecordId>) -> Map<String, Value> {
+    let mut id = Map::new();
+    id.insert("$gt".to_owned(), json!(after.get()));
+    if let Some(up_to) = up_to {
+        id.insert("$lte".to_owned(), json!(up_to.get()));
+    }
+    id
+}
+
+fn at(date: DateTime<FixedOffset>) -> Value {
+    json!(timestamp(date))
+}
+
+fn select(detail: Detail, shape: &Shape) -> Option<Value> {
+    match detail {
+        Detail::Keys => {
+            let keys = std::iter::once("id").chain(shape.modified.as_deref());
+            Some(keys.collect::<Vec<_>>().into())
+        }
+        Detail::Full if shape.names_fields => {
+            let all = shape.described.iter().map(String::as_str);
+            Some(all.chain([MULTI_VALUES]).collect::<Vec<_>>().into())
+        }
+        Detail::Full => None,
+    }
+}
+
+/// The names of the fields in a description.
+fn names(path: &str, fields: &RawValue) -> Result<Vec<String>, PortalError> {
+    let fields: Map<String, Value> = serde_json::from_str(fields.get())
+        .map_err(|_| PortalError::unusable(path, "it describes no fields"))?;
+    Ok(fields.into_iter().map(|(name, _)| name).collect())
+}
+
+/// The ID of a row, for its place among the others; rows without one do not count.
+fn id_of(row: &RawValue) -> Option<RecordId> {
+    DIALECT.key_of(Raw::from(row))
+}
+
+fn in_order(rows: &[&RawValue], newest_first: bool) -> bool {
+    let ids = rows.iter().filter_map(|row| id_of(row));
+    if newest_first { ids.is_sorted_by(|one, next| one >= next) } else { ids.is_sorted() }
+}
+
+fn put_in_order(rows: &mut [&RawValue], newest_first: bool) {
+    rows.sort_by_cached_key(|row| {
+        let id = id_of(row).map_or(0, RecordId::get);
+        if newest_first { -id } else { id }
+    });
+}
+
+/// Ends with a short page where nothing follows: an empty one if the last is full.
+fn chain_of(mut pages: Vec<Page>, goes_on: bool, answer: &GatewayAnswer) -> Chain {
+    if goes_on {
+        return Chain { pages, end: ChainEnd::Full };
+    }
+    if pages.last().is_none_or(|last| last.len() == PAGE_ROWS) {
+        pages.push(answer.no_page());
+    }
+    Chain { pages, end: ChainEnd::Short }
+}

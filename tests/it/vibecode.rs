@@ -1,0 +1,408 @@
+//! `source = "vibecode"`: the same records through the VibeCode gateway, into the same rows.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use b24mirror::{
+    entity::{COMPANIES, CONTACTS, Entity, LEADS},
+    simulator::{Action, DateFilter, Fault, FaultKind, GatewayOptions, Options, Poison},
+};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use sqlx::{AssertSqlSafe, PgPool};
+
+use crate::support::{
+    Database, Finished, Run, TestPortal, database,
+    equal::{differences_unless_hidden, family},
+    tables::value,
+    unlimited,
+};
+
+const MIRRORED: [&Entity; 3] = [&CONTACTS, &LEADS, &COMPANIES];
+
+/// What the simulated gateway does not show, by our names.
+const HIDDEN: [&str; 2] = ["WEBFORM_ID", "OBSERVERS"];
+
+/// A portal behind a gateway, without limits that would make a test wait.
+fn portal(gateway: GatewayOptions) -> TestPortal {
+    TestPortal::with(Options {
+        contacts: 700,
+        leads: 300,
+        companies: 160,
+        gateway: GatewayOptions { requests_per_minute: None, ..gateway },
+        ..unlimited()
+    })
+}
+
+fn settings(portal: &TestPortal, database: &Database, source: &str, gateway: &str) -> String {
+    let sources = MIRRORED
+        .map(|entity| format!("{0}.enabled = true\n{0}.source = \"{source}\"\n", entity.name))
+        .concat();
+    let more = format!(
+        "[portal.limits]\nrequests_per_second = 1000\nburst = 10000\n\
+         [portal.vibecode]\nurl = \"{}\"\nrequests_per_minute = 100000\n{gateway}\n\
+         [entities]\n{sources}",
+        portal.url()
+    );
+    portal.settings_with(database, &more)
+}
+
+/// With the personal key.
+const KEY: &str = "api_key = \"vibe_api_s1mul4ted\"";
+
+async fn run(
+    portal: &TestPortal,
+    database: &Database,
+    gateway: &str,
+    arguments: &[&str],
+) -> Finished {
+    let settings = settings(portal, database, "vibecode", gateway);
+    Run::b24mirror(arguments).config(&settings).finish().await
+}
+
+async fn done(portal: &TestPortal, database: &Database, arguments: &[&str]) {
+    let finished = run(portal, database, KEY, arguments).await;
+    assert_eq!(finished.code, Some(0), "{arguments:?}: {finished:#?}");
+}
+
+/// Holds every value that the gateway shows against the portal.
+async fn assert_equal(portal: &TestPortal, pool: &PgPool, hidden: &[&str]) {
+    for entity in MIRRORED {
+        let differences = differences_unless_hidden(portal, pool, entity, hidden).await;
+        assert!(differences.is_empty(), "{} differ from the portal:\n{differences}", entity.name);
+    }
+}
+
+/// Everything that people do to records.
+fn a_day_of_work(portal: &TestPortal) {
+    for entity in MIRRORED.map(family) {
+        portal.happens(Action::Create { entity, count: 70, visible_after: 0.0 });
+        portal.happens(Action::Change { entity, ids: Vec::new(), count: 60, visible_after: 0.0 });
+        portal.happens(Action::Import { entity, count: 5, days: 300, visible_after: 0.0 });
+        portal.happens(Action::Delete { entity, ids: Vec::new(), count: 6 });
+        let ids = portal.ids(entity);
+        for (field, values) in [("PHONE", &[][..]), ("EMAIL", &["a@example.org", "b@example.org"])]
+        {
+            let values = values.iter().map(|one| ((*one).to_owned(), "WORK".to_owned())).collect();
+            let (id, field) = (ids[ids.len() / 2], field.to_owned());
+            portal.happens(Action::SetMulti { entity, id, field, values });
+        }
+    }
+}
+
+/// Every position of what the vendor leaves open.
+fn positions() -> Vec<(&'static str, GatewayOptions, Vec<&'static str>)> {
+    let usual = GatewayOptions::default;
+    let none = || HIDDEN.to_vec();
+    let mut undated = none();
+    undated.push("DATE_MODIFY");
+    vec![
+        ("as usual", usual(), none()),
+        (
+            "updatedTime",
+            GatewayOptions { modified: Some("updatedTime".to_owned()), ..usual() },
+            none(),
+        ),
+        ("no time", GatewayOptions { modified: None, ..usual() }, undated),
+        ("refused", GatewayOptions { date_filter: DateFilter::Refused, ..usual() }, none()),
+        ("ignored", GatewayOptions { date_filter: DateFilter::Ignored, ..usual() }, none()),
+        ("names fm", GatewayOptions { names_fm: true, ..usual() }, none()),
+        ("loses order", GatewayOptions { loses_order: true, ..usual() }, none()),
+        ("caps total", GatewayOptions { caps_total: true, ..usual() }, none()),
+        ("without meta", GatewayOptions { search_without_meta: true, ..usual() }, none()),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_value_is_mirrored_and_stays_so_whatever_the_vendor_leaves_open() {
+    for (position, gateway, hidden) in positions() {
+        println!("{position}");
+        let portal = portal(gateway);
+        let database = database().await;
+        done(&portal, &database, &["backfill"]).await;
+        assert_equal(&portal, database.pool(), &hidden).await;
+
+        a_day_of_work(&portal);
+        done(&portal, &database, &["sync"]).await;
+        done(&portal, &database, &["sweep"]).await;
+        assert_equal(&portal, database.pool(), &hidden).await;
+        for level in ["ids", "full"] {
+            done(&portal, &database, &["verify", "--level", level]).await;
+        }
+        let commands = portal.stats().commands;
+        let lists = ["crm.contact.list", "crm.lead.list", "crm.item.list"];
+        assert!(lists.iter().all(|list| !commands.contains_key(*list)), "{commands:?}");
+        assert!(commands["vibecode.search"] > 10);
+        let paged = portal.stats().gateway_largest;
+        assert!(paged > 50, "{paged}");
+    }
+}
+
+/// The rows of a table as text, by their IDs, without what is no content or hidden.
+async fn rows(pool: &PgPool, entity: &Entity) -> BTreeMap<i64, Value> {
+    let hidden: String = HIDDEN.map(|field| format!(" - '{}'", field.to_lowercase())).concat();
+    let select = format!(
+        "select id, to_jsonb(t) - 'synced_at' - 'content_hash'{hidden} from bitrix24.{} t \
+         where deleted_at is null",
+        entity.name
+    );
+    let rows: Vec<(i64, Value)> =
+        sqlx::query_as(AssertSqlSafe(select)).fetch_all(pool).await.unwrap();
+    rows.into_iter().collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_gateway_makes_the_same_tables_as_items() {
+    let portal = portal(GatewayOptions::default());
+    let (item, gateway) = (database().await, database().await);
+    let as_items = settings(&portal, &item, "item", "");
+    let finished = Run::b24mirror(&["backfill"]).config(&as_items).finish().await;
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+    done(&portal, &gateway, &["backfill"]).await;
+    for entity in MIRRORED {
+        let (one, other) = (rows(item.pool(), entity).await, rows(gateway.pool(), entity).await);
+        assert!(one.len() > 100, "{} {}", entity.name, one.len());
+        assert_eq!(one.keys().collect::<Vec<_>>(), other.keys().collect::<Vec<_>>());
+        for (id, row) in &one {
+            assert_eq!(Some(row), other.get(id), "{} {id}", entity.singular);
+        }
+        for multi in entity.multi_fields.iter().filter(|multi| !HIDDEN.contains(&multi.field)) {
+            let select = format!(
+                "select coalesce(jsonb_agg(to_jsonb(m) order by to_jsonb(m)::text), '[]')::text \
+                 from bitrix24.{} m",
+                multi.table
+            );
+            let (one, other): (String, String) =
+                (value(item.pool(), &select).await, value(gateway.pool(), &select).await);
+            assert_eq!(one, other, "{}", multi.table);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_gateway_does_not_show_stays_as_items_have_brought_it() {
+    let portal = portal(GatewayOptions::default());
+    let database = database().await;
+    let as_items = settings(&portal, &database, "item", "");
+    let finished = Run::b24mirror(&["backfill"]).config(&as_items).finish().await;
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+    let hidden = "select count(*) from bitrix24.contacts where webform_id is not null";
+    let before: i64 = value(database.pool(), hidden).await;
+    let observers: i64 =
+        value(database.pool(), "select count(*) from bitrix24.contact_observers").await;
+    assert!(before > 10 && observers > 10, "{before} {observers}");
+    done(&portal, &database, &["backfill"]).await;
+    assert_eq!(value::<i64>(database.pool(), hidden).await, before);
+    let now: i64 = value(database.pool(), "select count(*) from bitrix24.contact_observers").await;
+    assert_eq!(now, observers);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_difference_is_found_and_repaired() {
+    let portal = portal(GatewayOptions::default());
+    let database = database().await;
+    done(&portal, &database, &["backfill"]).await;
+    let pool = database.pool();
+    for damage in [
+        "update bitrix24.contacts set last_name = 'x' where id = (select min(id) from bitrix24.contacts)",
+        "delete from bitrix24.lead_phones where lead_id = (select min(lead_id) from bitrix24.lead_phones)",
+    ] {
+        let damaged = sqlx::raw_sql(damage).execute(pool).await.unwrap().rows_affected();
+        assert!(damaged > 0, "{damage}");
+    }
+    let found = run(&portal, &database, KEY, &["verify", "--level", "full"]).await;
+    assert_eq!(found.code, Some(2), "{found:#?}");
+    done(&portal, &database, &["verify", "--level", "full", "--repair"]).await;
+    assert_equal(&portal, pool, &HIDDEN).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_without_dates_finds_news_at_once_and_changes_by_reading_everything() {
+    let portal = portal(GatewayOptions { date_filter: DateFilter::Refused, ..Default::default() });
+    let database = database().await;
+    done(&portal, &database, &["backfill"]).await;
+    let often = format!("{KEY}\nfull_pass_interval = \"4s\"");
+    let settings = settings(&portal, &database, "vibecode", &often);
+    let daemon = Run::b24mirror(&["run"]).config(&settings).spawn();
+    for round in 0..2 {
+        for entity in MIRRORED.map(family) {
+            portal.happens(Action::Create { entity, count: 3, visible_after: 0.0 });
+            let (ids, count) = (Vec::new(), 20);
+            portal.happens(Action::Change { entity, ids, count, visible_after: 0.0 });
+        }
+        let begun = tokio::time::Instant::now();
+        loop {
+            let mut differences = String::new();
+            for entity in MIRRORED {
+                let pool = database.pool();
+                differences
+                    .push_str(&differences_unless_hidden(&portal, pool, entity, &HIDDEN).await);
+            }
+            if differences.is_empty() {
+                break;
+            }
+            assert!(begun.elapsed() < Duration::from_mins(1), "round {round}:\n{differences}");
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+    }
+    daemon.signal(Signal::SIGTERM);
+    let finished = daemon.finish().await;
+    assert!(all(&finished).contains("cannot be asked for what was modified"), "{finished:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_application_needs_the_session_of_a_user() {
+    let portal = portal(GatewayOptions::default());
+    let database = database().await;
+    let app = "api_key = \"vibe_app_s1mul4ted\"";
+    let alone = run(&portal, &database, app, &["backfill"]).await;
+    assert_eq!(alone.code, Some(64), "{alone:#?}");
+    assert!(alone.stderr.contains("portal.vibecode.session_token"), "{alone:#?}");
+    let expired = format!("{app}\nsession_token = \"an-old-session\"");
+    let expired = run(&portal, &database, &expired, &["backfill"]).await;
+    assert_ne!(expired.code, Some(0));
+    assert!(all(&expired).contains("TOKEN_EXPIRED"), "{expired:#?}");
+    let whole = format!("{app}\nsession_token = \"s1mul4ted-session\"");
+    let whole = run(&portal, &database, &whole, &["backfill"]).await;
+    assert_eq!(whole.code, Some(0), "{whole:#?}");
+    for shown in [all(&expired), all(&whole)] {
+        for secret in ["vibe_app_s1mul4ted", "an-old-session", "s1mul4ted-session"] {
+            assert!(!shown.contains(secret), "{shown}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_is_missing_or_wrong_is_named_and_never_shown() {
+    let portal = portal(GatewayOptions::default());
+    let database = database().await;
+    let missing = run(&portal, &database, "", &["backfill"]).await;
+    assert_eq!(missing.code, Some(64), "{missing:#?}");
+    assert!(missing.stderr.contains("portal.vibecode.api_key"), "{missing:#?}");
+    let wrong = run(&portal, &database, "api_key = \"vibe_api_hidden\"", &["check"]).await;
+    assert_eq!(wrong.code, Some(1), "{wrong:#?}");
+    let shown = all(&wrong);
+    assert!(shown.contains("INVALID_API_KEY") && shown.contains("portal.vibecode.api_key"));
+    assert!(!shown.contains("vibe_api_hidden"), "{shown}");
+    let scope = portal_without_scope();
+    let denied = run(&scope, &database, KEY, &["check"]).await;
+    assert!(all(&denied).contains("SCOPE_DENIED"), "{denied:#?}");
+}
+
+/// Everything that a command has said.
+fn all(finished: &Finished) -> String {
+    format!("{}{}", finished.stdout, finished.stderr)
+}
+
+fn portal_without_scope() -> TestPortal {
+    TestPortal::with(Options {
+        scopes: vec!["user".to_owned()],
+        gateway: GatewayOptions { requests_per_minute: None, ..Default::default() },
+        ..unlimited()
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_says_how_changes_are_found() {
+    for (date_filter, finding) in [
+        (DateFilter::Works, "readable, and the filters are understood"),
+        (DateFilter::Refused, "cannot be asked for what was modified"),
+    ] {
+        let portal = portal(GatewayOptions { date_filter, ..Default::default() });
+        let database = database().await;
+        let checked = run(&portal, &database, KEY, &["check"]).await;
+        assert_eq!(checked.code, Some(0), "{checked:#?}");
+        assert!(checked.stdout.contains(finding), "{checked:#?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_is_kept_by_itself_and_a_refusal_is_waited_for() {
+    let portal = portal(GatewayOptions::default());
+    let database = database().await;
+    let limited = FaultKind::Status {
+        status: 429,
+        code: "RATE_LIMITED".to_owned(),
+        description: "Too many requests".to_owned(),
+    };
+    portal.fault(Fault::times("vibecode.search", 3, limited));
+    done(&portal, &database, &["backfill"]).await;
+    assert_equal(&portal, database.pool(), &HIDDEN).await;
+
+    // Its own limit is never passed.
+    let portal = TestPortal::with(Options {
+        contacts: 60,
+        leads: 20,
+        gateway: GatewayOptions { requests_per_minute: Some(60), ..Default::default() },
+        ..unlimited()
+    });
+    let database = crate::support::database().await;
+    let gentle = format!(
+        "{}\n[portal.vibecode]\nurl = \"{}\"\n{KEY}\nrequests_per_minute = 60\n\
+         [entities.contacts]\nsource = \"vibecode\"\n[entities.leads]\nenabled = false\n",
+        portal.settings(&database),
+        portal.url()
+    );
+    let finished = Run::b24mirror(&["backfill"]).config(&gentle).finish().await;
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+    assert_eq!(portal.stats().refusals, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broken_gateway_is_borne() {
+    let portal = portal(GatewayOptions::default());
+    let database = database().await;
+    for fault in [
+        FaultKind::Html { status: 502 },
+        FaultKind::Empty,
+        FaultKind::Cut { bytes: 300 },
+        FaultKind::Reset,
+        FaultKind::Status {
+            status: 504,
+            code: "QUEUE_TIMEOUT".to_owned(),
+            description: String::new(),
+        },
+    ] {
+        portal.fault(Fault::once("vibecode.search", fault));
+    }
+    done(&portal, &database, &["backfill"]).await;
+    assert_equal(&portal, database.pool(), &HIDDEN).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_cannot_be_delivered_is_set_aside_and_everything_else_arrives() {
+    let portal = portal(GatewayOptions::default());
+    let database = database().await;
+    let entity = family(&LEADS);
+    let id = portal.ids(entity)[137];
+    let fault = FaultKind::Html { status: 502 };
+    portal.happens(Action::Poison { poison: Poison { entity, id, fault } });
+    done(&portal, &database, &["backfill"]).await;
+    let undeliverable = "select record_id from bitrix24.sync_quarantine \
+                         where reason = 'undeliverable' and entity = 'leads'";
+    assert_eq!(value::<i64>(database.pool(), undeliverable).await, id);
+    let live = "select count(*) from bitrix24.leads";
+    let live: i64 = value(database.pool(), live).await;
+    assert_eq!(usize::try_from(live).unwrap(), portal.ids(entity).len() - 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_than_one_answer_holds_are_read_to_the_last() {
+    let portal = TestPortal::with(Options {
+        contacts: 11_000,
+        leads: 10,
+        gateway: GatewayOptions {
+            requests_per_minute: None,
+            caps_total: true,
+            ..Default::default()
+        },
+        ..unlimited()
+    });
+    let database = database().await;
+    done(&portal, &database, &["backfill"]).await;
+    done(&portal, &database, &["sweep"]).await;
+    assert_equal(&portal, database.pool(), &HIDDEN).await;
+    let stats = portal.stats();
+    assert!(stats.gateway_truncated > 0);
+    assert!((1_000..=5_000).contains(&stats.gateway_largest), "{}", stats.gateway_largest);
+    assert!(stats.commands["vibecode.search"] < 80, "{:?}", stats.commands);
+}
