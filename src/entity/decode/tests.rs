@@ -55,7 +55,7 @@ fn typed_custom_and_multi_values_find_their_places() {
     assert_eq!(value("BIRTHDATE"), &Value::Date("2001-11-11".parse().unwrap()));
     assert_eq!(value("COMPANY_ID"), &Value::Null);
     assert_eq!(value("PHOTO"), &Value::Integer(9));
-    let custom = r#"{"PARENT_ID_128":"7","UF_CRM_DAY":"2001-11-11","UF_CRM_DAYS":["2020-01-01"],"#
+    let custom = r#"{"PARENT_ID_128":7,"UF_CRM_DAY":"2001-11-11","UF_CRM_DAYS":["2020-01-01"],"#
         .to_owned()
         + r#""UF_CRM_FILES":[5,6],"UF_CRM_MOMENT":"2020-01-01T00:00:00Z","UF_CRM_YES":false}"#;
     assert_eq!(record.custom_fields().as_str(), custom);
