@@ -342,7 +342,7 @@ async fn requests_work_beside_each_other_and_changes_keep_coming() {
         let arrived =
             format!("select exists (select from bitrix24.contacts where name = 'change {rounds}')");
         eventually("the change", || async { value::<bool>(database.pool(), &arrived).await }).await;
-        assert!(changed.elapsed() < Duration::from_secs(4), "{:?}", changed.elapsed());
+        assert!(changed.elapsed() < Duration::from_secs(15), "{:?}", changed.elapsed());
         rounds += 1;
     }
     assert!(rounds >= 3, "the backfill was over too soon: {rounds}");
