@@ -20,6 +20,11 @@ pub enum InvalidGatewayUrl {
     /// Not the address of a host.
     #[error("`portal.vibecode.url` must be an address like https://vibecode.bitrix24.tech")]
     NotAHost,
+    /// A webhook's address, which is a secret and is not where the gateway is.
+    #[error(
+        "`portal.vibecode.url` holds the address of a webhook; that belongs into `portal.webhook_url`"
+    )]
+    Webhook,
     /// The key would travel in clear text.
     #[error(
         "`portal.vibecode.url` must begin with https://; plain http:// would send the key in clear text and is accepted for 127.0.0.1 only"
@@ -55,6 +60,9 @@ impl FromStr for GatewayUrl {
         let host = authority(&base).ok_or(InvalidGatewayUrl::NotAHost)?;
         if !base.username().is_empty() || base.query().is_some() || base.fragment().is_some() {
             return Err(InvalidGatewayUrl::NotAHost);
+        }
+        if base.path().starts_with("/rest/") {
+            return Err(InvalidGatewayUrl::Webhook);
         }
         if !is_secure(&base) {
             return Err(InvalidGatewayUrl::Insecure);
@@ -174,6 +182,7 @@ mod tests {
             ("http://gate.example", InvalidGatewayUrl::Insecure),
             ("gate.example", InvalidGatewayUrl::NotAHost),
             ("https://a:b@gate.example", InvalidGatewayUrl::NotAHost),
+            ("https://portal.example/rest/1/secret/", InvalidGatewayUrl::Webhook),
         ] {
             assert_eq!(text.parse::<GatewayUrl>().unwrap_err(), error, "{text}");
         }
