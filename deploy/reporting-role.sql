@@ -54,6 +54,7 @@ from unnest(array[
     'quotes', 'quote_contacts', 'quote_changes',
     'smart_invoices', 'smart_invoice_contacts', 'smart_invoice_observers',
     'smart_invoice_changes',
+    'mail_recipients', 'mail_recipient_changes',
     'statuses', 'users', 'departments', 'currencies', 'pipelines', 'fields', 'field_options'
 ]) as name
 where to_regclass(format('%I.%I', :'data', name)) is not null \gexec

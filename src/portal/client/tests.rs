@@ -211,6 +211,29 @@ async fn a_redirect_keeps_method_body_and_path_and_is_remembered() {
 }
 
 #[tokio::test]
+async fn a_method_of_the_newer_dialect_has_its_own_address_and_shares_the_redirect() {
+    let new = Server::start(vec![profile(), profile()]).await;
+    let location = format!("Location: http://{}/rest/api/1/{SECRET}/mail.list\r\n", new.address);
+    let old =
+        Server::start(vec![Act::Say(307, Box::leak(location.into_boxed_str()), String::new())])
+            .await;
+    let portal = Portal::new(options(&old.url("http"))).unwrap();
+    portal.call_v3(Lane::People, "mail.list", &json!({})).await.unwrap();
+    portal.call(Lane::People, "profile", &json!({})).await.unwrap();
+    let first = |requests: Vec<String>| -> Vec<String> {
+        requests.iter().map(|one| one.lines().next().unwrap_or_default().to_owned()).collect()
+    };
+    assert_eq!(first(old.requests()), [format!("POST /rest/api/1/{SECRET}/mail.list HTTP/1.1")]);
+    assert_eq!(
+        first(new.requests()),
+        [
+            format!("POST /rest/api/1/{SECRET}/mail.list HTTP/1.1"),
+            format!("POST /rest/1/{SECRET}/profile.json HTTP/1.1"),
+        ]
+    );
+}
+
+#[tokio::test]
 async fn a_redirect_never_takes_the_secret_into_the_clear() {
     let header = "Location: http://example.com/rest/1/x/profile.json\r\n";
     let server = Server::start(vec![Act::Say(302, header, String::new())]).await;

@@ -453,3 +453,50 @@ async fn deals_are_counted_by_pipeline_outcome_and_company() {
         ]
     );
 }
+
+#[tokio::test]
+async fn entries_of_the_address_book_are_linked_to_whoever_holds_their_address() {
+    let database = in_tokyo().await;
+    // Contact 3, lead 2 and entry 4 are deleted; contact 1 holds its address twice.
+    fill(
+        &database,
+        "insert into contacts (id, name, last_name, assigned_by_id, content_hash, synced_at,
+            deleted_at) values
+            (1, 'Анна', 'Иванова', 7, 0, now(), null), (2, null, null, null, 0, now(), null),
+            (3, 'gone', null, null, 0, now(), now());
+         insert into leads (id, title, assigned_by_id, content_hash, synced_at, deleted_at) values
+            (1, 'A lead', 8, 0, now(), null), (2, 'gone', null, 0, now(), now());
+         insert into contact_emails (contact_id, id, value) values
+            (1, 1, ' Anna@Example.org'), (1, 2, 'anna@example.ORG'), (2, 1, 'none'),
+            (3, 1, 'anna@example.org'), (2, 2, '0e1539078b07a1b2c3d4e5f60718293a');
+         insert into lead_emails (lead_id, id, value) values
+            (1, 1, 'ANNA@example.org'), (2, 1, 'anna@example.org');
+         insert into mail_recipients (id, email, name, custom_fields, content_hash, synced_at,
+            deleted_at) values
+            (1, 'Anna@example.org ', 'A.', '{}', 0, now(), null),
+            (2, 'none', null, '{}', 0, now(), null),
+            (3, '0e1539078b07a1b2c3d4e5f60718293a', null, '{}', 0, now(), null),
+            (4, 'anna@example.org', 'gone', '{}', 0, now(), now()),
+            (5, 'stranger@example.org', null, '{}', 0, now(), null)",
+    )
+    .await;
+    let linked = "select * from bitrix24_report.mail_recipients_linked order by 1, 4, 6";
+    assert_eq!(
+        rows(&database, linked).await,
+        [
+            "(1,anna@example.org,A.,1,\"Анна Иванова\",,,7)",
+            "(1,anna@example.org,A.,,,1,\"A lead\",8)",
+            "(3,0e1539078b07a1b2c3d4e5f60718293a,,2,,,,)",
+        ]
+    );
+    let all = "select id, email, address, name from bitrix24_report.mail_recipients order by 1";
+    assert_eq!(
+        rows(&database, all).await,
+        [
+            "(1,\"Anna@example.org \",anna@example.org,A.)",
+            "(2,none,none,)",
+            "(3,0e1539078b07a1b2c3d4e5f60718293a,0e1539078b07a1b2c3d4e5f60718293a,)",
+            "(5,stranger@example.org,stranger@example.org,)",
+        ]
+    );
+}
