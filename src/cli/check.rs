@@ -8,14 +8,14 @@ use serde_json::json;
 use super::{
     Exit,
     output::say,
-    wiring::{self, Patience},
+    wiring::{self, Database, Patience},
 };
 use crate::{
     entity::{Entity, RecordId, dictionary::Dictionary},
     lifecycle::Lifecycle,
     portal::{
-        Ask, ChainEnd, DictionarySource, Lane, MailRecipientSource, Patience as Tries, Portal,
-        PortalError, ScanAsk, Source,
+        Ask, ChainEnd, Credentials, DictionarySource, Grant, Lane, MailRecipientSource,
+        Patience as Tries, Portal, PortalError, ScanAsk, Source,
     },
     settings::Settings,
     store::{SchemaState, Store, StoreError},
@@ -24,7 +24,9 @@ use crate::{
 
 /// Tries everything that mirroring needs, one thing after the other, and writes nothing.
 ///
-/// It sends at most ten requests, one a second, so that it can run beside a daemon.
+/// It sends at most ten requests, one a second, so that it can run beside a daemon. Only an
+/// application's tokens may have to be renewed for that, and are stored then; where a daemon
+/// runs, that is left to it.
 pub(super) async fn run(settings: &Settings, lifecycle: &Lifecycle) -> anyhow::Result<Exit> {
     let mut report = Report { worst: Exit::Done };
     let portal = match wiring::modest_portal(settings) {
@@ -36,9 +38,21 @@ pub(super) async fn run(settings: &Settings, lifecycle: &Lifecycle) -> anyhow::R
         }
     };
     Report::good("settings", "read");
-    if let Err(error) = check_database(settings, lifecycle, &portal).await {
-        let exit = super::classify(&error);
-        report.bad("database", &format!("{error:#}"), exit);
+    let database = match check_database(settings, lifecycle, &portal).await {
+        Ok(database) => database,
+        Err(error) => {
+            let exit = super::classify(&error);
+            report.bad("database", &format!("{error:#}"), exit);
+            None
+        }
+    };
+    if settings.portal.oauth.is_some() && database.is_none() {
+        Report::warn(
+            "application",
+            "not tried: its tokens are stored with every renewal, so the database must be ready; \
+             run `b24mirror migrate`, then check again",
+        );
+        return Ok(report.worst);
     }
     let asking = check_portal(settings, &portal, &mut report);
     if tokio::time::timeout(PATIENCE, asking).await.is_err() {
@@ -94,7 +108,7 @@ async fn check_database(
     settings: &Settings,
     lifecycle: &Lifecycle,
     portal: &Portal,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Option<Database>> {
     let stop = lifecycle.soft();
     let database = wiring::database(settings, "check", Patience::None, &stop).await?;
     let store = &database.store;
@@ -102,11 +116,11 @@ async fn check_database(
     match store.schema_state().await? {
         SchemaState::Missing => {
             Report::good("database", &format!("reachable; schema `{schema}` will be created"));
-            return Ok(());
+            return Ok(None);
         }
         SchemaState::Older => {
             Report::good("database", &format!("reachable; schema `{schema}` will be migrated"));
-            return Ok(());
+            return Ok(None);
         }
         SchemaState::Newer => {
             return Err(StoreError::SchemaNewer { schema: schema.clone() }.into());
@@ -115,11 +129,12 @@ async fn check_database(
             Report::good("database", &format!("reachable; schema `{schema}` is up to date"));
         }
     }
-    check_owner(store, portal).await
+    wiring::visit(settings, store, portal, "check").await?;
+    check_owner(store).await?;
+    Ok(Some(database))
 }
 
-async fn check_owner(store: &Store, portal: &Portal) -> anyhow::Result<()> {
-    store.refuse_other_portal(portal.host()).await?;
+async fn check_owner(store: &Store) -> anyhow::Result<()> {
     let lease = store.lease_row().await?;
     match lease.holder.filter(|_| lease.held) {
         Some(holder) => Report::good("lease", &format!("held by {holder}")),
@@ -128,7 +143,7 @@ async fn check_owner(store: &Store, portal: &Portal) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whose rights the webhook has; `false` when it has none.
+/// Whose rights the webhook or the application has; `false` when it has none.
 async fn check_user(portal: &Portal, report: &mut Report) -> bool {
     #[derive(Deserialize)]
     #[serde(rename_all = "UPPERCASE")]
@@ -140,24 +155,33 @@ async fn check_user(portal: &Portal, report: &mut Report) -> bool {
         #[serde(default)]
         admin: bool,
     }
+    let what = credential(portal);
     let answer = match portal.call(Lane::People, "profile", &json!({})).await {
         Ok(answer) => answer,
         Err(error) => {
-            report.refused("webhook", &error);
+            report.refused(what, &error);
             return false;
         }
     };
     let Ok(profile) = serde_json::from_str::<Profile>(answer.result.get()) else {
-        Report::warn("webhook", "accepted, but the portal does not say whose it is");
+        Report::warn(what, "accepted, but the portal does not say whose it is");
         return true;
     };
     let name: Vec<String> = [profile.name, profile.last_name].into_iter().flatten().collect();
-    Report::good("webhook", &format!("acts for {} on {}", name.join(" "), portal.host()));
+    Report::good(what, &format!("acts for {} on {}", name.join(" "), portal.host()));
     if !profile.admin {
         Report::warn(
-            "webhook",
+            what,
             "its user is no administrator: records that this user may not read are not mirrored",
         );
+    }
+    if let Some(grant) = portal.grant() {
+        tell_grant(&grant);
+    }
+    if let Some(host) = portal.renamed_to() {
+        let key = portal.credentials().host_key();
+        let finding = format!("it was renamed to {host}; put that host into `{key}`");
+        Report::warn("portal", &finding);
     }
     if let Some(time) = answer.time {
         let hours = f64::from(time.offset_seconds) / 3600.0;
@@ -165,6 +189,27 @@ async fn check_user(portal: &Portal, report: &mut Report) -> bool {
         Report::good("clock", &format!("the portal says {clock}, UTC{hours:+}"));
     }
     true
+}
+
+/// What opens the portal, for people.
+fn credential(portal: &Portal) -> &'static str {
+    match portal.credentials() {
+        Credentials::Webhook(_) => "webhook",
+        Credentials::Application(_) => "application",
+    }
+}
+
+/// How long the tokens are good for.
+fn tell_grant(grant: &Grant) {
+    let until = grant.expires_at.map_or_else(
+        || "of unknown duration".to_owned(),
+        |at| format!("good until {}", at.format("%Y-%m-%d %H:%M:%S UTC")),
+    );
+    let finding = format!(
+        "access token {until}; renewed by itself when the portal asks for it (portal {})",
+        grant.member_id
+    );
+    Report::good("tokens", &finding);
 }
 
 /// Whether the entity can be listed, and whether the portal understands our filter.
@@ -221,6 +266,7 @@ async fn check_recipients(entity: &'static Entity, portal: &Portal, report: &mut
 
 /// Whether the names behind codes can be read. Records are mirrored without them, too.
 async fn check_dictionaries(settings: &Settings, portal: &Portal, report: &mut Report) {
+    let what = credential(portal);
     let entities: Vec<_> = wiring::entities(settings).iter().map(|one| one.entity).collect();
     let wanted = Dictionary::explaining(&entities);
     let source = DictionarySource::new(portal.clone());
@@ -243,7 +289,7 @@ async fn check_dictionaries(settings: &Settings, portal: &Portal, report: &mut R
         let missing = format!("{} will be missing", dictionary.explains());
         let finding = if error.code().is_some_and(|code| code.is("insufficient_scope")) {
             format!(
-                "the webhook lacks the right `{scope}`: {missing}; tick `{scope}` on the webhook's \
+                "the {what} lacks the right `{scope}`: {missing}; tick `{scope}` on the {what}'s \
                  page in the portal",
                 scope = dictionary.scope()
             )

@@ -116,7 +116,7 @@ impl Demo {
         store.migrate().await?;
         let pool = PgPool::connect(url.expose_secret()).await?;
         let portal = Portal::new(PortalOptions {
-            webhook: WebhookUrl::parse(&simulator.webhook_url())?,
+            credentials: WebhookUrl::parse(&simulator.webhook_url())?.into(),
             timeout: Duration::from_secs(75),
             max_body: 32 << 20,
             ca_file: None,

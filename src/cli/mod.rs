@@ -291,7 +291,7 @@ fn execute(cli: Cli) -> anyhow::Result<Exit> {
             }
             Command::Check => lifecycle.run(Box::pin(check::run(&settings, &lifecycle))).await?,
             Command::Plan { entities, json } => {
-                lifecycle.run(Box::pin(plan::run(&settings, &entities, json))).await?
+                lifecycle.run(Box::pin(plan::run(&settings, &lifecycle, &entities, json))).await?
             }
             Command::Purge { entities, older_than } => {
                 purge::run(&settings, &lifecycle, &entities, older_than).await

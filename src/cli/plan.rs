@@ -2,13 +2,20 @@
 
 use std::time::Duration;
 
-use anyhow::anyhow;
+use anyhow::{anyhow, bail};
 use bytesize::ByteSize;
 
-use super::{Exit, output::say, wiring};
+use super::{
+    Exit,
+    output::say,
+    wiring::{self, Database, Patience},
+};
 use crate::{
     entity::Entity,
+    lifecycle::Lifecycle,
+    portal::Portal,
     settings::Settings,
+    store::SchemaState,
     sync::{
         SyncError,
         plan::{Plan, plan},
@@ -20,10 +27,12 @@ use crate::{
 /// It sends three requests per entity, one a second, so that it can run beside a daemon.
 pub(super) async fn run(
     settings: &Settings,
+    lifecycle: &Lifecycle,
     named: &[&'static Entity],
     json: bool,
 ) -> anyhow::Result<Exit> {
     let portal = wiring::modest_portal(settings)?;
+    let database = tokens(settings, lifecycle, &portal).await?;
     let restraint = &settings.portal.limits.restraint;
     let limits = wiring::limits(settings).part(restraint.share);
     let ways = settings.sync.max_in_flight;
@@ -37,6 +46,7 @@ pub(super) async fn run(
         let named = |error: SyncError| anyhow!("{}: {}", mirrored.entity.name, error.reason());
         plans.push(planned.map_err(named)?);
     }
+    drop(database);
     if json {
         say!("{}", serde_json::to_string_pretty(&plans)?);
     } else {
@@ -49,6 +59,28 @@ pub(super) async fn run(
         }
     }
     Ok(Exit::Done)
+}
+
+/// An application's tokens are in the database; a webhook needs none.
+async fn tokens(
+    settings: &Settings,
+    lifecycle: &Lifecycle,
+    portal: &Portal,
+) -> anyhow::Result<Option<Database>> {
+    if settings.portal.oauth.is_none() {
+        return Ok(None);
+    }
+    let stop = lifecycle.soft();
+    let database = wiring::database(settings, "plan", Patience::Command, &stop).await?;
+    if database.store.schema_state().await? != SchemaState::Current {
+        bail!(
+            "an application's tokens are stored with every renewal, and schema `{}` has no place \
+             for them yet; run `b24mirror migrate`",
+            database.store.schema()
+        );
+    }
+    wiring::visit(settings, &database.store, portal, "plan").await?;
+    Ok(Some(database))
 }
 
 fn print(plan: &Plan) {

@@ -57,6 +57,9 @@ async fn show(settings: &Settings, store: &Store, json: bool) -> anyhow::Result<
         say!("{}", serde_json::to_string_pretty(&status)?);
     } else {
         print(&status);
+        if status.portal.is_some() {
+            print_renamed(settings, store).await?;
+        }
     }
     Ok(if status.is_fresh() { Exit::Done } else { Exit::NotTrue })
 }
@@ -108,6 +111,19 @@ fn is_told(wait: &HolderWait, status: &Status) -> bool {
         State::Backfilling { reason, .. } => reason.as_ref() == Some(&wait.reason),
         _ => false,
     })
+}
+
+/// Says that the portal has another host than the settings name. Not every status is asked
+/// for with the portal's credentials at hand.
+async fn print_renamed(settings: &Settings, store: &Store) -> anyhow::Result<()> {
+    let Ok(credentials) = wiring::credentials(settings) else { return Ok(()) };
+    if let Some(row) = store.portal_row().await?
+        && let Some(host) = row.moved_from(credentials.host())
+    {
+        let key = credentials.host_key();
+        say!("renamed   the portal is at {host} now; put that host into `{key}`");
+    }
+    Ok(())
 }
 
 fn describe(entity: &EntityStatus, running: bool) -> String {

@@ -11,14 +11,14 @@ use crate::{
     entity::{Dialect, Entity},
     local_postgres::{LocalOptions, LocalPostgres},
     portal::{
-        Gateway, GatewayKey, GatewayOptions, Limits, OperatingLimit, Portal, PortalOptions,
-        WebhookUrl,
+        Credentials, Gateway, GatewayKey, GatewayOptions, Limits, OperatingLimit, Portal,
+        PortalOptions, WebhookUrl,
     },
     reporting::ReportOptions,
     retry::RetryPolicy,
     settings::{DatabaseSource, EntitySettings, Settings},
     store::{HistoryOptions, PrivacyOptions, SchemaState, Store, StoreError, StoreOptions},
-    sync::{CheckOptions, DATABASE_PATIENCE, Mirrored, ProgressBoard, SyncOptions},
+    sync::{self, CheckOptions, DATABASE_PATIENCE, Mirrored, ProgressBoard, SyncOptions},
 };
 
 /// The name of the database inside a private server.
@@ -80,7 +80,8 @@ pub(super) async fn database(
         .await?
         .with_default_region(region)
         .with_history(history(settings))
-        .with_privacy(privacy(settings));
+        .with_privacy(privacy(settings))
+        .with_token_key(settings.portal.oauth.as_ref().map(|oauth| oauth.token_key.clone()));
     Ok(Database { store, _server: server })
 }
 
@@ -177,15 +178,39 @@ pub(super) fn modest_portal(settings: &Settings) -> anyhow::Result<Portal> {
     portal_with(settings, limits, modest_retry()?)
 }
 
+/// Lets a command that works beside the holder use what the database knows of the portal:
+/// its tokens, and where it has moved.
+pub(super) async fn visit(
+    settings: &Settings,
+    store: &Store,
+    portal: &Portal,
+    command: &str,
+) -> anyhow::Result<()> {
+    let bucket = f64::from(settings.portal.limits.burst);
+    Ok(sync::visit(store, portal, &holder(command)?, bucket).await?)
+}
+
+/// How this process calls itself when it holds the lease.
+fn holder(command: &str) -> anyhow::Result<String> {
+    Ok(format!("{}, process {}, {command}", host()?, std::process::id()))
+}
+
 /// How hard commands that work beside the holder try.
 pub(super) fn modest_retry() -> anyhow::Result<RetryPolicy> {
     Ok(RetryPolicy::new(2, Duration::from_secs(1), Duration::from_secs(1))?)
 }
 
+/// What opens the portal.
+pub(super) fn credentials(settings: &Settings) -> anyhow::Result<Credentials> {
+    Ok(match &settings.portal.oauth {
+        Some(oauth) => oauth.application.clone().into(),
+        None => WebhookUrl::parse(settings.webhook_url()?.expose_secret())?.into(),
+    })
+}
+
 fn portal_with(settings: &Settings, limits: Limits, retry: RetryPolicy) -> anyhow::Result<Portal> {
-    let webhook = settings.webhook_url()?;
     let portal = Portal::new(PortalOptions {
-        webhook: WebhookUrl::parse(webhook.expose_secret())?,
+        credentials: credentials(settings)?,
         timeout: settings.portal.timeout,
         max_body: settings.portal.max_body,
         ca_file: settings.portal.ca_file.clone(),
@@ -220,7 +245,6 @@ pub(super) fn host() -> anyhow::Result<String> {
 
 /// What the work needs to know of the settings.
 pub(super) fn sync_options(settings: &Settings, command: &str) -> anyhow::Result<SyncOptions> {
-    let host = host()?;
     Ok(SyncOptions {
         entities: entities(settings),
         overlap: settings.sync.overlap,
@@ -234,7 +258,7 @@ pub(super) fn sync_options(settings: &Settings, command: &str) -> anyhow::Result
         },
         reports: report_options(settings),
         retry: retry()?,
-        holder: format!("{host}, process {}, {command}", std::process::id()),
+        holder: holder(command)?,
         board: ProgressBoard::default(),
     })
 }

@@ -1,9 +1,60 @@
-//! What a call identifies itself with. For now that is an inbound webhook.
+//! What a call identifies itself with: an inbound webhook, or an application's token.
 
 use std::{fmt, str::FromStr};
 
 use secrecy::{ExposeSecret as _, SecretString};
 use url::{Host, Url};
+
+use super::application::Application;
+
+/// How the portal is entered.
+#[derive(Debug, Clone)]
+pub enum Credentials {
+    /// By an inbound webhook.
+    Webhook(WebhookUrl),
+    /// By the tokens of an application.
+    Application(Box<Application>),
+}
+
+impl Credentials {
+    /// The portal's host as configured, with the port where it is not the scheme's own.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        match self {
+            Self::Webhook(webhook) => webhook.host(),
+            Self::Application(application) => application.host(),
+        }
+    }
+
+    /// The setting that names the host.
+    #[must_use]
+    pub const fn host_key(&self) -> &'static str {
+        match self {
+            Self::Webhook(_) => "portal.webhook_url",
+            Self::Application(_) => "portal.oauth.host",
+        }
+    }
+
+    /// The address that method names are appended to. A secret, if it is a webhook's.
+    pub(super) fn base(&self) -> Option<Url> {
+        match self {
+            Self::Webhook(webhook) => Url::parse(webhook.base()).ok(),
+            Self::Application(application) => Some(application.base().clone()),
+        }
+    }
+}
+
+impl From<WebhookUrl> for Credentials {
+    fn from(webhook: WebhookUrl) -> Self {
+        Self::Webhook(webhook)
+    }
+}
+
+impl From<Application> for Credentials {
+    fn from(application: Application) -> Self {
+        Self::Application(Box::new(application))
+    }
+}
 
 /// The address of an inbound webhook: `https://{portal}/rest/{user}/{secret}/`.
 ///

@@ -7,7 +7,9 @@
 //!   status, in the body of a 200, or inside a batch ([`PortalError::disposition`]);
 //! - an answer is either the portal's or an error: cut, empty, oversized and foreign
 //!   bodies never pass for data;
-//! - no error, log line or `Debug` output holds the webhook's secret.
+//! - no error, log line or `Debug` output holds a webhook's secret or an application's
+//!   tokens;
+//! - a pair of tokens is kept for good before anybody uses it ([`TokenStore`]).
 //!
 //! A call is made by [`Portal`]: permit, POST, envelope, and again if the failure is
 //! worth it. [`ListSource`] turns a question about ID ranges into one
@@ -16,6 +18,7 @@
 //! [`DictionarySource`] reads the lists that explain codes, [`MailRecipientSource`] the mail
 //! address book.
 
+mod application;
 mod auth;
 mod batch;
 mod body;
@@ -28,13 +31,15 @@ pub mod fuzzing;
 mod gateway;
 mod limiter;
 mod source;
+mod tokens;
 
 pub use self::{
-    auth::{InvalidWebhook, WebhookUrl},
+    application::{Application, ApplicationOptions, InvalidApplication},
+    auth::{Credentials, InvalidWebhook, WebhookUrl},
     batch::{BatchAnswer, Commands},
-    client::{Meter, Patience, Portal, PortalOptions},
+    client::{Grant, Meter, Patience, Portal, PortalOptions},
     envelope::{Answer, PortalTime, Timing},
-    error::{ApiFailure, ErrorCode, PortalError},
+    error::{ApiFailure, ErrorCode, PortalError, TokenRefusal},
     gateway::{
         Gateway, GatewayFailure, GatewayKey, GatewayOptions, GatewayUrl, InvalidGatewayKey,
         InvalidGatewayUrl,
@@ -48,4 +53,5 @@ pub use self::{
         HeardDictionaries, ListSource, Listed, MAX_COMMANDS, MailRecipientSource, PAGE_ROWS, Page,
         Probes, RecipientPage, ScanAsk, Source,
     },
+    tokens::{TokenFuture, TokenStore, TokenStoreError, Tokens, Turn},
 };

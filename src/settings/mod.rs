@@ -11,10 +11,12 @@
 //! `--config PATH`, else `./config.toml`, else `/etc/b24mirror/config.toml`; then variables
 //! such as `B24MIRROR__PORTAL__TIMEOUT`. A file is not needed when the environment says
 //! enough. Secrets may stand in files of their own (`webhook_url_file`, `url_file`), and when
-//! nothing names them at all, in systemd's credentials `webhook_url` and `database_url`.
+//! nothing names them at all, in systemd's credentials `webhook_url`, `database_url` and those
+//! of `[portal.oauth]`.
 
 mod error;
 mod keys;
+mod oauth;
 mod values;
 mod vibecode;
 
@@ -32,6 +34,7 @@ use url::Url;
 
 pub use self::{
     error::{Place, SettingsError},
+    oauth::OAuthSettings,
     vibecode::VibecodeSettings,
 };
 use self::{keys::EntityKeys, values::Values};
@@ -71,6 +74,8 @@ pub struct Settings {
 pub struct PortalSettings {
     /// The inbound webhook's address, as it was written. Not every command needs one.
     pub webhook_url: Option<SecretString>,
+    /// An application instead of the webhook; never both.
+    pub oauth: Option<OAuthSettings>,
     /// For one HTTP request, its answer included.
     pub timeout: Duration,
     /// The longest answer that is read, in bytes.
@@ -217,7 +222,10 @@ impl Settings {
 
     /// The webhook, for commands that need it.
     pub fn webhook_url(&self) -> Result<&SecretString, SettingsError> {
-        let missing = SettingsError::Missing { key: "portal.webhook_url", instead: "" };
+        let missing = SettingsError::Missing {
+            key: "portal.webhook_url",
+            instead: "; or describe an application with `portal.oauth`",
+        };
         self.portal.webhook_url.as_ref().ok_or(missing)
     }
 
@@ -250,9 +258,21 @@ impl Settings {
 }
 
 fn read_portal(values: &Values) -> Result<PortalSettings, SettingsError> {
-    let webhook_url = match values.one_of(&["portal.webhook_url", "portal.webhook_url_file"])? {
+    let webhook_keys = ["portal.webhook_url", "portal.webhook_url_file"];
+    if let Some(of_application) = oauth::first_key(values)
+        && let Some(of_webhook) = webhook_keys.into_iter().find(|key| values.is_set(key))
+    {
+        return Err(SettingsError::Conflict {
+            keys: format!("`{of_webhook}` and `{of_application}`"),
+            place: values.place(of_application),
+        });
+    }
+    let oauth = oauth::read(values)?;
+    let webhook_url = match values.one_of(&webhook_keys)? {
         Some("portal.webhook_url") => Some(values.secret("portal.webhook_url")?),
         Some(in_file) => Some(values.secret_in_file(in_file)?),
+        // Handed over by the unit, whatever the settings say.
+        None if oauth.is_some() => None,
         None => values.credential("webhook_url")?.map(|(secret, _)| secret),
     };
     let ca_file = values.path("portal.ca_file")?;
@@ -265,6 +285,7 @@ fn read_portal(values: &Values) -> Result<PortalSettings, SettingsError> {
     }
     Ok(PortalSettings {
         webhook_url,
+        oauth,
         timeout: values.duration(
             "portal.timeout",
             Duration::from_millis(100)..=Duration::from_mins(10),

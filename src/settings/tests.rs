@@ -116,6 +116,15 @@ fn the_example_says_the_defaults() {
         "keep_history",
         "time_zone",
         "default_region",
+        "host",
+        "client_id",
+        "client_secret",
+        "client_secret_file",
+        "refresh_token",
+        "refresh_token_file",
+        "token_server",
+        "token_key",
+        "token_key_file",
     ];
     let full: Vec<String> = example_in_full()
         .lines()
@@ -254,7 +263,8 @@ fn what_a_command_needs_and_nobody_set_is_named() {
     assert_eq!(
         settings.webhook_url().unwrap_err().to_string(),
         "`portal.webhook_url` is not set; set it in the settings file, name a file with \
-         `portal.webhook_url_file`, or set B24MIRROR__PORTAL__WEBHOOK_URL in the environment"
+         `portal.webhook_url_file`, or set B24MIRROR__PORTAL__WEBHOOK_URL in the environment; \
+         or describe an application with `portal.oauth`"
     );
     let error = settings.database_source().unwrap_err().to_string();
     assert!(error.contains("`database.url`") && error.contains("B24MIRROR__DATABASE__URL"));
@@ -284,6 +294,82 @@ fn a_misspelt_key_is_answered_with_the_right_one() {
     assert_eq!(
         Layers::file("[weather]\n").refused(),
         "unknown setting `weather` in HOME/config.toml; config.example.toml lists every setting"
+    );
+}
+
+const TOKEN_KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
+
+/// A whole `[portal.oauth]`, without these keys and with these lines.
+fn application(without: &[&str], with: &str) -> String {
+    let mut lines = vec![
+        "host = \"example.bitrix24.com\"".to_owned(),
+        "client_id = \"local.1\"".to_owned(),
+        format!("client_secret = \"{SECRET}\""),
+        format!("refresh_token = \"{SECRET}\""),
+        format!("token_key = \"{TOKEN_KEY}\""),
+    ];
+    lines.retain(|line| !without.iter().any(|key| line.starts_with(key)));
+    format!("[portal.oauth]\n{}\n{with}\n", lines.join("\n"))
+}
+
+#[test]
+fn an_application_stands_in_place_of_a_webhook() {
+    let settings = Layers::file(&application(&[], "")).load().unwrap();
+    let oauth = settings.portal.oauth.as_ref().unwrap();
+    assert_eq!(oauth.application.host(), "example.bitrix24.com");
+    let shown = format!("{settings:?}");
+    assert!(!shown.contains(SECRET) && !shown.contains(TOKEN_KEY), "{shown}");
+    assert!(Layers::none().load().unwrap().portal.oauth.is_none());
+
+    // What the unit hands over does not compete with what the settings say.
+    let secrets = Layers::file(&application(&["client_secret", "refresh_token", "token_key"], ""))
+        .credential("webhook_url", "https://credential/")
+        .credential("oauth_client_secret", SECRET)
+        .credential("oauth_refresh_token", SECRET)
+        .credential("oauth_token_key", TOKEN_KEY);
+    let settings = secrets.load().unwrap();
+    assert!(settings.portal.oauth.is_some() && settings.portal.webhook_url.is_none());
+    let same = oauth.application.fingerprint();
+    assert_eq!(settings.portal.oauth.unwrap().application.fingerprint(), same);
+
+    let in_files = Layers::none();
+    let path = in_files.put("secret", &format!("{SECRET}\n"));
+    let toml = application(&["refresh_token"], &format!("refresh_token_file = {path:?}"));
+    let settings = Layers::file(&toml).load().unwrap();
+    assert_eq!(settings.portal.oauth.unwrap().application.fingerprint(), same);
+}
+
+#[test]
+fn an_application_that_is_not_whole_is_refused_by_the_key_that_lacks() {
+    for key in ["host", "client_id", "client_secret", "refresh_token", "token_key"] {
+        let text = Layers::file(&application(&[key], "")).refused();
+        assert!(text.starts_with(&format!("`portal.oauth.{key}` in HOME/config.toml")), "{text}");
+        assert!(text.contains("is not set; give "), "{text}");
+    }
+    for (key, line, problem) in [
+        ("host", "host = \"https://example.com/\"", "must be the portal's host and nothing else"),
+        ("token_key", "token_key = \"s3cr3tw3bh00k\"", "must be 32 bytes in hexadecimal or base64"),
+        (
+            "token_server",
+            "token_server = \"http://example.com/\"",
+            "must be an address that begins",
+        ),
+    ] {
+        let text = Layers::file(&application(&[key], line)).refused();
+        assert!(text.contains(&format!("`portal.oauth.{key}`")), "{text}");
+        assert!(text.contains(problem) && !text.contains(SECRET), "{text}");
+    }
+    let both = format!("[portal]\nwebhook_url = \"https://x/rest/1/a/\"\n{}", application(&[], ""));
+    assert_eq!(
+        Layers::file(&both).refused(),
+        "`portal.webhook_url` and `portal.oauth.host` in HOME/config.toml exclude each other; keep \
+         one of them"
+    );
+    let twice = application(&[], "client_secret_file = \"/etc/secret\"");
+    let text = Layers::file(&twice).refused();
+    assert!(
+        text.contains("`portal.oauth.client_secret_file`") && text.contains("exclude"),
+        "{text}"
     );
 }
 

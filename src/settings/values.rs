@@ -89,6 +89,11 @@ impl Values {
         }
     }
 
+    /// Whether a key has a value in the file or the environment.
+    pub(super) fn is_set(&self, key: &str) -> bool {
+        self.get(key).is_some()
+    }
+
     fn get(&self, key: &str) -> Option<Value> {
         debug_assert!(keys::KEYS.contains(&key), "{key} is missing from the list of keys");
         self.config.get(key).ok()

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use thiserror::Error;
 
+use super::applications::ApplicationEvent;
 use super::clock::local_to_unix;
 use super::entity::Entity;
 use super::faults::{Fault, Poison};
@@ -318,7 +319,17 @@ pub enum Action {
         /// Whether calls are refused.
         revoked: bool,
     },
-    /// The webhook's scopes.
+    /// Something happens to the application.
+    Application {
+        /// What.
+        event: ApplicationEvent,
+    },
+    /// The portal gets another host; any other is answered with a redirect from now on.
+    Rename {
+        /// Another name for the simulator's address, such as `localhost:port`.
+        host: String,
+    },
+    /// The webhook's scopes, and the application's.
     Scopes {
         /// From now on.
         scopes: Vec<String>,
@@ -518,6 +529,8 @@ impl Portal {
                 }
             }
             Action::Webhook { revoked } => self.revoked = revoked,
+            Action::Application { event } => self.happen_to_application(event),
+            Action::Rename { host } => self.applications.host = Some(host),
             Action::Scopes { scopes } => self.options.scopes = scopes,
             Action::Admin { admin } => self.options.admin = admin,
             Action::SetClock { to } => self.clock.set(self.time(&to)? * 1_000_000),

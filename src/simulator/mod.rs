@@ -11,6 +11,8 @@
 //!   over companies, deals, quotes, smart invoices and two smart processes; pipelines,
 //!   stage history and product rows.
 //! - The mail address book over REST 3.0, `/rest/api/{user}/{secret}/{method}`.
+//! - A local application: `/rest/{method}` with an access token, and the authorization
+//!   server that renews it.
 //! - Both limits (requests and operating time), rights, scopes, revocation, and
 //!   faults on demand, from an error code to a connection that breaks off.
 //! - Data that are deterministic from a seed and nasty on purpose. A portal of a
@@ -28,10 +30,12 @@
 //! stored. `query`, `search`, `lists`, `rows`, `items`, `directories`, `structure`, `history`,
 //! `products`, `sheets`, `batch`: how calls are answered. `gateway`: the VibeCode gateway
 //! before all that. `limits`, `faults`, `wire`: how they are not.
+//! `applications`: access by tokens, their renewal, and the portal's host.
 //! `actions`, `writes`, `control`: how the portal is driven. `truth`, `stats`:
 //! what it tells about itself.
 
 mod actions;
+mod applications;
 mod batch;
 mod clock;
 mod content;
@@ -77,6 +81,7 @@ use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
 pub use actions::{Action, ActionError, Outcome};
+pub use applications::{ApplicationEvent, ApplicationOptions};
 pub use entity::Entity;
 pub use faults::{Fault, FaultKind, Place, Poison};
 pub use gateway::{DateFilter, GatewayOptions};
@@ -134,6 +139,7 @@ impl Simulator {
         let ticks = if options.still { Ticks::still() } else { Ticks::real() };
         let mut portal = Portal::new(options, ticks);
         portal.download = format!("http://{address}{webhook_path}");
+        portal.applications.address = address.to_string();
         let shared = Shared::new(portal);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -167,6 +173,12 @@ impl Simulator {
     #[must_use]
     pub fn webhook_url(&self) -> String {
         format!("{}{}/", self.url(), self.webhook_path)
+    }
+
+    /// The address of the authorization server.
+    #[must_use]
+    pub fn token_server(&self) -> String {
+        format!("{}/oauth/token/", self.url())
     }
 
     /// The address that drives the portal over HTTP.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 
+use super::applications::ApplicationOptions;
 use super::clock::offset_at;
 use super::entity::Entity;
 use super::gateway::GatewayOptions;
@@ -55,7 +56,9 @@ pub struct Options {
     pub user: i64,
     /// The webhook's secret.
     pub secret: String,
-    /// The webhook's scopes.
+    /// The application that is installed on it, beside the webhook.
+    pub application: ApplicationOptions,
+    /// The webhook's scopes, and the application's.
     pub scopes: Vec<String>,
     /// Whether the webhook's user is an administrator.
     pub admin: bool,
@@ -110,6 +113,7 @@ impl Default for Options {
             still: false,
             user: 1,
             secret: "s1mul4tedsecret0".to_owned(),
+            application: ApplicationOptions::default(),
             scopes: scopes.map(str::to_owned).to_vec(),
             admin: true,
             license: "ru_std".to_owned(),

@@ -9,6 +9,7 @@ use chrono::DateTime;
 use serde::{Deserialize, Serialize};
 
 use super::actions::Action;
+use super::applications::Applications;
 use super::clock::{Clock, Ticks, instant_text};
 use super::dataset::{Generator, Rng, mix};
 use super::entity::{Entity, FAMILIES};
@@ -122,6 +123,8 @@ pub(super) struct TimeBlock {
 pub(super) struct RequestState {
     pub(super) used: RequestUse,
     pub(super) poison: Option<FaultKind>,
+    /// The access token that it came with, unless by the webhook.
+    pub(super) token: Option<String>,
     /// How many commands its batch holds.
     pub(super) commands: usize,
     /// Seconds of a batch to be booked on `batch`.
@@ -167,6 +170,7 @@ pub(super) struct Portal {
     pub(super) costs: BTreeMap<String, Cost>,
     pub(super) latency: Duration,
     pub(super) revoked: bool,
+    pub(super) applications: Applications,
     pub(super) buckets: Buckets,
     pub(super) gateway_minute: Minute,
     pub(super) operating: Operating,
@@ -227,6 +231,7 @@ impl Portal {
             costs: options.costs.clone(),
             latency: options.latency,
             revoked: false,
+            applications: Applications::default(),
             buckets: Buckets::default(),
             gateway_minute: Minute::default(),
             operating: Operating::default(),
@@ -474,6 +479,9 @@ impl Portal {
         params: &Array,
         place: usize,
     ) -> Result<Answer, Failure> {
+        if let Some(token) = &request.token {
+            self.spend_token(token)?;
+        }
         let family = family(method, params);
         let faults = self.faults.strike_command(method, family, place, request.commands);
         for fault in &faults {

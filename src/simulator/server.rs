@@ -11,6 +11,7 @@ use axum::http::{HeaderMap, Response, StatusCode, Uri, header};
 use axum::routing::any;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::applications::{self, token_of};
 use super::batch::Batch;
 use super::control;
 use super::directories::{method_not_found, scope_of};
@@ -44,6 +45,7 @@ pub(super) async fn serve(listener: FaultyListener, shared: Shared) -> std::io::
     let router = Router::new()
         .route("/rest/{*path}", any(rest))
         .route("/v1/{*path}", any(gateway::answer))
+        .merge(applications::router())
         .merge(control::router())
         .with_state(shared);
     let service = router.into_make_service_with_connect_info::<Peer>();
@@ -141,7 +143,7 @@ impl Reply {
         Self { status, body: body.into_bytes(), content_type: "text/html", location: None }
     }
 
-    fn failure(portal: &Portal, failure: &Failure) -> Self {
+    pub(super) fn failure(portal: &Portal, failure: &Failure) -> Self {
         let mut body = Vec::new();
         failure.write(&mut body, portal.writing());
         Self::json(failure.status, body)
@@ -180,6 +182,11 @@ async fn rest(
     if let Some(refusal) = refusal {
         return finish(&shared, refusal);
     }
+    let moved = shared.lock().renamed(&parts.headers, &parts.uri);
+    if let Some(location) = moved {
+        shared.lock().stats.spring(25);
+        return finish(&shared, Reply { location: Some(location), ..Reply::html(302) });
+    }
     let malformed;
     let (batch, params, fault) = {
         let mut portal = shared.lock();
@@ -207,12 +214,14 @@ async fn rest(
     {
         return finish(&shared, reply);
     }
-    let checked = shared.lock().check(&call).and_then(|()| {
+    let token = token_of(&parts.headers, &params).filter(|_| call.secret.is_empty());
+    let checked = shared.lock().check(&call, token.as_deref()).and_then(|()| {
         let text = "Invalid JSON";
         let failure = || recipients::failure(400, "INVALIDJSONEXCEPTION", text);
         if malformed { Err(failure()) } else { Ok(()) }
     });
-    let mut state = RequestState { commands: batch.commands.len(), ..RequestState::default() };
+    let mut state =
+        RequestState { token, commands: batch.commands.len(), ..RequestState::default() };
     let reply = match checked {
         Err(failure) => {
             let mut portal = shared.lock();
@@ -271,7 +280,7 @@ impl Portal {
     }
 
     /// The checks before a method runs, in the order of the portal.
-    fn check(&mut self, call: &Call) -> Result<(), Failure> {
+    fn check(&mut self, call: &Call, token: Option<&str>) -> Result<(), Failure> {
         if !call.json {
             let text = "Wrong transport";
             return Err(Failure::new(500, "INTERNAL_WRONG_TRANSPORT", text));
@@ -283,6 +292,10 @@ impl Portal {
         } else {
             scope_of(&call.method).ok_or_else(method_not_found)?
         };
+        if let Some(token) = token {
+            self.check_token(token, scope)?;
+            return self.check_load(call);
+        }
         if call.secret.is_empty() {
             let text = "Wrong authorization data";
             return Err(Failure::new(401, "NO_AUTH_FOUND", text));
@@ -299,6 +312,10 @@ impl Portal {
                 recipients::failure(403, "INSUFFICIENTSCOPEEXCEPTION", &failure.text);
             return Err(if call.newer { insufficient } else { failure });
         }
+        self.check_load(call)
+    }
+
+    fn check_load(&mut self, call: &Call) -> Result<(), Failure> {
         let now = self.clock.mono();
         if let Some(limit) = self.options.operating
             && call.method == "batch"

@@ -54,6 +54,12 @@ pub struct Stats {
     pub bytes: u64,
     /// HTTP faults served, by kind.
     pub faults: BTreeMap<String, u64>,
+    /// Requests for new tokens, refused ones included.
+    #[serde(default)]
+    pub token_requests: u64,
+    /// Pairs of tokens that were made.
+    #[serde(default)]
+    pub renewals: u64,
     /// Records written: created, changed, deleted, restored, merged or imported.
     pub writes: u64,
     /// How often a trap for careless clients was sprung, by its number (see
@@ -88,7 +94,7 @@ impl Stats {
 }
 
 /// What each trap is.
-pub const TRAPS: [(u8, &str); 38] = [
+pub const TRAPS: [(u8, &str); 39] = [
     (1, "an unknown or mis-cased filter key was dropped, or the filter was ignored"),
     (2, "a date could not be read and became IS NULL"),
     (3, "rows were served with total 0"),
@@ -115,6 +121,7 @@ pub const TRAPS: [(u8, &str); 38] = [
     (21, "a request was refused with 503"),
     (22, "a command was refused with OPERATION_TIME_LIMIT"),
     (23, "an authorization error was served whose status says little"),
+    (24, "a refresh token came that was used before"),
     (25, "a redirect was served"),
     (26, "a body was HTML, cut or empty"),
     (27, "an error was served with status 200"),

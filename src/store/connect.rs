@@ -89,6 +89,7 @@ pub(super) async fn connect(options: &StoreOptions) -> Result<Store, StoreError>
         history: Arc::default(),
         privacy: Arc::default(),
         forgotten: Arc::default(),
+        token_key: None,
     })
 }
 

@@ -76,7 +76,8 @@ pub enum StoreError {
     /// The schema belongs to another portal; nothing was written.
     #[error(
         "the schema holds the mirror of {here}, but the settings name {theirs}; \
-         set another `database.schema` for it, or correct the portal's address"
+         set another `database.schema` for it, or correct the portal's address; if {here} was \
+         renamed to that, start once with the old host, which leads to the new one"
     )]
     OtherPortal {
         /// The portal that the schema belongs to.
@@ -96,6 +97,13 @@ pub enum StoreError {
         /// Which settings lack which fields.
         lacking: String,
     },
+    /// The stored tokens cannot be read with the key of the settings.
+    #[error(
+        "the stored tokens cannot be decrypted with `portal.oauth.token_key`; give the key that \
+         they were stored with, or, if it is lost, authorize the application again and put the new \
+         refresh token into `portal.oauth.refresh_token`"
+    )]
+    TokenKey,
     /// The backfill was started anew meanwhile; nothing was written.
     #[error("backfill segment {id} is gone, because the backfill was started anew")]
     SegmentGone {
@@ -169,6 +177,7 @@ impl StoreError {
                 | Self::Encoding { .. }
                 | Self::OtherPortal { .. }
                 | Self::Reveals { .. }
+                | Self::TokenKey
         )
     }
 }

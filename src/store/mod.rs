@@ -42,6 +42,7 @@ mod schema;
 mod segments;
 mod statements;
 mod sweep;
+mod tokens;
 mod trust;
 mod upsert;
 mod verify_statements;
@@ -63,7 +64,7 @@ pub use self::{
     history::HistoryOptions,
     lease::{Acquired, Generation, HolderWait, Lease, LeaseRow},
     pauses::Pause,
-    portal::PortalClaim,
+    portal::{PortalClaim, PortalIdentity, PortalRow},
     privacy::PrivacyOptions,
     quarantine::QuarantineCount,
     read::{LiveRange, RecordCounts, Stored, StoredKey},
@@ -76,6 +77,7 @@ pub use self::{
     schema::{SchemaName, SchemaState},
     segments::{Fill, Foretold, Segment, SegmentKind},
     sweep::{Confirmed, MirrorKey, SweepProgress, SweepStanding, SweepStep},
+    tokens::{InvalidTokenKey, StoredTokens, TokenKey},
     write::{Batch, Progress, Written},
 };
 use self::{forgotten::Forgotten, phones::Phones, run_log::Unlogged, trust::Trust};
@@ -103,6 +105,7 @@ pub struct Store {
     history: Arc<HistoryOptions>,
     privacy: Arc<PrivacyOptions>,
     forgotten: Arc<Forgotten>,
+    token_key: Option<Arc<TokenKey>>,
 }
 
 impl fmt::Debug for Store {

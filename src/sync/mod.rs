@@ -84,6 +84,7 @@ mod segments;
 pub mod session;
 pub mod status;
 mod sweep;
+mod tokens;
 mod verify;
 mod whole;
 mod work;
@@ -107,6 +108,7 @@ pub use self::{
     reporting::refresh_reports,
     scheduler::run,
     session::{EntityOutcome, LEASE_TTL, Opened, Session},
+    tokens::visit,
     verify::{Difference, Kind, RangeCount, Repaired, Verification},
     work::{Level, Selection, UnreadableWork, Work},
 };

@@ -21,6 +21,7 @@ use super::{
     progress::ProgressBoard,
     reporting::{ReportBell, refresh_reports},
     room::Room,
+    tokens,
     work::Work,
 };
 use crate::{
@@ -28,8 +29,8 @@ use crate::{
     portal::{Lane, Portal, Waiting},
     reporting::ReportOptions,
     store::{
-        Acquired, Fill, Generation, Health, Lease, PortalClaim, RunKind, SegmentKind, Store,
-        StoreError, Verdict,
+        Acquired, Fill, Generation, Health, Lease, PortalClaim, PortalIdentity, RunKind,
+        SegmentKind, Store, StoreError, Verdict,
     },
 };
 
@@ -144,7 +145,7 @@ impl Session {
     ) -> Result<Opened, SyncError> {
         // Before the lease is looked at: another portal's schema is neither touched, nor
         // is its holder asked to work for us, nor does anybody stand by for it.
-        store.refuse_other_portal(portal.host()).await?;
+        tokens::recognise(store, portal).await?;
         let lease = match store.try_acquire(&options.holder, LEASE_TTL).await? {
             Acquired::Ours(lease) => lease,
             Acquired::HeldBy { holder, expires_at } => {
@@ -152,6 +153,7 @@ impl Session {
             }
         };
         restore_bucket(portal, &lease);
+        tokens::keep(portal, store, lease.generation);
         let stop = stop.child_token();
         let keeper = keep(store.clone(), portal.clone(), lease.generation, stop.clone());
         let (board, reports) = (options.board.clone(), ReportBell::default());
@@ -208,6 +210,7 @@ impl Session {
                 let mirror = Mirror::new(*mirrored, ground.clone(), pausing, privacy);
                 session.mirrors.push((Arc::new(mirror), mirrored.interval));
             }
+            tokens::authorize(&session.portal).await?;
             session.claim().await?;
             session.store.settle_phone_rules(session.generation).await?;
             session.store.begin_histories(session.generation).await?;
@@ -228,16 +231,20 @@ impl Session {
 
     /// Another user may see other records, so all of them are read again.
     async fn claim(&self) -> Result<(), SyncError> {
-        let user = i64::try_from(self.portal.user_id()).unwrap_or(i64::MAX);
-        let PortalClaim::OtherUser { before } =
-            self.store.claim_portal(self.portal.host(), user).await?
-        else {
+        let user = self.portal.user_id().map(|user| i64::try_from(user).unwrap_or(i64::MAX));
+        let grant = self.portal.grant();
+        let asking = PortalIdentity {
+            host: self.portal.host(),
+            member_id: grant.as_ref().map(|grant| &*grant.member_id),
+        };
+        let claim = self.store.claim_portal(&asking, user).await?;
+        let (PortalClaim::OtherUser { before }, Some(user)) = (claim, user) else {
             return Ok(());
         };
         tracing::warn!(
             before,
             now = user,
-            "the webhook belongs to another user now; every record is read again with that user's rights"
+            "the webhook or application belongs to another user now; every record is read again with that user's rights"
         );
         // Those that are switched off now, too: they may be switched on later.
         for entity in Entity::ALL {
@@ -455,6 +462,12 @@ impl Session {
         if let Some(watcher) = self.watcher {
             watcher.abort();
         }
+        // A pair of tokens that has been bought is stored under the lease, or lost.
+        let settled = tokio::time::timeout(tokens::STORE_WITHIN, self.portal.settle_tokens());
+        if settled.await.is_err() {
+            tracing::warn!("a renewal of tokens is under way and is not waited for any longer");
+        }
+        note_rename(&self.store, &self.portal, self.generation, &mut None).await;
         let level = self.portal.limiter().level();
         let release = self.store.release(self.generation, level);
         match tokio::time::timeout(RELEASE_WITHIN, release).await {
@@ -556,6 +569,7 @@ fn keep(
 ) -> JoinHandle<()> {
     tokio::spawn(async move {
         let mut told = Vec::new();
+        let mut noted = None;
         loop {
             tokio::time::sleep(RENEW_EVERY).await;
             match store.renew(generation, LEASE_TTL, portal.limiter().level()).await {
@@ -575,8 +589,31 @@ fn keep(
             // Afterwards and not for long: the next renewal must not wait for it.
             let telling = tell_waits(&store, &portal, generation, told.clone());
             told = tokio::time::timeout(TELL_WITHIN, telling).await.unwrap_or(told);
+            note_rename(&store, &portal, generation, &mut noted).await;
         }
     })
+}
+
+/// Records where a renamed portal answers now, so that the next process goes there at once.
+async fn note_rename(
+    store: &Store,
+    portal: &Portal,
+    generation: Generation,
+    noted: &mut Option<String>,
+) {
+    let Some(host) = portal.found_at().filter(|host| noted.as_ref() != Some(host)) else {
+        return;
+    };
+    let recording = store.record_rename(generation, &host);
+    match tokio::time::timeout(TELL_WITHIN, recording).await {
+        Ok(Ok(())) => *noted = Some(host),
+        // The portal redirects again, and it is noted then.
+        Ok(Err(error)) => tracing::debug!(
+            error = &error as &dyn std::error::Error,
+            "the portal's new host could not be recorded"
+        ),
+        Err(_) => {}
+    }
 }
 
 /// Records what requests wait for, when that has changed; gives what is recorded.

@@ -52,7 +52,7 @@ async fn store(database: &Database) -> Store {
 async fn session(portal: &TestPortal, store: &Store, board: &ProgressBoard) -> Box<Session> {
     let retry = RetryPolicy::new(6, Duration::from_millis(5), Duration::from_millis(50)).unwrap();
     let client = Portal::new(PortalOptions {
-        webhook: WebhookUrl::parse(&portal.webhook_url()).unwrap(),
+        credentials: WebhookUrl::parse(&portal.webhook_url()).unwrap().into(),
         timeout: Duration::from_secs(30),
         max_body: 32 << 20,
         ca_file: None,

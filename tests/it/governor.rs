@@ -113,17 +113,17 @@ async fn a_heavy_portal_is_read_in_short_chains_and_its_wait_is_told_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_booked_on_the_batch_is_kept_below_the_limit() {
+    // A window of ten minutes has shrunk to ten seconds, and with it what an answer may be late.
+    let _company = Company::quiet().await;
     let operating = OperatingLimit { booking: Booking::Batch, ..limit(60.0, 10.0) };
     let portal = TestPortal::with(costly(20_000, 0.4, Some(operating)));
     let database = database().await;
     let finished = backfilled(&portal, &database, &told(60.0, 10)).await;
     let stats = portal.stats();
-    // A busy machine may hand on an answer too late for its figure to be heeded in time.
-    assert_eq!(stats.refusals, 0, "{stats:#?}");
-    assert!(stats.operating_refusals <= 1, "{stats:#?}");
+    assert_eq!((stats.refusals, stats.operating_refusals), (0, 0), "{stats:#?}");
     assert!(stats.operating_peak["batch"] > 40.0, "the limit never bound: {stats:#?}");
     let waiting = "waiting: the operating time of batch is used up";
-    assert!((1..=2).contains(&lines_with(&finished, waiting)), "{finished:#?}");
+    assert_eq!(lines_with(&finished, waiting), 1, "{finished:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -165,6 +165,7 @@ async fn greedy(address: String, stop: Arc<AtomicBool>, refused: Arc<AtomicU64>)
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_limit_that_others_reach_inside_our_batch_is_waited_out() {
+    let _company = Company::quiet().await;
     let options = Options { bucket: None, ..costly(7_500, 0.4, Some(limit(40.0, 6.0))) };
     let portal = TestPortal::with(options);
     let database = database().await;

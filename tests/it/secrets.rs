@@ -281,7 +281,7 @@ fn settings_shown(config: &Path, settings: &Settings) -> String {
 
 fn options(webhook: WebhookUrl) -> PortalOptions {
     PortalOptions {
-        webhook,
+        credentials: webhook.into(),
         timeout: Duration::from_secs(20),
         max_body: 1 << 20,
         ca_file: None,

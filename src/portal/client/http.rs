@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    sync::{PoisonError, RwLock},
+    sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
     time::Duration,
 };
 
@@ -11,11 +11,12 @@ use reqwest::{
     header::{ACCEPT, CONTENT_TYPE, HeaderValue, LOCATION},
     redirect,
 };
+use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
 use super::PortalOptions;
 use crate::portal::{
-    auth::{WebhookUrl, authority, is_loopback, is_secure},
+    auth::{Credentials, authority, is_loopback, is_secure},
     body::{Buffer, Buffers},
     error::PortalError,
 };
@@ -33,12 +34,10 @@ const V3_ROOT: &str = "/rest/api/";
 /// The connections to one portal.
 pub(super) struct Http {
     client: Client,
-    webhook: WebhookUrl,
+    credentials: Credentials,
     timeout: Duration,
     max_body: usize,
-    /// Where a renamed portal has sent us; kept in memory only, for an operator should
-    /// see the change and settle it.
-    moved: RwLock<Option<Url>>,
+    place: RwLock<Place>,
     buffers: Buffers,
 }
 
@@ -66,6 +65,16 @@ impl<'a> Target<'a> {
     pub(super) const fn v3(method: &'a str) -> Self {
         Self { method, dialect: Dialect::V3 }
     }
+}
+
+/// Where the portal is.
+struct Place {
+    /// Where it was last seen to answer, or is configured to be.
+    home: Url,
+    /// Where it has sent us and has not answered yet.
+    moved: Option<Url>,
+    /// Whether it has answered at another place than it was configured to be.
+    is_renamed: bool,
 }
 
 /// What a POST brought.
@@ -109,7 +118,12 @@ impl Http {
             }
             None => Vec::new(),
         };
-        builder = if options.webhook.is_loopback() {
+        let no_host = || PortalError::Inexpressible {
+            method: "rest".to_owned(),
+            what: "the portal's address cannot be used".to_owned(),
+        };
+        let home = options.credentials.base().ok_or_else(no_host)?;
+        builder = if is_loopback(&home) {
             // A portal on this machine needs neither a proxy nor the system's certificates.
             builder.no_proxy().tls_certs_only(extra)
         } else {
@@ -120,12 +134,17 @@ impl Http {
             .map_err(|source| PortalError::Setup { source: source.without_url() })?;
         Ok(Self {
             client,
-            webhook: options.webhook.clone(),
+            credentials: options.credentials.clone(),
             timeout: options.timeout,
             max_body: options.max_body,
-            moved: RwLock::new(None),
+            place: RwLock::new(Place { home, moved: None, is_renamed: false }),
             buffers: Buffers::default(),
         })
+    }
+
+    /// The connections themselves, for another server that belongs to the portal.
+    pub(super) fn client(&self) -> Client {
+        self.client.clone()
     }
 
     /// Sends one request and reads its answer to the end.
@@ -133,14 +152,59 @@ impl Http {
         &self,
         target: Target<'_>,
         body: Vec<u8>,
+        token: Option<&SecretString>,
     ) -> Result<Reply, PortalError> {
         let address = self.address(target)?;
-        let result = self.exchange(target.method, address, body).await;
+        let result = self.exchange(target.method, address, body, token).await;
         if let Err(PortalError::Connect { .. } | PortalError::Transport { .. }) = &result {
-            // The address from a redirect may be the broken part: back to the configured one.
-            self.move_to(None);
+            // The address from a redirect may be the broken part: back to the last good one.
+            self.place_mut().moved = None;
         }
         result
+    }
+
+    /// The portal has answered as it should: where it has sent us, it lives.
+    pub(super) fn settle(&self) {
+        if self.place().moved.is_none() {
+            return;
+        }
+        let mut place = self.place_mut();
+        if let Some(home) = place.moved.take() {
+            place.home = home;
+            place.is_renamed = true;
+        }
+    }
+
+    /// Begins at another host than the configured one: the portal has moved there before.
+    pub(super) fn start_at(&self, host: &str) {
+        let mut place = self.place_mut();
+        let mut home = place.home.clone();
+        let Ok(other) = Url::parse(&format!("{}://{host}/", home.scheme())) else { return };
+        let known = home.set_host(other.host_str()).is_ok() && home.set_port(other.port()).is_ok();
+        let is_safe = is_secure(&home) && (!is_loopback(&home) || is_loopback(&place.home));
+        if known && is_safe && home != place.home {
+            place.home = home;
+            place.is_renamed = true;
+        }
+    }
+
+    /// Tries another address from now on, on the word of the authorization server.
+    pub(super) fn try_at(&self, address: Url) {
+        let mut place = self.place_mut();
+        if authority(&address) != authority(&place.home) {
+            place.moved = Some(address);
+        }
+    }
+
+    /// The host where a portal that has moved answers; it may have moved back.
+    pub(super) fn found_at(&self) -> Option<String> {
+        let place = self.place();
+        place.is_renamed.then(|| authority(&place.home)).flatten()
+    }
+
+    /// The same, if it is another host than the configured one.
+    pub(super) fn renamed_to(&self) -> Option<String> {
+        self.found_at().filter(|host| host != self.credentials.host())
     }
 
     async fn exchange(
@@ -148,16 +212,23 @@ impl Http {
         method: &str,
         address: Url,
         body: Vec<u8>,
+        token: Option<&SecretString>,
     ) -> Result<Reply, PortalError> {
-        let request = self
+        let host = authority(&address).unwrap_or_default();
+        let mut request = self
             .client
             .post(address.clone())
             .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
             .header(ACCEPT, HeaderValue::from_static("application/json"))
             .body(body);
+        if let Some(token) = token {
+            request = request.bearer_auth(token.expose_secret());
+        }
         #[expect(clippy::disallowed_methods, reason = "this is the one place that sends")]
-        let mut response =
-            request.send().await.map_err(|error| self.broken(method, error.without_url()))?;
+        let mut response = request
+            .send()
+            .await
+            .map_err(|error| self.broken(method, &host, error.without_url()))?;
 
         let status = response.status();
         if let Some(target) = redirect_target(status, response.headers().get(LOCATION)) {
@@ -224,15 +295,16 @@ impl Http {
         target.set_fragment(None);
         tracing::warn!(
             host = name,
-            "the portal has moved; put its new host into `portal.webhook_url`"
+            setting = self.credentials.host_key(),
+            "the portal has moved; put its new host into the settings"
         );
-        self.move_to(Some(target));
+        self.place_mut().moved = Some(target);
         Ok(())
     }
 
     fn address(&self, Target { method, dialect }: Target<'_>) -> Result<Url, PortalError> {
-        let moved = self.moved.read().unwrap_or_else(PoisonError::into_inner);
-        let base = moved.as_ref().map_or(self.webhook.base(), Url::as_str);
+        let place = self.place();
+        let base = place.moved.as_ref().unwrap_or(&place.home).as_str();
         let address = match dialect {
             Dialect::Classic => format!("{base}{method}.json"),
             Dialect::V3 => format!("{}{method}", base.replacen(CLASSIC_ROOT, V3_ROOT, 1)),
@@ -243,13 +315,17 @@ impl Http {
         })
     }
 
-    fn move_to(&self, base: Option<Url>) {
-        *self.moved.write().unwrap_or_else(PoisonError::into_inner) = base;
+    fn place(&self) -> RwLockReadGuard<'_, Place> {
+        self.place.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn place_mut(&self) -> RwLockWriteGuard<'_, Place> {
+        self.place.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Names a failure before an answer; the error must have lost its URL already.
-    fn broken(&self, method: &str, source: reqwest::Error) -> PortalError {
-        let host = self.webhook.host().to_owned();
+    fn broken(&self, method: &str, host: &str, source: reqwest::Error) -> PortalError {
+        let host = host.to_owned();
         if source.is_connect() {
             PortalError::Connect { host, source }
         } else if source.is_timeout() {

@@ -5,7 +5,9 @@
 //! back; they never use up attempts. Redirects are followed here, by hand, because HTTP
 //! clients turn a redirected POST into a GET without a body.
 
+mod access;
 mod http;
+mod token_server;
 
 use std::{
     fmt,
@@ -18,29 +20,39 @@ use std::{
     time::Duration,
 };
 
+use secrecy::ExposeSecret as _;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use self::http::{Http, Reply, Target};
+pub use self::access::Grant;
+use self::{
+    access::{Access, Complaint, Pass},
+    http::{Http, Reply, Target},
+};
 use super::{
-    auth::WebhookUrl,
+    auth::Credentials,
     batch::{BatchAnswer, Commands},
     body::{Body, Buffer},
     envelope::{Answer, Envelope, PortalTime},
-    error::PortalError,
+    error::{ApiFailure, PortalError},
     gateway::Gateway,
     limiter::{Costs, Demand, Lane, Limiter, Limits, Permit},
+    tokens::TokenStore,
 };
 use crate::retry::{Disposition, RetryPolicy, Step};
 
 /// Redirects that are followed within one attempt.
 const MAX_REDIRECTS: usize = 3;
 
+/// Tokens that one attempt may find expired. More than one expires only where a request is
+/// held back for hours, or somebody plays with the portal.
+const MAX_RENEWALS: usize = 2;
+
 /// What a [`Portal`] needs to know.
 #[derive(Debug, Clone)]
 pub struct PortalOptions {
-    /// The address and credential.
-    pub webhook: WebhookUrl,
+    /// The address, and what opens it.
+    pub credentials: Credentials,
     /// For one HTTP request, its answer included; above the portal's own 60 s.
     pub timeout: Duration,
     /// The longest answer that is read, in bytes after decompression.
@@ -94,7 +106,9 @@ pub struct Portal {
 
 struct Inner {
     http: Http,
-    webhook: WebhookUrl,
+    credentials: Credentials,
+    /// The tokens, where it is an application's.
+    access: Option<Arc<Access>>,
     limiter: Limiter,
     retry: RetryPolicy,
     requests: AtomicU64,
@@ -109,10 +123,18 @@ impl Portal {
     /// [`PortalError::CaFile`] and [`PortalError::CaCertificate`] for a certificate file
     /// that cannot be used, [`PortalError::Setup`] where the system has no certificates.
     pub fn new(options: PortalOptions) -> Result<Self, PortalError> {
+        let http = Http::new(&options)?;
+        let access = match &options.credentials {
+            Credentials::Webhook(_) => None,
+            Credentials::Application(application) => {
+                Some(Arc::new(Access::new((**application).clone(), http.client())))
+            }
+        };
         let inner = Inner {
-            http: Http::new(&options)?,
+            http,
+            access,
             limiter: Limiter::new(&options.limits),
-            webhook: options.webhook,
+            credentials: options.credentials,
             retry: options.retry,
             requests: AtomicU64::new(0),
             retries: AtomicU64::new(0),
@@ -211,9 +233,6 @@ impl Portal {
             let (mut answer, costs) = BatchAnswer::read(&commands, status, body)?;
             let took = costs.iter().flat_map(|(_, figures)| figures).filter_map(|one| one.took);
             answer.timing.worked = Duration::try_from_secs_f64(took.sum()).unwrap_or_default();
-            for failure in answer.failures_mut() {
-                failure.description = self.inner.webhook.scrub(&failure.description);
-            }
             Ok(((commands, answer), costs))
         };
         let attempt = || self.attempt(lane, Target::classic("batch"), demand, &prepare, &read);
@@ -229,13 +248,73 @@ impl Portal {
     /// The portal's host as configured, with the port where it is not the scheme's own.
     #[must_use]
     pub fn host(&self) -> &str {
-        self.inner.webhook.host()
+        self.inner.credentials.host()
     }
 
-    /// The portal user whose rights the calls have.
+    /// What opens the portal.
     #[must_use]
-    pub fn user_id(&self) -> u64 {
-        self.inner.webhook.user_id()
+    pub fn credentials(&self) -> &Credentials {
+        &self.inner.credentials
+    }
+
+    /// The host where a portal that has moved answers; it may have moved back.
+    #[must_use]
+    pub fn found_at(&self) -> Option<String> {
+        self.inner.http.found_at()
+    }
+
+    /// The same, if it is another host than the configured one.
+    #[must_use]
+    pub fn renamed_to(&self) -> Option<String> {
+        self.inner.http.renamed_to()
+    }
+
+    /// Begins at a host where the portal was seen to answer before; the configured one only
+    /// leads there.
+    pub fn start_at(&self, host: &str) {
+        self.inner.http.start_at(host);
+    }
+
+    /// The portal user whose rights the calls have, as far as that is known.
+    #[must_use]
+    pub fn user_id(&self) -> Option<u64> {
+        match &self.inner.credentials {
+            Credentials::Webhook(webhook) => Some(webhook.user_id()),
+            Credentials::Application(_) => self.grant()?.user_id,
+        }
+    }
+
+    /// What is known of the application's tokens; nothing before the first call, nor of a
+    /// webhook.
+    #[must_use]
+    pub fn grant(&self) -> Option<Grant> {
+        self.inner.access.as_ref()?.grant()
+    }
+
+    /// Says where an application's tokens are kept from now on. A webhook needs none.
+    pub fn keep_tokens_in(&self, store: Arc<dyn TokenStore>) {
+        if let Some(access) = &self.inner.access {
+            access.keep_in(store);
+        }
+    }
+
+    /// Makes sure that an application has tokens, before anything is asked. Does nothing for
+    /// a webhook.
+    ///
+    /// # Errors
+    /// What the authorization server or the store of tokens says.
+    pub async fn authorize(&self) -> Result<(), PortalError> {
+        if let Some(access) = &self.inner.access {
+            access.pass().await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until no renewal of tokens is under way.
+    pub async fn settle_tokens(&self) {
+        if let Some(access) = &self.inner.access {
+            access.settle().await;
+        }
     }
 
     /// What has been done so far, at the gateway too.
@@ -277,10 +356,45 @@ impl Portal {
         self.inner.retry.run(attempt, classify, on_retry).await
     }
 
-    /// One attempt, refusals reported and costs settled. `prepare` makes the body from
-    /// the number of extra calls that fit, with whatever `read` has to know of it.
+    /// One attempt, and another if the application's token turns out to have expired: for
+    /// the request as a whole, or for single commands of it, which only read.
     async fn attempt<T: Settled, C>(
         &self,
+        lane: Lane,
+        target: Target<'_>,
+        demand: &Demand,
+        prepare: &impl Fn(usize) -> Result<(Vec<u8>, C), PortalError>,
+        read: &impl Fn(C, u16, &Body) -> Result<(T, Costs), PortalError>,
+    ) -> Result<T, PortalError> {
+        let mut renewals = 0;
+        loop {
+            let mut used = None;
+            let outcome = self.attempt_with(&mut used, lane, target, demand, prepare, read).await;
+            let (Some(access), Some(pass)) = (&self.inner.access, used) else { return outcome };
+            let Some(complaint) = complaint_of(&outcome) else { return outcome };
+            if renewals == MAX_RENEWALS || !access.replace(&pass, complaint).await? {
+                return hopeless(outcome);
+            }
+            renewals += 1;
+        }
+    }
+
+    /// The application's token, at the moment in which it is sent.
+    async fn pass(&self) -> Result<Option<Arc<Pass>>, PortalError> {
+        let Some(access) = &self.inner.access else { return Ok(None) };
+        let pass = access.pass().await?;
+        // The authorization server knows of a renamed portal, too.
+        if let Some(address) = access.take_told_address() {
+            self.inner.http.try_at(address);
+        }
+        Ok(Some(pass))
+    }
+
+    /// One attempt, refusals reported and costs settled. `prepare` makes the body from
+    /// the number of extra calls that fit, with whatever `read` has to know of it.
+    async fn attempt_with<T: Settled, C>(
+        &self,
+        used: &mut Option<Arc<Pass>>,
         lane: Lane,
         target: Target<'_>,
         demand: &Demand,
@@ -298,10 +412,24 @@ impl Portal {
                 return Err(error);
             }
         };
-        let (permit, status, body) = self.exchange(lane, target, permit, &body).await?;
+        // Not before it is admitted: that may take longer than a token lives.
+        *used = match self.pass().await {
+            Ok(pass) => pass,
+            Err(error) => {
+                permit.void();
+                return Err(error);
+            }
+        };
+        let pass = used.as_ref();
+        let (permit, status, body) = self.exchange(pass, lane, target, permit, &body).await?;
         let read = Body::new(method, status, body).and_then(|body| read(context, status, &body));
         match read {
             Ok((mut answer, figures)) => {
+                if let Some(pass) = pass {
+                    pass.accept();
+                }
+                self.inner.http.settle();
+                answer.each_failure(&mut |failure| self.own(failure, pass));
                 answer.waited(waited);
                 self.inner.limiter.learn_clock(answer.clock());
                 // The figures tell until when a block lasts, so they come first.
@@ -314,7 +442,7 @@ impl Portal {
             Err(PortalError::Api(mut failure)) => {
                 // The portal refused or failed at once, so nothing is booked.
                 permit.void();
-                failure.description = self.inner.webhook.scrub(&failure.description);
+                self.own(&mut failure, pass);
                 let error = PortalError::Api(failure);
                 match error.disposition() {
                     Disposition::WaitPortal => self.inner.limiter.refused(),
@@ -327,9 +455,25 @@ impl Portal {
         }
     }
 
+    /// Takes the secrets out of a failure, and notes what the call identified itself with.
+    fn own(&self, failure: &mut ApiFailure, pass: Option<&Arc<Pass>>) {
+        let text = match (&self.inner.credentials, &self.inner.access) {
+            (Credentials::Webhook(webhook), _) => webhook.scrub(&failure.description),
+            (_, Some(access)) => access.scrub(&failure.description),
+            (Credentials::Application(_), None) => String::new(),
+        };
+        failure.description = text;
+        if let Some(pass) = pass {
+            failure.description = failure.description.replace(pass.token().expose_secret(), "***");
+            failure.by_application = true;
+            failure.renewable = true;
+        }
+    }
+
     /// Sends a request, to where the portal has moved if need be.
     async fn exchange<'a>(
         &'a self,
+        pass: Option<&Arc<Pass>>,
         lane: Lane,
         target: Target<'_>,
         permit: Permit<'a>,
@@ -341,7 +485,7 @@ impl Portal {
                 self.admitted(lane, &Demand::default()).await.void();
             }
             self.inner.requests.fetch_add(1, Ordering::Relaxed);
-            match self.inner.http.post(target, body.to_vec()).await {
+            match self.inner.http.post(target, body.to_vec(), pass.map(|pass| pass.token())).await {
                 Ok(Reply::Answer { status, body }) => return Ok((permit, status, body)),
                 Ok(Reply::Moved) => {}
                 Err(error) => {
@@ -371,8 +515,32 @@ impl Portal {
 
 impl fmt::Debug for Portal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Portal").field(&self.inner.webhook).finish()
+        f.debug_tuple("Portal").field(&self.inner.credentials).finish()
     }
+}
+
+/// What a failed attempt says against its token, where another one may help.
+fn complaint_of<T: Settled>(attempt: &Result<T, PortalError>) -> Option<Complaint> {
+    let of = |failure: &ApiFailure| match failure.disposition() {
+        Disposition::RefreshToken if failure.code.is("invalid_token") => Some(Complaint::Unknown),
+        Disposition::RefreshToken => Some(Complaint::Expired),
+        _ => None,
+    };
+    match attempt {
+        Ok(answer) => answer.all_failures().find_map(of),
+        Err(PortalError::Api(failure)) => of(failure),
+        Err(_) => None,
+    }
+}
+
+/// The same outcome, for which no token is renewed any more.
+fn hopeless<T: Settled>(mut attempt: Result<T, PortalError>) -> Result<T, PortalError> {
+    match &mut attempt {
+        Ok(answer) => answer.each_failure(&mut |failure| failure.renewable = false),
+        Err(PortalError::Api(failure)) => failure.renewable = false,
+        Err(_) => {}
+    }
+    attempt
 }
 
 /// What an answer tells the limiter.
@@ -383,6 +551,10 @@ trait Settled {
     fn clock(&self) -> Option<PortalTime>;
     /// Takes note of how long its request waited before it was sent.
     fn waited(&mut self, time: Duration);
+    /// What went wrong with parts of it.
+    fn all_failures(&self) -> impl Iterator<Item = &ApiFailure>;
+    /// The same, to be changed in place.
+    fn each_failure(&mut self, change: &mut dyn FnMut(&mut ApiFailure));
 }
 
 impl Settled for Answer {
@@ -395,6 +567,12 @@ impl Settled for Answer {
     }
 
     fn waited(&mut self, _: Duration) {}
+
+    fn all_failures(&self) -> impl Iterator<Item = &ApiFailure> {
+        std::iter::empty()
+    }
+
+    fn each_failure(&mut self, _: &mut dyn FnMut(&mut ApiFailure)) {}
 }
 
 impl Settled for (Commands, BatchAnswer) {
@@ -412,6 +590,14 @@ impl Settled for (Commands, BatchAnswer) {
 
     fn waited(&mut self, time: Duration) {
         self.1.timing.waited = time;
+    }
+
+    fn all_failures(&self) -> impl Iterator<Item = &ApiFailure> {
+        self.1.failures()
+    }
+
+    fn each_failure(&mut self, change: &mut dyn FnMut(&mut ApiFailure)) {
+        self.1.failures_mut().for_each(change);
     }
 }
 

@@ -15,6 +15,7 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, rustls};
 
 use super::*;
+use crate::portal::auth::WebhookUrl;
 
 const SECRET: &str = "s3cretWebhookKey";
 
@@ -122,7 +123,7 @@ async fn play(
 
 fn options(url: &str) -> PortalOptions {
     PortalOptions {
-        webhook: WebhookUrl::parse(url).unwrap(),
+        credentials: WebhookUrl::parse(url).unwrap().into(),
         timeout: Duration::from_secs(5),
         max_body: 10_000,
         ca_file: None,

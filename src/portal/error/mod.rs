@@ -5,7 +5,7 @@
 
 use std::{fmt, path::PathBuf, time::Duration};
 
-use super::gateway::GatewayFailure;
+use super::{gateway::GatewayFailure, tokens::TokenStoreError};
 use crate::retry::Disposition;
 
 /// The longest description that is kept, in characters.
@@ -52,7 +52,9 @@ pub struct ApiFailure {
     pub status: Option<u16>,
     /// The portal's description: at most 200 characters, without secrets.
     pub description: String,
-    /// Whether the credentials can be renewed (a token) or not (a webhook).
+    /// Whether the call came with an application's token, and not by a webhook.
+    pub by_application: bool,
+    /// Whether a new token may help.
     pub renewable: bool,
 }
 
@@ -65,6 +67,7 @@ impl ApiFailure {
             code: ErrorCode::new(code),
             status,
             description: description.trim().chars().take(DESCRIPTION_CHARS).collect(),
+            by_application: false,
             renewable: false,
         }
     }
@@ -160,6 +163,11 @@ impl ApiFailure {
 
     fn advice(&self) -> &'static str {
         let code = self.code.as_str().to_ascii_uppercase();
+        if self.by_application
+            && let Some(advice) = application_advice(&code)
+        {
+            return advice;
+        }
         match code.as_str() {
             "NO_AUTH_FOUND"
             | "INVALID_CREDENTIALS"
@@ -234,6 +242,94 @@ impl ApiFailure {
                     "the portal failed by itself; it is tried again, and if it goes on, ask the portal's support"
                 }
             },
+        }
+    }
+}
+
+/// What to do about an error that means something else to an application.
+fn application_advice(code: &str) -> Option<&'static str> {
+    Some(match code {
+        "EXPIRED_TOKEN" | "INVALID_TOKEN" | "NO_AUTH_FOUND" | "INVALID_CREDENTIALS" => {
+            "the portal does not accept a token that was renewed just now: check that `portal.oauth.host` is the portal on which the application of `portal.oauth.client_id` was authorized, or authorize it again and put the new refresh token into `portal.oauth.refresh_token`"
+        }
+        "APPLICATION_NOT_FOUND" | "NOT_INSTALLED" | "ERROR_OAUTH" => {
+            "the application of `portal.oauth.client_id` is not installed on the portal any more: install and authorize it again, and put its new refresh token into `portal.oauth.refresh_token`"
+        }
+        "INSUFFICIENT_SCOPE" | "BITRIX_REST_V3_EXCEPTION_INSUFFICIENTSCOPEEXCEPTION" => {
+            "give the application of `portal.oauth.client_id` the right `crm` (and `user`, `department` for the dictionaries) on its page in the portal, and authorize it again"
+        }
+        "USER_ACCESS_ERROR" | "AUTHORIZATION_ERROR" | "ALLOWED_ONLY_INTRANET_USER" => {
+            "the user who authorized the application was dismissed or may not use it: authorize it again as an employee with access to the CRM, best an administrator, and put the new refresh token into `portal.oauth.refresh_token`"
+        }
+        "PORTAL_DELETED" => "the portal of `portal.oauth.host` no longer exists",
+        "METHOD_CONFIRM_WAITING" | "METHOD_CONFIRM_DENIED" => {
+            "an administrator must confirm the call for the application in the portal"
+        }
+        _ => return None,
+    })
+}
+
+/// The authorization server's answer when it gives no tokens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenRefusal {
+    /// The authorization server.
+    pub server: String,
+    /// Its code.
+    pub code: ErrorCode,
+    /// The HTTP status; often 200 or 400 whatever it means.
+    pub status: u16,
+    /// Its description, cut short and without secrets.
+    pub description: String,
+}
+
+impl TokenRefusal {
+    /// Takes a refusal without the secrets that it may repeat.
+    #[must_use]
+    pub fn new(server: &str, code: &str, status: u16, description: &str) -> Self {
+        Self {
+            server: server.to_owned(),
+            code: ErrorCode::new(code),
+            status,
+            description: description.trim().chars().take(DESCRIPTION_CHARS).collect(),
+        }
+    }
+
+    /// Whether asking again cannot help (vendor page `error-codes` of OAuth).
+    pub(super) fn is_final(&self) -> bool {
+        let own = [
+            "invalid_grant",
+            "invalid_client",
+            "invalid_request",
+            "invalid_scope",
+            "insufficient_scope",
+            "payment_required",
+            "not_installed",
+            "wrong_client",
+        ];
+        own.iter().any(|code| self.code.is(code)) || (self.status < 500 && self.status != 429)
+    }
+
+    fn advice(&self) -> &'static str {
+        match self.code.as_str().to_ascii_uppercase().as_str() {
+            "INVALID_GRANT" => {
+                "the refresh token was used up, revoked, or has expired: authorize the application again in the portal and put the new refresh token into `portal.oauth.refresh_token`"
+            }
+            "INVALID_CLIENT" | "WRONG_CLIENT" => {
+                "compare `portal.oauth.client_id` and `portal.oauth.client_secret` with the application's page in the portal, where it must be installed"
+            }
+            "NOT_INSTALLED" => {
+                "the application of `portal.oauth.client_id` is not installed on the portal any more: install and authorize it again, and put its new refresh token into `portal.oauth.refresh_token`"
+            }
+            "PAYMENT_REQUIRED" => {
+                "renew the portal's subscription or the application's payment; if the application was removed, install it again"
+            }
+            "INVALID_SCOPE" | "INSUFFICIENT_SCOPE" => {
+                "add the missing rights to the application's page in the portal, and authorize it again"
+            }
+            _ if !self.is_final() => "the authorization server failed by itself; it is asked again",
+            _ => {
+                "check `portal.oauth.client_id`, `portal.oauth.client_secret` and `portal.oauth.token_server`"
+            }
         }
     }
 }
@@ -362,6 +458,34 @@ pub enum PortalError {
         /// The setting `portal.ca_file`.
         path: PathBuf,
     },
+    /// The authorization server gives no new tokens.
+    #[error(
+        "the authorization server {} gives no tokens, but {}: {} (HTTP {})",
+        .0.server, .0.code, .0.description, .0.status
+    )]
+    TokenRefused(Box<TokenRefusal>),
+    /// The authorization server cannot be asked.
+    #[error("the authorization server {server} gives no tokens: {what}")]
+    TokenServer {
+        /// The authorization server.
+        server: String,
+        /// What happened instead.
+        what: String,
+        /// Why, without any URL.
+        source: Option<reqwest::Error>,
+    },
+    /// Tokens cannot be read or stored; new ones are not used before they are.
+    #[error("the application's tokens cannot be read or stored")]
+    TokensNotKept(#[source] TokenStoreError),
+    /// The access token has expired, and another process is to renew it.
+    #[error("the access token has expired, and it is for {holder} to renew it")]
+    NotRenewed {
+        /// Host, process and command.
+        holder: String,
+    },
+    /// A call was made before anybody said where tokens are kept.
+    #[error("the application has no tokens yet")]
+    NoTokens,
     /// The HTTP client cannot be set up, for want of system certificates mostly.
     #[error("cannot set up the HTTPS client")]
     Setup {
@@ -389,6 +513,8 @@ impl PortalError {
         match self {
             Self::Api(failure) => failure.disposition(),
             Self::Vibecode(failure) => failure.disposition(),
+            Self::TokenRefused(refusal) if refusal.is_final() => Disposition::StopPortal,
+            Self::TokensNotKept(error) if error.is_lasting() => Disposition::StopPortal,
             Self::Connect { .. }
             | Self::Transport { .. }
             | Self::Timeout { .. }
@@ -396,15 +522,19 @@ impl PortalError {
             | Self::CutBody { .. }
             | Self::EmptyBody { .. }
             | Self::BodyTooLarge { .. }
-            | Self::Garbled { .. } => Disposition::Retry,
+            | Self::Garbled { .. }
+            | Self::TokenRefused(_)
+            | Self::TokenServer { .. }
+            | Self::TokensNotKept(_) => Disposition::Retry,
             Self::Unusable { .. } | Self::MissingCommand { .. } | Self::TooManyRedirects { .. } => {
                 Disposition::RetryFew
             }
             Self::InsecureRedirect { .. }
             | Self::CaFile { .. }
             | Self::CaCertificate { .. }
-            | Self::Setup { .. } => Disposition::StopPortal,
-            Self::Inexpressible { .. } => Disposition::CallerBug,
+            | Self::Setup { .. }
+            | Self::NotRenewed { .. } => Disposition::StopPortal,
+            Self::Inexpressible { .. } | Self::NoTokens => Disposition::CallerBug,
         }
     }
 
@@ -414,14 +544,24 @@ impl PortalError {
         match self {
             Self::Api(failure) => failure.advice(),
             Self::Vibecode(failure) => failure.advice(),
+            Self::TokenRefused(refusal) => refusal.advice(),
+            Self::TokenServer { .. } => {
+                "check the network and `portal.oauth.token_server`; the old tokens stay until new ones have come"
+            }
+            Self::TokensNotKept(_) => {
+                "an application's tokens are stored, encrypted, in the mirror's database before they are used"
+            }
+            Self::NotRenewed { .. } => {
+                "it does so with its next call; `b24mirror status` says how it stands"
+            }
             Self::Connect { .. } | Self::Transport { .. } => {
-                "check the host in `portal.webhook_url`, the network and, for a private certificate authority, `portal.ca_file`"
+                "check the host in `portal.webhook_url` (or `portal.oauth.host`), the network and, for a private certificate authority, `portal.ca_file`"
             }
             Self::Timeout { .. } => {
                 "the portal is slow; `portal.timeout` should stay above the 60 s after which the portal itself gives up"
             }
             Self::Gateway { .. } => {
-                "check the host in `portal.webhook_url`; if it is right, the portal is overloaded or being maintained"
+                "check the host in `portal.webhook_url` (or `portal.oauth.host`); if it is right, the portal is overloaded or being maintained"
             }
             Self::BodyTooLarge { .. } => {
                 "raise `portal.max_body` if this goes on with a single page"
@@ -433,9 +573,9 @@ impl PortalError {
                 "the portal answered in an unknown form; if this goes on, report it with this message"
             }
             Self::InsecureRedirect { .. } | Self::TooManyRedirects { .. } => {
-                "the portal was renamed or misconfigured; put its new address into `portal.webhook_url`"
+                "the portal was renamed or misconfigured; put its new address into `portal.webhook_url` (or `portal.oauth.host`)"
             }
-            Self::Inexpressible { .. } => {
+            Self::Inexpressible { .. } | Self::NoTokens => {
                 "this is a fault of b24mirror; please report it with this message"
             }
             Self::CaFile { .. } | Self::CaCertificate { .. } => {
@@ -481,6 +621,18 @@ impl PortalError {
     /// An answer of the wrong shape.
     pub(super) fn unusable(method: &str, what: impl Into<String>) -> Self {
         Self::Unusable { method: method.to_owned(), what: what.into() }
+    }
+}
+
+impl From<TokenRefusal> for PortalError {
+    fn from(refusal: TokenRefusal) -> Self {
+        Self::TokenRefused(Box::new(refusal))
+    }
+}
+
+impl From<TokenStoreError> for PortalError {
+    fn from(error: TokenStoreError) -> Self {
+        Self::TokensNotKept(error)
     }
 }
 

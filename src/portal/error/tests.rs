@@ -95,6 +95,41 @@ fn every_documented_error_asks_for_its_own_reaction() {
 }
 
 #[test]
+fn a_refusal_of_tokens_is_final_unless_the_server_only_fails() {
+    for (status, code, expected, advice) in [
+        (400, "invalid_grant", Disposition::StopPortal, "authorize the application again"),
+        (400, "invalid_client", Disposition::StopPortal, "`portal.oauth.client_secret`"),
+        (200, "WRONG_CLIENT", Disposition::StopPortal, "`portal.oauth.client_id`"),
+        (400, "invalid_request", Disposition::StopPortal, "`portal.oauth.token_server`"),
+        (403, "invalid_scope", Disposition::StopPortal, "add the missing rights"),
+        (400, "insufficient_scope", Disposition::StopPortal, "add the missing rights"),
+        (401, "PAYMENT_REQUIRED", Disposition::StopPortal, "renew the portal's subscription"),
+        (401, "NOT_INSTALLED", Disposition::StopPortal, "not installed on the portal any more"),
+        (500, "invalid_grant", Disposition::StopPortal, "authorize the application again"),
+        (500, "INTERNAL_SERVER_ERROR", Disposition::Retry, "asked again"),
+        (503, "QUERY_LIMIT_EXCEEDED", Disposition::Retry, "asked again"),
+        (429, "", Disposition::Retry, "asked again"),
+        (400, "something new", Disposition::StopPortal, "`portal.oauth.token_server`"),
+    ] {
+        let error: PortalError = TokenRefusal::new("oauth.example", code, status, "why").into();
+        assert_eq!(error.disposition(), expected, "{error}");
+        assert!(error.advice().contains(advice), "{error}: {}", error.advice());
+        assert!(error.to_string().contains("oauth.example"), "{error}");
+    }
+}
+
+#[test]
+fn an_application_is_not_advised_about_webhooks() {
+    for code in ["INVALID_TOKEN", "USER_ACCESS_ERROR", "PORTAL_DELETED"] {
+        let mut failure = ApiFailure::new("crm.contact.list", code, Some(401), "");
+        failure.by_application = true;
+        let error: PortalError = failure.into();
+        assert_eq!(error.disposition(), Disposition::StopPortal);
+        assert!(!error.advice().contains("webhook"), "{}", error.advice());
+    }
+}
+
+#[test]
 fn a_code_means_the_same_with_another_status_and_inside_a_batch() {
     for (_, code, description, expected) in TABLE {
         // These two lean on the status: the same code with a known fault's text.

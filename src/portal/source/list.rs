@@ -331,7 +331,9 @@ mod tests {
             }
         });
         let options = PortalOptions {
-            webhook: WebhookUrl::parse(&format!("http://{address}/rest/1/abc/")).unwrap(),
+            credentials: WebhookUrl::parse(&format!("http://{address}/rest/1/abc/"))
+                .unwrap()
+                .into(),
             timeout: Duration::from_secs(5),
             max_body: 1 << 20,
             ca_file: None,

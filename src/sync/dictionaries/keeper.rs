@@ -380,7 +380,9 @@ fn flaw(listed: &Listed, decoded: &Decoded) -> Option<Problem> {
 fn refusal(dictionary: Dictionary, error: PortalError) -> Problem {
     let fate = fate(&error);
     let text = if error.code().is_some_and(|code| code.is("insufficient_scope")) {
-        format!("the webhook lacks the right `{}`", dictionary.scope())
+        let by_application = matches!(&error, PortalError::Api(failure) if failure.by_application);
+        let who = if by_application { "application" } else { "webhook" };
+        format!("the {who} lacks the right `{}`", dictionary.scope())
     } else {
         SyncError::Portal(error).reason()
     };

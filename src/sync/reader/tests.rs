@@ -19,7 +19,7 @@ fn retry() -> RetryPolicy {
 
 fn portal(simulator: &Simulator) -> Portal {
     Portal::new(PortalOptions {
-        webhook: WebhookUrl::parse(&simulator.webhook_url()).unwrap(),
+        credentials: WebhookUrl::parse(&simulator.webhook_url()).unwrap().into(),
         timeout: Duration::from_mins(1),
         max_body: 32 << 20,
         ca_file: None,

@@ -154,7 +154,7 @@ impl Stage {
 fn clients(portal: &TestPortal) -> (Portal, Portal) {
     let client = |timeout| {
         Portal::new(PortalOptions {
-            webhook: WebhookUrl::parse(&portal.webhook_url()).unwrap(),
+            credentials: WebhookUrl::parse(&portal.webhook_url()).unwrap().into(),
             timeout,
             max_body: 32 << 20,
             ca_file: None,

@@ -174,7 +174,7 @@ impl Life {
     fn start(scene: &Scene) -> Self {
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         let client = Portal::new(PortalOptions {
-            webhook: WebhookUrl::parse(&scene.portal.webhook_url()).unwrap(),
+            credentials: WebhookUrl::parse(&scene.portal.webhook_url()).unwrap().into(),
             timeout: Duration::from_secs(30),
             max_body: 32 << 20,
             ca_file: None,

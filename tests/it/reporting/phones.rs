@@ -10,7 +10,7 @@ use b24mirror::{
         record::{Child, ChildList, Record, Value},
     },
     reporting::indexes::indexes,
-    store::{Acquired, Batch, Generation, Progress, Store, StoreOptions},
+    store::{Acquired, Batch, Generation, PortalIdentity, Progress, Store, StoreOptions},
 };
 use chrono::{DateTime, Utc};
 
@@ -42,7 +42,7 @@ impl Mirror {
         let database = database().await;
         let store = connect(&database, region).await;
         store.migrate().await.unwrap();
-        store.claim_portal("portal.example", 1).await.unwrap();
+        store.claim_portal(&PortalIdentity::host("portal.example"), Some(1)).await.unwrap();
         let Acquired::Ours(lease) =
             store.try_acquire("test", Duration::from_mins(10)).await.unwrap()
         else {

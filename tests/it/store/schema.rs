@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use b24mirror::{
     entity::Entity,
-    store::{PortalClaim, SchemaState, Store, StoreError},
+    store::{PortalClaim, PortalIdentity, SchemaState, Store, StoreError},
 };
 use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
@@ -108,8 +108,14 @@ async fn two_schemas_of_one_database_are_two_mirrors() {
         store.migrate().await.unwrap();
         acquire(store, "test").await;
     }
-    assert_eq!(here.claim_portal("a.bitrix24.com", 1).await.unwrap(), PortalClaim::First);
-    assert_eq!(there.claim_portal("b.bitrix24.com", 1).await.unwrap(), PortalClaim::First);
+    assert_eq!(
+        here.claim_portal(&PortalIdentity::host("a.bitrix24.com"), Some(1)).await.unwrap(),
+        PortalClaim::First
+    );
+    assert_eq!(
+        there.claim_portal(&PortalIdentity::host("b.bitrix24.com"), Some(1)).await.unwrap(),
+        PortalClaim::First
+    );
 }
 
 #[tokio::test]
@@ -132,7 +138,8 @@ async fn a_newer_schema_is_recognised_and_left_alone() {
 #[tokio::test]
 async fn a_schema_belongs_to_one_portal() {
     let mirror = mirror().await;
-    let claim = async |host, user| mirror.store.claim_portal(host, user).await;
+    let claim =
+        async |host, user| mirror.store.claim_portal(&PortalIdentity::host(host), Some(user)).await;
     assert_eq!(claim("a.bitrix24.com", 1).await.unwrap(), PortalClaim::First);
     assert_eq!(claim("A.bitrix24.com.", 1).await.unwrap(), PortalClaim::Same);
     for _ in 0..2 {

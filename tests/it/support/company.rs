@@ -1,8 +1,8 @@
 //! Who may run beside whom.
 //!
 //! A test that holds the program to the second says nothing while another one keeps the
-//! machine busy. So such tests run beside each other, but beside no others. Every test
-//! with a database takes part; whatever has none is too light to matter.
+//! machine busy. So such a test runs alone. Every test with a database takes part; whatever
+//! has none is too light to matter.
 
 use std::{
     collections::HashMap,
@@ -32,8 +32,13 @@ struct Room {
 impl Room {
     fn admits(&self, thread: ThreadId, kind: Kind) -> bool {
         self.inside.contains_key(&thread)
-            || (self.inside.values().all(|(other, _)| *other == kind)
-                && (kind == Kind::Timed || self.waiting == 0))
+            || match kind {
+                Kind::Timed => self.inside.is_empty(),
+                Kind::Ordinary => {
+                    self.waiting == 0
+                        && self.inside.values().all(|(other, _)| *other == Kind::Ordinary)
+                }
+            }
     }
 }
 

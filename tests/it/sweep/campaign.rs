@@ -174,7 +174,7 @@ async fn stage() -> Stage {
     store.migrate().await.unwrap();
     let retry = RetryPolicy::new(3, Duration::from_millis(1), Duration::from_millis(4)).unwrap();
     let client = Portal::new(PortalOptions {
-        webhook: WebhookUrl::parse(&portal.webhook_url()).unwrap(),
+        credentials: WebhookUrl::parse(&portal.webhook_url()).unwrap().into(),
         timeout: TIMEOUT,
         max_body: 32 << 20,
         ca_file: None,

@@ -75,7 +75,7 @@ impl Bench {
         .unwrap();
         store.migrate().await.unwrap();
         let client = Portal::new(PortalOptions {
-            webhook: WebhookUrl::parse(address).unwrap(),
+            credentials: WebhookUrl::parse(address).unwrap().into(),
             timeout: Duration::from_secs(20),
             max_body: 32 << 20,
             ca_file: None,
