@@ -24,19 +24,23 @@ const HIDDEN: [&str; 2] = ["WEBFORM_ID", "OBSERVERS"];
 
 /// A portal behind a gateway, without limits that would make a test wait.
 fn portal(gateway: GatewayOptions) -> TestPortal {
+    portal_of(700, gateway)
+}
+
+fn portal_of(contacts: u64, gateway: GatewayOptions) -> TestPortal {
     TestPortal::with(Options {
-        contacts: 700,
-        leads: 300,
-        companies: 160,
+        contacts,
+        leads: contacts / 2,
+        companies: contacts / 4,
         gateway: GatewayOptions { requests_per_minute: None, ..gateway },
         ..unlimited()
     })
 }
 
 fn settings(portal: &TestPortal, database: &Database, source: &str, gateway: &str) -> String {
-    let sources = MIRRORED
-        .map(|entity| format!("{0}.enabled = true\n{0}.source = \"{source}\"\n", entity.name))
-        .concat();
+    let source_of =
+        |entity: &Entity| format!("{0}.enabled = true\n{0}.source = \"{source}\"\n", entity.name);
+    let sources = MIRRORED.map(source_of).concat();
     let more = format!(
         "[portal.limits]\nrequests_per_second = 1000\nburst = 10000\n\
          [portal.vibecode]\nurl = \"{}\"\nrequests_per_minute = 100000\n{gateway}\n\
@@ -116,7 +120,7 @@ fn positions() -> Vec<(&'static str, GatewayOptions, Vec<&'static str>)> {
 async fn every_value_is_mirrored_and_stays_so_whatever_the_vendor_leaves_open() {
     for (position, gateway, hidden) in positions() {
         println!("{position}");
-        let portal = portal(gateway);
+        let portal = portal_of(300, gateway);
         let database = database().await;
         done(&portal, &database, &["backfill"]).await;
         assert_equal(&portal, database.pool(), &hidden).await;
@@ -125,9 +129,7 @@ async fn every_value_is_mirrored_and_stays_so_whatever_the_vendor_leaves_open() 
         done(&portal, &database, &["sync"]).await;
         done(&portal, &database, &["sweep"]).await;
         assert_equal(&portal, database.pool(), &hidden).await;
-        for level in ["ids", "full"] {
-            done(&portal, &database, &["verify", "--level", level]).await;
-        }
+        done(&portal, &database, &["verify", "--level", "full"]).await;
         let commands = portal.stats().commands;
         let lists = ["crm.contact.list", "crm.lead.list", "crm.item.list"];
         assert!(lists.iter().all(|list| !commands.contains_key(*list)), "{commands:?}");
@@ -139,7 +141,7 @@ async fn every_value_is_mirrored_and_stays_so_whatever_the_vendor_leaves_open() 
 
 /// The rows of a table as text, by their IDs, without what is no content or hidden.
 async fn rows(pool: &PgPool, entity: &Entity) -> BTreeMap<i64, Value> {
-    let hidden: String = HIDDEN.map(|field| format!(" - '{}'", field.to_lowercase())).concat();
+    let hidden = HIDDEN.map(|field| format!(" - '{}'", field.to_lowercase())).concat();
     let select = format!(
         "select id, to_jsonb(t) - 'synced_at' - 'content_hash'{hidden} from bitrix24.{} t \
          where deleted_at is null",

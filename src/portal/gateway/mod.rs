@@ -229,3 +229,74 @@ impl fmt::Debug for Gateway {
         f.debug_tuple("Gateway").field(&self.host()).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    /// A gateway that refuses the first request for a while; and what it was asked.
+    async fn refusing(seconds: f64) -> (Gateway, tokio::task::JoinHandle<Vec<String>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let asked = tokio::spawn(async move {
+            let mut asked = Vec::new();
+            for place in 0..2 {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut request = String::new();
+                while !request.ends_with("{\"limit\":1}") {
+                    let mut buffer = [0; 4096];
+                    let read = stream.read(&mut buffer).await.unwrap();
+                    request.push_str(std::str::from_utf8(&buffer[..read]).unwrap());
+                }
+                asked.push(request);
+                let error = json!({ "code": "RATE_LIMITED", "message": "", "retryAfter": seconds });
+                let (status, body) = match place {
+                    0 => ("429 Too Many", json!({ "success": false, "error": error })),
+                    _ => ("200 OK", json!({ "success": true, "data": [{ "id": 7 }] })),
+                };
+                let body = body.to_string();
+                let head = format!("HTTP/1.1 {status}\r\nConnection: close\r\n");
+                let answer = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len());
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+            asked
+        });
+        let second = Duration::from_secs(1);
+        let options = GatewayOptions {
+            url: url.parse().unwrap(),
+            key: GatewayKey::new(&"vibe_app_k".into(), Some(&"session".into())).unwrap(),
+            timeout: 5 * second,
+            max_body: 1 << 20,
+            ca_file: None,
+            requests_per_minute: 600,
+            full_pass_interval: 3600 * second,
+            retry: RetryPolicy::new(1, Duration::from_millis(1), Duration::from_millis(1)).unwrap(),
+        };
+        (Gateway::new(options).unwrap(), asked)
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_waited_for_as_long_as_the_gateway_says() {
+        let (gateway, asked) = refusing(0.4).await;
+        let began = Instant::now();
+        let body = json!({ "limit": 1 });
+        let path = "contacts/search";
+        let answer = gateway.call(Lane::People, path, Some(&body), Patience::Persist).await;
+        assert_eq!(answer.unwrap().rows().unwrap().len(), 1);
+        assert!(began.elapsed() >= Duration::from_millis(400), "{:?}", began.elapsed());
+        assert_eq!(gateway.meter().requests, 2);
+        for request in asked.await.unwrap() {
+            let request = request.to_lowercase();
+            assert!(request.starts_with("post /v1/contacts/search "), "{request}");
+            assert!(request.contains("x-api-key: vibe_app_k\r\n"));
+            assert!(request.contains("authorization: bearer session\r\n"));
+        }
+        assert!(!format!("{gateway:?}").contains("vibe_app_k"));
+    }
+}
