@@ -108,14 +108,21 @@ pub(super) fn token_of(headers: &HeaderMap, params: &Array) -> Option<String> {
         .and_then(|value| value.to_str().ok())
         .and_then(|value| value.strip_prefix("Bearer "))
         .map(|token| token.trim().to_owned());
-    let parameter = |name: &str| match params.get(name) {
-        Some(Php::Text(token)) => Some(token.clone()),
+    let parameter = || text(params, "access_token");
+    bearer.filter(|token| !token.is_empty()).or_else(|| token_in(params)).or_else(parameter)
+}
+
+/// The token of a call of REST 3.0, which has one place for it (vendor page `rest-v3`).
+pub(super) fn token_in(params: &Array) -> Option<String> {
+    text(params, "auth")
+}
+
+/// A parameter that is a text, and not an empty one.
+fn text(params: &Array, name: &str) -> Option<String> {
+    match params.get(name) {
+        Some(Php::Text(text)) if !text.is_empty() => Some(text.clone()),
         _ => None,
-    };
-    bearer
-        .or_else(|| parameter("auth"))
-        .or_else(|| parameter("access_token"))
-        .filter(|token| !token.is_empty())
+    }
 }
 
 impl Portal {

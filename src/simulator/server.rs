@@ -11,7 +11,7 @@ use axum::http::{HeaderMap, Response, StatusCode, Uri, header};
 use axum::routing::any;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::applications::{self, token_of};
+use super::applications::{self, token_in, token_of};
 use super::batch::Batch;
 use super::control;
 use super::directories::{method_not_found, scope_of};
@@ -214,7 +214,8 @@ async fn rest(
     {
         return finish(&shared, reply);
     }
-    let token = token_of(&parts.headers, &params).filter(|_| call.secret.is_empty());
+    let token = if call.newer { token_in(&params) } else { token_of(&parts.headers, &params) };
+    let token = token.filter(|_| call.secret.is_empty());
     let checked = shared.lock().check(&call, token.as_deref()).and_then(|()| {
         let text = "Invalid JSON";
         let failure = || recipients::failure(400, "INVALIDJSONEXCEPTION", text);

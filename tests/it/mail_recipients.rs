@@ -3,15 +3,18 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use b24mirror::simulator::{Action, Fault, FaultKind, Options, TrueRecipient};
+use b24mirror::simulator::{Action, ApplicationEvent, Fault, FaultKind, Options, TrueRecipient};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use sqlx::PgPool;
 
-use crate::support::{
-    Database, Finished, Process, Run, TestPortal, assert_equal, database, eventually, http,
-    tables::{row_versions, value, without_bookkeeping},
-    unlimited,
+use crate::{
+    oauth,
+    support::{
+        Database, Finished, Process, Run, TestPortal, assert_equal, database, eventually, http,
+        tables::{row_versions, value, without_bookkeeping},
+        unlimited,
+    },
 };
 
 const ENABLED: &str = "[portal.limits]\nrequests_per_second = 1000\nburst = 10000\n\
@@ -555,4 +558,19 @@ async fn its_fields_are_excluded_and_hashed_as_those_of_records_are() {
     run(&["backfill", "mail_recipients"]).await;
     assert_eq!(book(pool).await.len(), 49);
     run(&["verify", "mail_recipients"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_application_reads_the_address_book_of_its_user() {
+    let (portal, database) = (with_book(450), database().await);
+    let settings = oauth::settings(&portal, &database);
+    let settings = format!("{settings}[entities.mail_recipients]\nenabled = true\n");
+    for renewals in [1, 2] {
+        let reading = Run::b24mirror(&["backfill", "mail_recipients"]).config(&settings);
+        let finished = reading.finish().await;
+        assert_eq!(finished.code, Some(0), "{finished:#?}");
+        assert_same_book(&portal, database.pool()).await;
+        assert_eq!(portal.stats().token_requests, renewals);
+        portal.happens(Action::Application { event: ApplicationEvent::Expire });
+    }
 }

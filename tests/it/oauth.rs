@@ -196,9 +196,13 @@ async fn two_entities_at_work_renew_once() {
     succeeds(&settings, &["migrate"]).await;
     let mut backfill = Run::b24mirror(&["backfill"]).config(&settings).spawn();
     for renewals in 2..=3 {
-        // Several chains of both entities are in flight.
-        let before = portal.stats().requests;
-        eventually("some requests", || async { portal.stats().requests >= before + 4 }).await;
+        // Several chains of both entities are in flight, and the portal has accepted the token
+        // in force: one that it never accepts is not replaced.
+        let before = rows_read(database.pool()).await;
+        eventually("records of several answers", || async {
+            rows_read(database.pool()).await >= before + 12_000
+        })
+        .await;
         happens(&portal, ApplicationEvent::Expire);
         eventually("a renewal", || async { portal.stats().token_requests >= renewals }).await;
     }
@@ -209,6 +213,11 @@ async fn two_entities_at_work_renew_once() {
     let stats = portal.stats();
     assert_eq!((stats.token_requests, stats.renewals, stats.trap(24)), (3, 3, 0));
     assert_equal(&portal, database.pool()).await;
+}
+
+async fn rows_read(pool: &PgPool) -> i64 {
+    let read = "select coalesce(sum(rows_read), 0)::bigint from bitrix24.backfill_segments";
+    value(pool, read).await
 }
 
 /// A daemon that is killed when the authorization server has made a new pair and nobody has
