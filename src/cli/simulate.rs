@@ -10,7 +10,10 @@ use chrono_tz::Tz;
 use clap::Args;
 use tokio_util::sync::CancellationToken;
 
-use crate::simulator::{Booking, BucketLimit, Cost, OperatingLimit, Options, Simulator};
+use crate::simulator::{
+    ApplicationOptions, Booking, BucketLimit, Cost, GatewayOptions, OperatingLimit, Options,
+    Simulator,
+};
 
 /// Arguments of `simulate`.
 #[derive(Clone, Debug, Args)]
@@ -145,7 +148,12 @@ pub(super) async fn run(args: SimulateArgs, until: CancellationToken) -> anyhow:
     let simulator = Simulator::start(args.options()).context("the simulator did not start")?;
     let webhook = simulator.webhook_url();
     let control = simulator.control_url();
-    // The secret is the simulator's own and opens nothing else.
+    let ApplicationOptions { client_id, client_secret, refresh_token, .. } =
+        ApplicationOptions::default();
+    let GatewayOptions { api_key, .. } = GatewayOptions::default();
+    let url = simulator.url();
+    let host = url.trim_start_matches("http://");
+    // The secrets are the simulator's own and open nothing else.
     let text = format!(
         "A simulated portal with {contacts} contacts and {leads} leads is running.\n\n\
          webhook  {webhook}\n\
@@ -153,6 +161,14 @@ pub(super) async fn run(args: SimulateArgs, until: CancellationToken) -> anyhow:
          Mirror it:\n  \
          B24MIRROR__PORTAL__WEBHOOK_URL={webhook} \
          B24MIRROR__DATABASE__LOCAL_DIR=/var/tmp/b24mirror b24mirror run\n\
+         Or as an application (`portal.oauth`):\n  \
+         host = \"{host}\"\n  \
+         client_id = \"{client_id}\"\n  \
+         client_secret = \"{client_secret}\"\n  \
+         refresh_token = \"{refresh_token}\"\n\
+         Or through the gateway beside the webhook (`portal.vibecode`):\n  \
+         url = \"{url}\"\n  \
+         api_key = \"{api_key}\"\n\
          Look at it:\n  \
          curl '{webhook}crm.contact.list?order[ID]=ASC&select[]=ID&select[]=NAME' -g\n  \
          curl {control}/stats\n  \

@@ -555,13 +555,13 @@ impl PortalError {
                 "it does so with its next call; `b24mirror status` says how it stands"
             }
             Self::Connect { .. } | Self::Transport { .. } => {
-                "check the host in `portal.webhook_url` (or `portal.oauth.host`), the network and, for a private certificate authority, `portal.ca_file`"
+                "check the host in `portal.webhook_url` (`portal.oauth.host`, `portal.vibecode.url`), the network and, for a private certificate authority, `portal.ca_file`"
             }
             Self::Timeout { .. } => {
                 "the portal is slow; `portal.timeout` should stay above the 60 s after which the portal itself gives up"
             }
             Self::Gateway { .. } => {
-                "check the host in `portal.webhook_url` (or `portal.oauth.host`); if it is right, the portal is overloaded or being maintained"
+                "check the host in `portal.webhook_url` (`portal.oauth.host`, `portal.vibecode.url`); if it is right, the portal is overloaded or being maintained"
             }
             Self::BodyTooLarge { .. } => {
                 "raise `portal.max_body` if this goes on with a single page"
