@@ -11,7 +11,7 @@ use super::{
     wiring::{self, Database, Patience},
 };
 use crate::{
-    entity::{Entity, RecordId, dictionary::Dictionary},
+    entity::{Entity, RecordId, SMART_ITEMS, dictionary::Dictionary},
     lifecycle::Lifecycle,
     portal::{
         Ask, ChainEnd, Credentials, DictionarySource, Grant, Lane, MailRecipientSource,
@@ -68,7 +68,9 @@ const PATIENCE: Duration = Duration::from_mins(2);
 
 async fn check_portal(settings: &Settings, portal: &Portal, report: &mut Report) {
     if check_user(portal, report).await {
-        for mirrored in wiring::entities(settings) {
+        // Which smart processes there are is told with the names behind codes.
+        let entities = wiring::entities(settings);
+        for mirrored in entities.into_iter().filter(|one| *one.entity != SMART_ITEMS) {
             if mirrored.entity.is_read_whole() {
                 check_recipients(mirrored.entity, portal, report).await;
             } else {

@@ -15,6 +15,9 @@ pub(super) async fn run(settings: &Settings, lifecycle: &Lifecycle) -> anyhow::R
     let database = wiring::database(settings, "migrate", Patience::Command, &stop).await?;
     let migrating = stop.run_until_cancelled(database.store.migrate()).await;
     migrating.context("interrupted; nothing of the step under way is kept")??;
+    for entity in database.store.present_smart_items().await? {
+        database.store.make_smart_tables(None, entity).await?;
+    }
     let options = wiring::report_options(settings);
     let refreshing = stop.run_until_cancelled(refresh_reports(&database.store, &options, None));
     let unfinished = refreshing.await.context("interrupted while making the report views")??;

@@ -34,7 +34,7 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 use clap::{Parser, Subcommand};
 
 use crate::{
-    entity::{Entity, RecordId},
+    entity::{Entity, RecordId, SMART_ITEMS},
     lifecycle::Lifecycle,
     portal::{InvalidGatewayKey, InvalidWebhook, PortalError},
     settings::{Settings, SettingsError},
@@ -165,7 +165,7 @@ enum Command {
     /// as long as the portal has them; a hash of the ID is all that remains
     Forget {
         /// The entity (`contacts`, `leads`, `mail_recipients`)
-        #[arg(value_parser = entity)]
+        #[arg(value_parser = entity_with_ids)]
         entity: &'static Entity,
         /// The records' IDs in the portal
         #[arg(value_name = "ID", required = true, allow_negative_numbers = true)]
@@ -350,9 +350,24 @@ fn classify(error: &anyhow::Error) -> Exit {
 
 fn entity(name: &str) -> Result<&'static Entity, String> {
     Entity::by_name(name).ok_or_else(|| {
-        let known: Vec<_> = Entity::every().map(|entity| entity.name).collect();
-        format!("there is no entity of this name; known are {}", known.join(", "))
+        let known: Vec<_> = Entity::families().map(|entity| entity.name).collect();
+        format!(
+            "there is no entity of this name; known are {}, and each smart process as \
+             smart_items_NUMBER",
+            known.join(", ")
+        )
     })
+}
+
+/// An entity whose IDs are those of records: each smart process counts for itself.
+fn entity_with_ids(name: &str) -> Result<&'static Entity, String> {
+    let entity = entity(name)?;
+    if *entity == SMART_ITEMS {
+        return Err(
+            "an ID may be one of any smart process; name one, as in smart_items_128".to_owned()
+        );
+    }
+    Ok(entity)
 }
 
 #[cfg(test)]

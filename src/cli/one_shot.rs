@@ -123,6 +123,7 @@ impl OneShot<'_> {
                 Opened::Session(session) => {
                     let drawing = Drawing::of(options.board.clone());
                     let end = self.work(&session, handed.as_ref()).await?;
+                    let entities = store.each_of(&self.entities).await?;
                     session.derive_phones().await;
                     session.refresh_reports().await;
                     drawing.finish().await;
@@ -130,21 +131,26 @@ impl OneShot<'_> {
                         handed.close(session.generation(), end.clone()).await?;
                     }
                     session.close().await;
-                    return Ok(self.report().tell(&end));
+                    return Ok(self.report(&entities).tell(&end));
                 }
                 Opened::HeldBy { holder, .. } => {
+                    let mut entities = store.each_of(&self.entities).await?;
+                    if entities.is_empty() {
+                        // Not the same as none, which would mean everything.
+                        entities.clone_from(&self.entities);
+                    }
                     let handed = match &mut handed {
                         // Its first holder is gone, and another was quicker than we to
                         // take over.
                         Some(handed) => handed,
                         none => {
                             let handing =
-                                HandedOver::new(store, &self.work, &self.entities, options.retry);
+                                HandedOver::new(store, &self.work, &entities, options.retry);
                             none.insert(handing.await?)
                         }
                     };
-                    let following =
-                        Following::begin(handed, self.lifecycle, &holder, self.report());
+                    let report = self.report(&entities);
+                    let following = Following::begin(handed, self.lifecycle, &holder, report);
                     if let Some(exit) = following.watch().await? {
                         return Ok(exit);
                     }
@@ -153,9 +159,9 @@ impl OneShot<'_> {
         }
     }
 
-    fn report(&self) -> Report<'_> {
+    fn report<'a>(&self, entities: &'a [&'static Entity]) -> Report<'a> {
         let proves = matches!(self.work, Work::Verify { .. });
-        let to_prove = if proves { self.entities.as_slice() } else { &[] };
+        let to_prove = if proves { entities } else { &[] };
         Report { printing: self.printing, to_prove }
     }
 

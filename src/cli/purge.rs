@@ -32,7 +32,12 @@ pub(super) async fn run(
     let store = &database.store;
     wiring::migrated(settings, store).await?;
     let before = store.ago(older_than).await?;
-    let entities = if named.is_empty() { Entity::every().collect() } else { named.to_vec() };
+    let stored = store.entities().await?;
+    let is_named = |entity: &&'static Entity| named.iter().any(|named| named.covers(entity));
+    let entities = match named {
+        [] => stored,
+        _ => stored.into_iter().filter(is_named).collect(),
+    };
     let day = before.format("%Y-%m-%d %H:%M:%S UTC");
     for entity in entities {
         let (mut purged, mut above) = (0, RecordId::ZERO);

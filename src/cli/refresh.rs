@@ -1,7 +1,7 @@
 //! `b24mirror refresh`
 
 use super::{
-    Exit, entity,
+    Exit, entity, entity_with_ids,
     one_shot::{OneShot, Printing},
     wiring,
 };
@@ -53,7 +53,8 @@ pub(super) fn named(
         return Ok((entities, Selection::Quarantined));
     }
     let (first, ids) = words.split_first().ok_or(WrongWords::Nothing)?;
-    let entity = of_entity(first)?;
+    let entity = entity_with_ids(first)
+        .map_err(|problem| WrongWords::Entity { word: first.clone(), problem })?;
     if ids.is_empty() {
         return Err(WrongWords::Nothing);
     }
@@ -108,6 +109,7 @@ mod tests {
         wrong(&[], false, "b24mirror refresh contacts 4711");
         wrong(&["contacts"], false, "name an entity and the IDs");
         wrong(&["contact", "7"], false, "known are contacts, leads");
+        wrong(&["smart_items", "7"], false, "smart_items_128");
         wrong(&["contacts", "7", "x8"], false, "`x8` is not a record ID");
         wrong(&["contacts", "0"], false, "`0` is not a record ID");
         wrong(&["contacts", "-3"], false, "`-3` is not a record ID");

@@ -71,7 +71,9 @@ fn print(status: &Status) {
         say!("waiting   {}; going on at {}", wait.reason, wait.until.format("%H:%M:%S UTC"));
     }
     for entity in &status.entities {
-        say!("{:<9} {}", entity.entity, describe(entity, status.held_by.is_some()));
+        let title = entity.title.as_ref().map(|title| format!(" ({title})")).unwrap_or_default();
+        let described = describe(entity, status.held_by.is_some());
+        say!("{:<9} {described}", format!("{}{title}", entity.entity));
         if let Some(refused) = &entity.refused_sweep {
             let RefusedSweep { run, at, records, reason, .. } = refused;
             say!(
@@ -134,6 +136,10 @@ fn describe(entity: &EntityStatus, running: bool) -> String {
         State::Fresh => "fresh, but no process is mirroring".to_owned(),
         State::Behind { reason: None } => "behind".to_owned(),
         State::Behind { reason: Some(reason) } => format!("behind: {reason}"),
+        State::Gone { since } => format!(
+            "gone in the portal since {}; its rows stay as they were",
+            since.format("%Y-%m-%d %H:%M UTC")
+        ),
         State::Paused { since, by } => {
             format!("paused since {} by {by}", since.format("%Y-%m-%d %H:%M:%S UTC"))
         }

@@ -90,7 +90,7 @@ fn privacy(settings: &Settings) -> PrivacyOptions {
     let rules = |entity: &'static Entity| {
         Some((entity, settings.entities.by_name(entity.name)?.privacy.clone()))
     };
-    Entity::every().filter_map(rules).collect()
+    Entity::families().filter_map(rules).collect()
 }
 
 /// The histories that the settings ask for.
@@ -98,7 +98,7 @@ fn history(settings: &Settings) -> HistoryOptions {
     let has_one = |entity: &&'static Entity| {
         settings.entities.by_name(entity.name).is_some_and(|entity| entity.history)
     };
-    let entities = Entity::every().filter(has_one).collect();
+    let entities = Entity::families().filter(has_one).collect();
     HistoryOptions { entities, keep: settings.sync.keep_history }
 }
 
@@ -273,9 +273,9 @@ pub(super) fn report_options(settings: &Settings) -> ReportOptions {
     }
 }
 
-/// The enabled entities.
+/// The enabled entities; the smart processes are one among them.
 pub(super) fn entities(settings: &Settings) -> Vec<Mirrored> {
-    Entity::every()
+    Entity::families()
         .filter_map(|entity| Some((entity, settings.entities.by_name(entity.name)?)))
         .filter(|(_, settings)| settings.enabled)
         .map(|(entity, settings)| {
@@ -306,8 +306,9 @@ pub(super) fn chosen_mirrored(
     named
         .iter()
         .map(|named| {
-            let found = enabled.iter().find(|mirrored| mirrored.entity == *named).copied();
-            found.ok_or_else(|| Disabled { entity: named.name }.into())
+            let found = enabled.iter().find(|mirrored| mirrored.entity.covers(named));
+            let found = found.map(|mirrored| Mirrored { entity: named, ..*mirrored });
+            found.ok_or_else(|| Disabled { entity: named.family().name }.into())
         })
         .collect()
 }

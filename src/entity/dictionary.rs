@@ -6,11 +6,12 @@
 
 use std::collections::BTreeSet;
 
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::{
-    Entity,
+    Entity, SMART_ITEMS,
     column::{Column, ColumnType},
     json::{Raw, raw::Shape},
     record,
@@ -30,14 +31,23 @@ pub enum Dictionary {
     Currencies,
     /// The pipelines of deals.
     Pipelines,
+    /// The smart processes, which decide what is mirrored of their items.
+    SmartProcesses,
 }
 
 impl Dictionary {
     /// All of them, in the order in which they are shown.
-    pub const ALL: [Self; 5] =
-        [Self::Statuses, Self::Users, Self::Departments, Self::Currencies, Self::Pipelines];
+    pub const ALL: [Self; 6] = [
+        Self::Statuses,
+        Self::Users,
+        Self::Departments,
+        Self::Currencies,
+        Self::Pipelines,
+        Self::SmartProcesses,
+    ];
 
-    /// Those that explain what these entities hold, in their order.
+    /// Those that explain what these entities hold, in their order, and what smart processes
+    /// there are if those are among them.
     #[must_use]
     pub fn explaining(entities: &[&'static Entity]) -> Vec<Self> {
         let needed: BTreeSet<Self> = entities
@@ -46,6 +56,7 @@ impl Dictionary {
             .map(|(_, explained)| explained.dictionary())
             // Where people belong.
             .chain([Self::Departments])
+            .chain(entities.contains(&&SMART_ITEMS).then_some(Self::SmartProcesses))
             .collect();
         needed.into_iter().collect()
     }
@@ -59,6 +70,7 @@ impl Dictionary {
             Self::Departments => "departments",
             Self::Currencies => "currencies",
             Self::Pipelines => "pipelines",
+            Self::SmartProcesses => "smart_processes",
         }
     }
 
@@ -77,6 +89,7 @@ impl Dictionary {
             Self::Departments => "department.get",
             Self::Currencies => "crm.currency.list",
             Self::Pipelines => "crm.category.list",
+            Self::SmartProcesses => "crm.type.list",
         }
     }
 
@@ -84,7 +97,7 @@ impl Dictionary {
     #[must_use]
     pub const fn scope(self) -> &'static str {
         match self {
-            Self::Statuses | Self::Currencies | Self::Pipelines => "crm",
+            Self::Statuses | Self::Currencies | Self::Pipelines | Self::SmartProcesses => "crm",
             Self::Users => "user",
             Self::Departments => "department",
         }
@@ -99,6 +112,7 @@ impl Dictionary {
             Self::Departments => "the names of departments",
             Self::Currencies => "the names of currencies",
             Self::Pipelines => "the names of pipelines",
+            Self::SmartProcesses => "the smart processes",
         }
     }
 
@@ -114,6 +128,7 @@ impl Dictionary {
             Self::Departments => row.department(),
             Self::Currencies => row.currency(),
             Self::Pipelines => row.pipeline(),
+            Self::SmartProcesses => row.smart_process(),
         }
         .ok_or(NoKey { dictionary: self })
     }
@@ -231,6 +246,8 @@ pub enum EntryRow {
     Currency(Currency),
     /// A pipeline.
     Pipeline(Pipeline),
+    /// A smart process.
+    SmartProcess(SmartProcess),
 }
 
 impl EntryRow {
@@ -243,7 +260,15 @@ impl EntryRow {
             Self::Department(department) => ("", department.id.to_string()),
             Self::Currency(currency) => ("", currency.code.clone()),
             Self::Pipeline(pipeline) => ("", pipeline.id.to_string()),
+            Self::SmartProcess(process) => ("", process.entity_type_id.to_string()),
         }
+    }
+
+    /// The items of a smart process. The portal may list kinds of records that are none to us.
+    #[must_use]
+    pub fn items(&self) -> Option<&'static Entity> {
+        let Self::SmartProcess(process) = self else { return None };
+        super::smart_process(u32::try_from(process.entity_type_id).ok()?)
     }
 }
 
@@ -338,6 +363,25 @@ pub struct Pipeline {
     pub is_default: bool,
 }
 
+/// A smart process: a kind of records that people have made up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SmartProcess {
+    /// The number by which its items are asked for.
+    pub entity_type_id: i64,
+    /// The portal's ID of it, which the names of its user fields hold.
+    pub id: Option<i64>,
+    /// What people see; the number where the portal has nothing.
+    pub title: String,
+    /// Its code, where it has one.
+    pub code: Option<String>,
+    /// What is switched on, by the portal's names, in their order.
+    pub switches: Vec<String>,
+    /// When it was made.
+    pub created_time: Option<DateTime<Utc>>,
+    /// When its settings were changed last.
+    pub updated_time: Option<DateTime<Utc>>,
+}
+
 /// A row's values by the portal's names.
 struct Row<'a> {
     fields: Vec<(String, Raw<'a>)>,
@@ -401,6 +445,28 @@ impl<'a> Row<'a> {
                 _ => Ok(None),
             },
         })
+    }
+
+    fn instant(&mut self, name: &'static str) -> Option<DateTime<Utc>> {
+        self.read(name, |raw| match value::read(ColumnType::Timestamp, raw)?.value {
+            record::Value::Timestamp(instant) => Ok(Some(instant)),
+            _ => Ok(None),
+        })
+    }
+
+    /// The names that begin like a question, where the answer is yes.
+    fn switches(&self) -> Vec<String> {
+        let is_on = |raw: Raw<'a>| match value::read(ColumnType::Flag, raw) {
+            Ok(reading) => reading.value == record::Value::Flag(true),
+            Err(_) => false,
+        };
+        let asks = |name: &str| {
+            let rest = name.strip_prefix("is");
+            rest.is_some_and(|rest| rest.starts_with(|letter: char| letter.is_ascii_uppercase()))
+        };
+        let on = self.fields.iter().filter(|(name, raw)| asks(name) && is_on(*raw));
+        let names: BTreeSet<&String> = on.map(|(name, _)| name).collect();
+        names.into_iter().cloned().collect()
     }
 
     /// IDs, whether they come as a list, as an object or as a single one.
@@ -488,6 +554,20 @@ impl<'a> Row<'a> {
             is_default: self.flag("isDefault").unwrap_or(false),
         };
         Some(self.entry(EntryRow::Pipeline(pipeline)))
+    }
+
+    fn smart_process(&mut self) -> Option<Entry> {
+        let entity_type_id = self.id("entityTypeId")?;
+        let process = SmartProcess {
+            entity_type_id,
+            id: self.id("id"),
+            title: self.text("title").unwrap_or_else(|| entity_type_id.to_string()),
+            code: self.text("code"),
+            switches: self.switches(),
+            created_time: self.instant("createdTime"),
+            updated_time: self.instant("updatedTime"),
+        };
+        Some(self.entry(EntryRow::SmartProcess(process)))
     }
 
     fn currency(&mut self) -> Option<Entry> {
@@ -651,6 +731,24 @@ mod tests {
             json!({"code": "USD", "name": "Доллар США", "rate": "59.77", "rate_amount": "1",
                 "base": false, "decimals": 2, "sort": 200}),
         );
+    }
+
+    #[test]
+    fn a_smart_process_keeps_what_decides_about_its_items() {
+        let row = json!({"id": 37, "title": "Проекты", "code": "", "createdBy": 1,
+            "entityTypeId": "1256", "isStagesEnabled": "Y", "isClientEnabled": "N", "isle": "Y",
+            "isCountersEnabled": ["x"], "isBizProcEnabled": true,
+            "createdTime": "2024-07-08T17:24:55+02:00", "updatedTime": null});
+        assert_eq!(
+            columns(Dictionary::SmartProcesses, &row),
+            json!({"entity_type_id": 1256, "id": 37, "title": "Проекты", "code": null,
+                "switches": ["isBizProcEnabled", "isStagesEnabled"],
+                "created_time": "2024-07-08T15:24:55Z", "updated_time": null}),
+        );
+        for number in [json!("x"), json!(0), json!(null)] {
+            let row = json!({"id": 1, "title": "x", "entityTypeId": number});
+            assert!(read(Dictionary::SmartProcesses, &row).is_err(), "{number}");
+        }
     }
 
     #[test]

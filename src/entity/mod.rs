@@ -26,6 +26,7 @@ pub mod privacy;
 mod quote;
 pub mod record;
 mod smart_invoice;
+mod smart_item;
 mod value;
 
 use std::{fmt, str::FromStr};
@@ -43,6 +44,7 @@ pub use self::{
     multi_field::{Link, MultiField},
     quote::QUOTES,
     smart_invoice::SMART_INVOICES,
+    smart_item::{SMART_ITEMS, of_type as smart_process},
 };
 
 /// Everything that the mirror has to know about one kind of record.
@@ -91,7 +93,8 @@ pub struct Item {
 }
 
 impl Entity {
-    /// Every entity that is read by ID, in the order in which status shows them.
+    /// Every entity that is read by ID and that all portals have, in the order in which status
+    /// shows them. The smart processes of a portal come on top; its mirror's schema knows them.
     pub const ALL: [&'static Self; 6] =
         [&CONTACTS, &LEADS, &COMPANIES, &DEALS, &QUOTES, &SMART_INVOICES];
 
@@ -102,15 +105,21 @@ impl Entity {
     /// whole each time.
     pub const WHOLE: [&'static Self; 1] = [&MAIL_RECIPIENTS];
 
-    /// Everything that the mirror knows: what is read by ID, then what is read as a whole.
+    /// Everything that all portals have: what is read by ID, then what is read as a whole.
     pub fn every() -> impl Iterator<Item = &'static Self> {
         Self::ALL.into_iter().chain(Self::WHOLE)
     }
 
-    /// Finds an entity by its plural name.
+    /// Everything that has a section of its own in the settings; the smart processes share one.
+    pub fn families() -> impl Iterator<Item = &'static Self> {
+        Self::ALL.into_iter().chain([&SMART_ITEMS]).chain(Self::WHOLE)
+    }
+
+    /// Finds an entity by its plural name: one that all portals have, a smart process, or all of
+    /// those together.
     #[must_use]
     pub fn by_name(name: &str) -> Option<&'static Self> {
-        Self::every().find(|entity| entity.name == name)
+        Self::every().find(|entity| entity.name == name).or_else(|| smart_item::by_name(name))
     }
 
     /// Whether it is read as a whole.

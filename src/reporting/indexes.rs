@@ -71,7 +71,7 @@ pub fn indexes(entity: &'static Entity) -> Vec<Index> {
 /// index alone.
 fn of_values(entity: &Entity, field: &'static MultiField) -> Vec<Index> {
     let of = |what: &str, on: String| Index::new(field.table, what, on);
-    let record = format!("{}_id", entity.singular);
+    let record = entity.key();
     if field.is_phone() {
         vec![
             of("digits", "(digits)".to_owned()),

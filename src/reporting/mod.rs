@@ -33,7 +33,7 @@ pub use self::{
     custom::NamedColumn,
     view::{Existing, View},
 };
-use crate::entity::Entity;
+use crate::entity::{Entity, SMART_ITEMS};
 
 /// What the views need to know of the settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -128,6 +128,8 @@ pub struct Blueprint {
     pub private: Vec<PrivateField>,
     /// The names that custom fields have, in the order of their columns.
     pub names: Vec<NamedColumn>,
+    /// The smart processes whose items have tables, with their titles.
+    pub processes: Vec<(&'static Entity, String)>,
 }
 
 impl Blueprint {
@@ -135,12 +137,16 @@ impl Blueprint {
     #[must_use]
     pub fn views(&self) -> Vec<View> {
         let mut views = Vec::new();
-        for entity in Entity::ALL {
+        let processes = self.processes.iter().map(|(entity, _)| *entity);
+        for entity in Entity::ALL.into_iter().chain([&SMART_ITEMS]).chain(processes) {
             views.push(records::view(self, entity));
             for multi_field in entity.multi_fields {
                 views.push(multi_values::view(self, entity, multi_field));
             }
-            views.extend(custom::views(self, entity));
+            // Custom fields are those of one process.
+            if *entity != SMART_ITEMS {
+                views.extend(custom::views(self, entity));
+            }
         }
         views.extend(ready::views().iter().map(|report| report.view(self.place())));
         views
@@ -151,6 +157,15 @@ impl Blueprint {
             data_schema: &self.data_schema,
             report_schema: &self.report_schema,
             time_zone: &self.time_zone,
+        }
+    }
+
+    /// An entity as sentences name it.
+    fn called(&self, entity: &'static Entity) -> String {
+        match self.processes.iter().find(|(own, _)| *own == entity) {
+            Some((_, title)) => format!("items of the smart process \u{201c}{title}\u{201d}"),
+            None if *entity == SMART_ITEMS => "items of all smart processes".to_owned(),
+            None => entity.name.to_owned(),
         }
     }
 

@@ -7,7 +7,7 @@ use super::{
     sql,
     view::{View, ViewColumn},
 };
-use crate::entity::{Entity, MultiField};
+use crate::entity::{Entity, MultiField, SMART_ITEMS};
 
 /// The view of one kind of multi-value, with the name of the record that has it.
 pub(super) fn view(
@@ -15,7 +15,7 @@ pub(super) fn view(
     entity: &'static Entity,
     multi_field: &'static MultiField,
 ) -> View {
-    let parent = format!("{}_id", entity.singular);
+    let parent = entity.key();
     let mut columns = Vec::new();
     for column in plan.tables.iter().filter(|column| column.table == multi_field.table) {
         let mut comment = documented(None, column.comment.as_deref());
@@ -37,7 +37,7 @@ pub(super) fn view(
         if column.name == parent {
             let (name, comment) = called(entity, "t");
             columns.push(ViewColumn {
-                name: entity.singular.to_owned(),
+                name: entity.family().singular.to_owned(),
                 sql_type: "text".to_owned(),
                 expression: name,
                 comment: plan.noted(entity, &CALLED, comment),
@@ -52,12 +52,13 @@ pub(super) fn view(
     View {
         schema: plan.report_schema.clone(),
         name: multi_field.table.to_owned(),
-        comment: format!("The {what} of {}, one row per value.", entity.name),
+        comment: format!("The {what} of {}, one row per value.", plan.called(entity)),
         columns,
         source: format!(
-            "from {} m\njoin {} t on t.id = m.{parent}\nwhere t.deleted_at is null",
+            "from {} m\njoin {} t on t.id = m.{parent}{}\nwhere t.deleted_at is null",
             plan.table(multi_field.table),
-            plan.table(entity.name)
+            plan.table(entity.name),
+            if *entity == SMART_ITEMS { " and t.entity_type_id = m.entity_type_id" } else { "" }
         ),
     }
 }

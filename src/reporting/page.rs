@@ -110,7 +110,7 @@ fn references<'a>(
         if relation.name.starts_with(&format!("{}_custom", entity.name)) {
             found.push((entity.name, "id"));
         }
-        let key = format!("{}_id", entity.singular);
+        let key = entity.key();
         if let Some(column) = relation.columns.iter().find(|column| column.name == key)
             && relation.name != entity.name
         {

@@ -6,7 +6,7 @@ use super::{
     sql,
     view::{View, ViewColumn},
 };
-use crate::entity::{Entity, MultiField};
+use crate::entity::{Entity, MultiField, SMART_ITEMS};
 
 /// The view of an entity's live records.
 pub(super) fn view(plan: &Blueprint, entity: &'static Entity) -> View {
@@ -17,12 +17,29 @@ pub(super) fn view(plan: &Blueprint, entity: &'static Entity) -> View {
         expression,
         comment,
     };
-    let mut columns = vec![shown(
+    let mut columns = Vec::new();
+    if *entity == SMART_ITEMS {
+        let comment = comments.get("entity_type_id").copied();
+        let number = "t.entity_type_id";
+        columns.push(shown(
+            "entity_type_id",
+            "bigint",
+            number.to_owned(),
+            documented(None, comment),
+        ));
+        let titles = format!(
+            "(select jsonb_object_agg(d.entity_type_id::text, d.title) from {} d) ->> {number}::text",
+            plan.table("smart_processes")
+        );
+        let comment = "Title of the smart process in entity_type_id.".to_owned();
+        columns.push(shown("smart_process", "text", titles, comment));
+    }
+    columns.push(shown(
         "id",
         "bigint",
         "t.id".to_owned(),
         documented(None, comments.get("id").copied()),
-    )];
+    ));
     for column in entity.columns {
         let label = plan.field(entity, column.field).and_then(FieldDescription::telling_label);
         let value = format!("t.{}", sql::name(column.name));
@@ -76,9 +93,15 @@ pub(super) fn view(plan: &Blueprint, entity: &'static Entity) -> View {
         schema: plan.report_schema.clone(),
         name: entity.name.to_owned(),
         comment: format!(
-            "The {} that the portal has now, one row each, with names beside codes. Their custom \
-             fields are in {}_custom.",
-            entity.name, entity.name
+            "The {} that the portal has now, one row each, with names beside codes. {}",
+            plan.called(entity),
+            if *entity == SMART_ITEMS {
+                "Those of the process n stand in smart_items_n, too, and their custom fields in \
+                 smart_items_n_custom."
+                    .to_owned()
+            } else {
+                format!("Their custom fields are in {}_custom.", entity.name)
+            }
         ),
         columns,
         source: format!("from {} t\nwhere t.deleted_at is null", plan.table(entity.name)),
@@ -108,9 +131,9 @@ fn values(
     column: &str,
 ) -> (String, String) {
     let from = format!(
-        "from {} m where m.{}_id = t.id and m.{column} is not null order by m.id",
+        "from {} m where m.{} = t.id and m.{column} is not null order by m.id",
         plan.table(multi_field.table),
-        entity.singular
+        entity.key()
     );
     (format!("(select m.{column} {from} limit 1)"), format!("array(select m.{column} {from})"))
 }

@@ -4,7 +4,7 @@ use config::{Map, Value, ValueKind};
 
 use super::error::{Place, SettingsError};
 use crate::entity::{
-    COMPANIES, CONTACTS, DEALS, Entity, LEADS, MAIL_RECIPIENTS, QUOTES, SMART_INVOICES,
+    COMPANIES, CONTACTS, DEALS, Entity, LEADS, MAIL_RECIPIENTS, QUOTES, SMART_INVOICES, SMART_ITEMS,
 };
 
 /// Every key, by section, as `config.example.toml` lists them.
@@ -85,6 +85,11 @@ pub(super) const KEYS: &[&str] = &[
     "entities.smart_invoices.history",
     "entities.smart_invoices.exclude_fields",
     "entities.smart_invoices.hash_fields",
+    "entities.smart_items.enabled",
+    "entities.smart_items.interval",
+    "entities.smart_items.history",
+    "entities.smart_items.exclude_fields",
+    "entities.smart_items.hash_fields",
     "entities.mail_recipients.enabled",
     "entities.mail_recipients.interval",
     "entities.mail_recipients.history",
@@ -123,13 +128,14 @@ macro_rules! section {
 }
 
 /// The sections of the entities.
-pub(super) static ENTITIES: [(&Entity, EntityKeys); 7] = [
+pub(super) static ENTITIES: [(&Entity, EntityKeys); 8] = [
     (&CONTACTS, section!("contacts", Some("entities.contacts.source"))),
     (&LEADS, section!("leads", Some("entities.leads.source"))),
     (&COMPANIES, section!("companies", Some("entities.companies.source"))),
     (&DEALS, section!("deals", None)),
     (&QUOTES, section!("quotes", None)),
     (&SMART_INVOICES, section!("smart_invoices", None)),
+    (&SMART_ITEMS, section!("smart_items", None)),
     (&MAIL_RECIPIENTS, section!("mail_recipients", None)),
 ];
 
@@ -166,18 +172,24 @@ fn check_below(
             }
             (_, false) if KEYS.contains(&key.as_str()) => {}
             (_, false) => {
-                return Err(SettingsError::Unknown {
-                    place: place(&key),
-                    hint: nearest(&key).map_or_else(
-                        || "config.example.toml lists every setting".to_owned(),
-                        |known| format!("did you mean `{known}`?"),
-                    ),
-                    key,
-                });
+                return Err(SettingsError::Unknown { place: place(&key), hint: hint(&key), key });
             }
         }
     }
     Ok(())
+}
+
+/// What to do about a key that does not exist.
+fn hint(key: &str) -> String {
+    let section = key.strip_prefix("entities.");
+    let entity = section.and_then(|rest| Entity::by_name(rest.split('.').next()?));
+    if entity.is_some_and(|entity| entity.smart_process().is_some()) {
+        return "all smart processes are set together, in `entities.smart_items`".to_owned();
+    }
+    nearest(key).map_or_else(
+        || "config.example.toml lists every setting".to_owned(),
+        |known| format!("did you mean `{known}`?"),
+    )
 }
 
 fn is_below(key: &str, section: &str) -> bool {

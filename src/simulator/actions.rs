@@ -334,6 +334,14 @@ pub enum Action {
         /// From now on.
         scopes: Vec<String>,
     },
+    /// People make a smart process, or remove it with its records. Its table here stays for the
+    /// next one of that number.
+    SmartProcess {
+        /// The family; no other can be made.
+        entity: Entity,
+        /// Whether there is such a process from now on.
+        exists: bool,
+    },
     /// Whether the webhook's user is an administrator.
     Admin {
         /// From now on.
@@ -533,6 +541,7 @@ impl Portal {
             Action::Rename { host } => self.applications.host = Some(host),
             Action::Scopes { scopes } => self.options.scopes = scopes,
             Action::Admin { admin } => self.options.admin = admin,
+            Action::SmartProcess { entity, exists } => self.set_process(entity, exists),
             Action::SetClock { to } => self.clock.set(self.time(&to)? * 1_000_000),
             Action::ShiftClock { seconds } => {
                 #[expect(clippy::cast_possible_truncation, reason = "a shift in microseconds")]

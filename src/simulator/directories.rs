@@ -64,7 +64,7 @@ impl Portal {
             "crm.deal.userfield.list" => return Ok(self.user_fields(Entity::Deals, params)),
             "crm.quote.userfield.list" => return Ok(self.user_fields(Entity::Quotes, params)),
             "crm.category.list" => return self.categories(params),
-            "crm.type.list" => return Ok(self.smart_types()),
+            "crm.type.list" => return self.smart_types(),
             "crm.status.list" => return Ok(self.page(self.names.statuses(), params)),
             "crm.currency.list" => return Ok(self.all(self.names.currencies())),
             "crm.currency.base.get" => self.names.base().into(),

@@ -26,6 +26,7 @@ use super::recipients::{self, Recipients};
 use super::records::{Facts, Record, Table};
 use super::rows::{Encoder, RowParts};
 use super::stats::Stats;
+use super::structure::processes;
 use super::truth::{Teller, TrueRecord};
 use super::user_fields::{UserField, initial_user_fields};
 
@@ -167,6 +168,8 @@ pub(super) struct Portal {
     pub(super) recipients: Recipients,
     pub(super) generator: Generator,
     pub(super) rights: [Rights; FAMILIES],
+    /// The smart processes that people have made.
+    pub(super) processes: BTreeSet<Entity>,
     pub(super) costs: BTreeMap<String, Cost>,
     pub(super) latency: Duration,
     pub(super) revoked: bool,
@@ -228,6 +231,7 @@ impl Portal {
             rng: Rng::new(mix(options.seed, 99)),
             generator,
             rights: [Rights::Full; FAMILIES],
+            processes: processes(&options).collect(),
             costs: options.costs.clone(),
             latency: options.latency,
             revoked: false,

@@ -3,6 +3,7 @@
 
 use super::entity::Entity;
 use super::items::entity_of;
+use super::options::Options;
 use super::php::{Array, Php};
 use super::portal::{Answer, Failure, Portal};
 
@@ -53,10 +54,25 @@ fn smart_type(entity: Entity, title: &str, full: bool, time: &str) -> Array {
     row.with("createdTime", time).with("updatedTime", time).with("updatedBy", 1_i64)
 }
 
+/// The smart processes that a portal begins with: those that are to have records.
+pub(super) fn processes(options: &Options) -> impl Iterator<Item = Entity> {
+    let made = |entity: &Entity| entity.is_smart_process() && options.count(*entity) > 0;
+    Entity::EVERY.into_iter().filter(made)
+}
+
 impl Portal {
     /// Whether the portal has such a family at all: smart processes are made by its people.
     pub(super) fn has_family(&self, entity: Entity) -> bool {
-        !entity.is_smart_process() || self.options.count(entity) > 0
+        !entity.is_smart_process() || self.processes.contains(&entity)
+    }
+
+    /// Makes or removes a smart process; nothing happens to other families.
+    pub(super) fn set_process(&mut self, entity: Entity, exists: bool) {
+        if exists && entity.is_smart_process() {
+            self.processes.insert(entity);
+        } else {
+            self.processes.remove(&entity);
+        }
     }
 
     pub(super) fn categories(&mut self, params: &Array) -> Result<Answer, Failure> {
@@ -86,7 +102,10 @@ impl Portal {
         Ok(self.whole("categories", rows))
     }
 
-    pub(super) fn smart_types(&mut self) -> Answer {
+    pub(super) fn smart_types(&mut self) -> Result<Answer, Failure> {
+        if !self.options.admin {
+            return Err(Failure::new(400, "ACCESS_DENIED", "Access denied"));
+        }
         let time = "2024-07-08T17:24:55+03:00";
         let rows = [(Entity::Projects, "Проекты", true), (Entity::Equipment, "Станки", false)];
         let rows = rows
@@ -94,7 +113,7 @@ impl Portal {
             .filter(|(entity, ..)| self.has_family(*entity))
             .map(|(entity, title, full)| smart_type(entity, title, full, time).into())
             .collect();
-        self.whole("types", rows)
+        Ok(self.whole("types", rows))
     }
 
     /// All rows under one key, with their number.

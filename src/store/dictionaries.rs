@@ -347,6 +347,7 @@ impl Statements {
             Dictionary::Departments => &DEPARTMENTS,
             Dictionary::Currencies => &CURRENCIES,
             Dictionary::Pipelines => &PIPELINES,
+            Dictionary::SmartProcesses => &SMART_PROCESSES,
         }
     }
 }
@@ -417,4 +418,18 @@ const PIPELINES: Statements = statements!(
     new: "n.name, n.sort, n.is_default",
     set: "name = excluded.name, sort = excluded.sort, is_default = excluded.is_default",
     hidden: "h.code = o.id::text"
+);
+
+const SMART_PROCESSES: Statements = statements!(
+    "smart_processes",
+    key: ["entity_type_id", "entity_type_id", "o.entity_type_id = n.entity_type_id"],
+    columns: "entity_type_id, id, title, code, switches, created_time, updated_time",
+    typed: "entity_type_id bigint, id bigint, title text, code text, switches text[], \
+            created_time timestamptz, updated_time timestamptz",
+    old: "o.id, o.title, o.code, o.switches, o.created_time, o.updated_time",
+    new: "n.id, n.title, n.code, n.switches, n.created_time, n.updated_time",
+    set: "id = excluded.id, title = excluded.title, code = excluded.code, \
+          switches = excluded.switches, created_time = excluded.created_time, \
+          updated_time = excluded.updated_time",
+    hidden: "h.code = o.entity_type_id::text"
 );

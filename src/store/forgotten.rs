@@ -106,7 +106,7 @@ impl Store {
         let numbers =
             text.split(|c: char| !c.is_ascii_digit()).filter_map(|part| part.parse().ok());
         let named: BTreeSet<RecordId> = numbers.filter_map(RecordId::new).collect();
-        for entity in Entity::every() {
+        for entity in self.entities_on(connection).await? {
             let forgotten = named.iter().filter(|id| self.is_forgotten(entity, **id));
             let forgotten: Vec<i64> = forgotten.map(|id| id.get()).collect();
             if !forgotten.is_empty() {
@@ -178,7 +178,7 @@ async fn remove(
     for multi in entity.multi_fields {
         // They would go with their parents, and nobody would know how many.
         let delete =
-            format!("delete from \"{}\" where \"{}_id\" = any($1)", multi.table, entity.singular);
+            format!("delete from \"{}\" where \"{}\" = any($1)", multi.table, entity.key());
         let done = sqlx::query(AssertSqlSafe(delete)).bind(ids).execute(&mut **transaction).await?;
         told(multi.table, done.rows_affected());
     }
@@ -228,10 +228,10 @@ async fn unname(
             progress = case when progress::text ~ $3 then null else progress end, \
             result = case when result::text ~ $3 then null else result end, \
             message = regexp_replace(message, $3, '…', 'g') \
-         where (entities = '{}' or $1 = any(entities)) and kind in ('refresh', 'verify', 'forget') \
+         where (entities = '{}' or entities && $1::text[]) and kind in ('refresh', 'verify', 'forget') \
             and concat_ws(' ', arguments, progress, result, message) ~ $3",
     )
-    .bind(entity.name)
+    .bind([entity.name, entity.family().name])
     .bind(&numbers)
     .bind(&named)
     .execute(&mut *connection)

@@ -35,7 +35,7 @@ pub struct HistoryOptions {
 
 impl HistoryOptions {
     pub(super) fn is_kept(&self, entity: &'static Entity) -> bool {
-        self.entities.contains(&entity)
+        self.entities.iter().any(|kept| kept.covers(entity))
     }
 }
 
@@ -241,8 +241,8 @@ pub(super) async fn remove(
     entity: &'static Entity,
     ids: &[i64],
 ) -> Result<u64, StoreError> {
-    let singular = entity.singular;
-    let remove = format!("delete from \"{singular}_changes\" where \"{singular}_id\" = any($1)");
+    let remove =
+        format!("delete from \"{}_changes\" where \"{}\" = any($1)", entity.singular, entity.key());
     let removed = sqlx::query(AssertSqlSafe(remove)).bind(ids).execute(connection).await?;
     Ok(removed.rows_affected())
 }
@@ -262,10 +262,10 @@ async fn insert(
     lines: &[Line],
     versions: Versions,
 ) -> Result<(), StoreError> {
-    let singular = entity.singular;
+    let (singular, key) = (entity.singular, entity.key());
     // A field that is not hashed any more has left its hash in a row that was last written before.
     let insert = format!(
-        "insert into \"{singular}_changes\" (\"{singular}_id\", kind, field, value_id, old_value, \
+        "insert into \"{singular}_changes\" (\"{key}\", kind, field, value_id, old_value, \
             new_value, seen_at, date_modify, modify_by_id, old_is_hash, new_is_hash) \
          select u.record, u.kind, u.field, u.value_id, u.old_value, u.new_value, u.seen_at, \
             u.date_modify, u.modify_by_id, \
@@ -405,7 +405,9 @@ impl Store {
     /// # Errors
     /// [`StoreError::LeaseLost`] when the lease is another's.
     pub async fn begin_histories(&self, generation: Generation) -> Result<(), StoreError> {
-        let kept: Vec<&str> = self.history.entities.iter().map(|entity| entity.name).collect();
+        let mut entities = self.entities().await?;
+        entities.retain(|entity| self.history.is_kept(entity));
+        let kept: Vec<&str> = entities.iter().map(|entity| entity.name).collect();
         let mut transaction = self.begin_leased(generation).await?;
         sqlx::query("delete from history where not (entity = any($1))")
             .bind(&kept)
@@ -430,7 +432,7 @@ impl Store {
     pub async fn remove_old_history(&self, generation: Generation) -> Result<bool, StoreError> {
         let Some(keep) = self.history.keep else { return Ok(false) };
         let mut more = false;
-        for entity in Entity::every() {
+        for entity in self.entities().await? {
             let remove = format!(
                 "delete from \"{table}\" where id in (select id from \"{table}\" \
                  where seen_at < clock_timestamp() - make_interval(secs => $1) \

@@ -3,10 +3,7 @@
 use sqlx::AssertSqlSafe;
 
 use super::{Generation, Store, StoreError};
-use crate::{
-    entity::Entity,
-    reporting::indexes::{Index, indexes},
-};
+use crate::reporting::indexes::{Index, indexes};
 
 /// An index takes as long as it takes, whatever the server's settings say of statements. The
 /// server takes a second to send an autovacuum out of the way, which comes after every large load.
@@ -27,8 +24,10 @@ impl Store {
                 .bind(self.schema.as_str())
                 .fetch_all(&self.pool)
                 .await?;
-        Ok(Entity::ALL
+        let entities = self.entities().await?;
+        Ok(entities
             .into_iter()
+            .filter(|entity| !entity.is_read_whole())
             .filter(|entity| filled.iter().any(|name| name == entity.name))
             .flat_map(indexes)
             .filter(|index| !built.contains(&index.name))

@@ -40,6 +40,7 @@ mod rolling;
 mod run_log;
 mod schema;
 mod segments;
+mod smart_processes;
 mod statements;
 mod sweep;
 mod tokens;
@@ -76,6 +77,7 @@ pub use self::{
     run_log::{Run, RunCounts, RunKind, RunRow},
     schema::{SchemaName, SchemaState},
     segments::{Fill, Foretold, Segment, SegmentKind},
+    smart_processes::SmartProcess,
     sweep::{Confirmed, MirrorKey, SweepProgress, SweepStanding, SweepStep},
     tokens::{InvalidTokenKey, StoredTokens, TokenKey},
     write::{Batch, Progress, Written},

@@ -201,7 +201,7 @@ struct Deriving {
 impl Deriving {
     fn of(entity: &'static Entity, phones: &'static MultiField) -> Self {
         let table = phones.table;
-        let parent = format!("\"{}_id\"", entity.singular);
+        let parent = format!("\"{}\"", entity.key());
         Self {
             read: format!(
                 "select {parent}, id, value, e164 from \"{table}\" where ({parent}, id) > ($1, $2) \

@@ -18,7 +18,7 @@ use crate::entity::{
     privacy::{HASH_DIGITS, HashKey, Privacy, PrivacyRules},
 };
 
-/// The rules of the settings, by the entity's name.
+/// The rules of the settings, by the name of the entity's section.
 #[derive(Debug, Clone, Default)]
 pub struct PrivacyOptions {
     rules: BTreeMap<&'static str, PrivacyRules>,
@@ -34,8 +34,8 @@ impl FromIterator<(&'static Entity, PrivacyRules)> for PrivacyOptions {
 }
 
 impl PrivacyOptions {
-    fn of(&self, entity: &Entity) -> PrivacyRules {
-        self.rules.get(entity.name).cloned().unwrap_or_default()
+    fn of(&self, entity: &'static Entity) -> PrivacyRules {
+        self.rules.get(entity.family().name).cloned().unwrap_or_default()
     }
 }
 
@@ -105,7 +105,7 @@ impl Store {
         let key = self.hash_key(generation).await?;
         self.remember_forgotten(key.clone()).await?;
         let mut settled = Vec::new();
-        for entity in Entity::every() {
+        for entity in self.entities().await? {
             let rules = self.privacy.of(entity);
             self.settle(generation, entity, &rules, &key).await?;
             settled.push((entity, Arc::new(Privacy::new(rules, key.clone()))));
@@ -115,9 +115,10 @@ impl Store {
 
     /// Only the lease's holder changes the stored rules, so they are still these afterwards.
     async fn refuse_revealing(&self) -> Result<(), StoreError> {
+        let entities = self.entities().await?;
         let mut connection = self.pool.acquire().await?;
-        let mut lacking = Vec::new();
-        for entity in Entity::ALL {
+        let mut lacking = BTreeSet::new();
+        for entity in entities.into_iter().filter(|entity| !entity.is_read_whole()) {
             let (stored, wanted) =
                 (Stored::read(&mut connection, entity).await?, self.privacy.of(entity));
             for (key, fields) in [
@@ -127,14 +128,16 @@ impl Store {
                 if !fields.is_empty() {
                     let fields: Vec<&str> = fields.iter().map(|field| field.as_str()).collect();
                     let fields = fields.join(", ");
-                    lacking.push(format!("`entities.{}.{key}` lacks {fields}", entity.name));
+                    let section = entity.family().name;
+                    lacking.insert(format!("`entities.{section}.{key}` lacks {fields}"));
                 }
             }
         }
         if lacking.is_empty() {
             Ok(())
         } else {
-            Err(StoreError::Reveals { lacking: lacking.join(", ") })
+            let lacking = lacking.into_iter().collect::<Vec<_>>().join(", ");
+            Err(StoreError::Reveals { lacking })
         }
     }
 
@@ -356,9 +359,10 @@ impl Overdue {
             let derived = if multi.is_phone() { ", e164 = null" } else { "" };
             statements.push(format!(
                 "update \"{}\" as m set value = {}{derived} from \"{table}\" as t \
-                 where t.id = m.\"{singular}_id\" and m.value is not null",
+                 where t.id = m.\"{}\" and m.value is not null",
                 multi.table,
-                in_place(multi.field, "m.value")
+                in_place(multi.field, "m.value"),
+                entity.key()
             ));
             statements.push(lines(multi.field));
         }

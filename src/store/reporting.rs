@@ -3,14 +3,11 @@
 use sqlx::{AssertSqlSafe, FromRow, PgConnection, Postgres, Transaction};
 
 use super::{Generation, Store, StoreError, error::state_of};
-use crate::{
-    entity::Entity,
-    reporting::{
-        Blueprint, Existing, FieldDescription, NamedColumn, PrivateField, ReportOptions,
-        TableColumn, View,
-        custom::{Kind, name_columns},
-        page::{Described, DescribedColumn},
-    },
+use crate::reporting::{
+    Blueprint, Existing, FieldDescription, NamedColumn, PrivateField, ReportOptions, TableColumn,
+    View,
+    custom::{Kind, name_columns},
+    page::{Described, DescribedColumn},
 };
 
 /// The first half of the advisory lock's key; the second is the schema's name.
@@ -97,8 +94,10 @@ impl Store {
         let mut transaction = self.begin_reporting(generation).await?;
         let fields = fields(&mut transaction).await?;
         let named = names(&mut transaction).await?;
-        let new: Vec<NamedColumn> = Entity::ALL
+        let entities = self.entities_on(&mut transaction).await?;
+        let new: Vec<NamedColumn> = entities
             .into_iter()
+            .filter(|entity| !entity.is_read_whole())
             .flat_map(|entity| name_columns(entity, &fields, &named))
             .collect();
         if !new.is_empty() {
@@ -126,6 +125,7 @@ impl Store {
 
     /// Reads everything that the views follow from.
     pub async fn report_blueprint(&self, options: &ReportOptions) -> Result<Blueprint, StoreError> {
+        let processes = self.smart_processes().await?;
         let mut connection = self.pool.acquire().await?;
         let portal_zone: Option<String> = sqlx::query_scalar("select time_zone from portal")
             .fetch_optional(&mut *connection)
@@ -135,7 +135,7 @@ impl Store {
             "select c.relname::text, a.attname::text, format_type(a.atttypid, a.atttypmod), \
                 col_description(c.oid, a.attnum) \
              from pg_class c join pg_attribute a on a.attrelid = c.oid \
-             where c.relnamespace = to_regnamespace(quote_ident($1)) and c.relkind = 'r' \
+             where c.relnamespace = to_regnamespace(quote_ident($1)) and c.relkind in ('r', 'p') \
                 and a.attnum > 0 and not a.attisdropped \
              order by c.relname, a.attnum",
         )
@@ -160,6 +160,11 @@ impl Store {
             tables: tables.collect(),
             private: private_fields(&mut connection).await?,
             names: names(&mut connection).await?,
+            processes: processes
+                .into_iter()
+                .filter(|process| process.has_tables)
+                .map(|process| (process.entity, process.title))
+                .collect(),
         })
     }
 

@@ -233,7 +233,7 @@ impl ChildStatements {
 
     fn make(entity: &'static Entity, multi_field: &'static MultiField) -> Self {
         let table = multi_field.table;
-        let parent = format!("\"{}_id\"", entity.singular);
+        let parent = format!("\"{}\"", entity.key());
         if let Some(link) = multi_field.link {
             return Self::of_links(table, &parent, link);
         }

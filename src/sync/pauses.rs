@@ -53,7 +53,7 @@ impl Pauses {
     pub(super) async fn look(&self) -> Result<(), StoreError> {
         let stored = self.store.pauses().await?;
         for (entity, sender) in &self.entities {
-            let now = stored.iter().find(|pause| pause.entity == *entity);
+            let now = stored.iter().find(|pause| pause.entity.covers(entity));
             sender.send_if_modified(|seen| {
                 let differs = seen.as_ref() != now;
                 *seen = now.cloned();

@@ -17,12 +17,12 @@ use super::{
     orders::{Order, Task},
     phones::keep_phones,
     reporting::keep_reports,
-    session::{Errand, Opened, Session},
+    session::{Errand, NO_SUCH_PROCESS, Opened, Session},
     work::Work,
     worker::{WholeWorker, Worker},
 };
 use crate::{
-    entity::Entity,
+    entity::{Entity, SMART_ITEMS},
     portal::Portal,
     retry::Delays,
     store::{Request, RequestEnd, RequestKind, Store, StoreError, Verdict},
@@ -213,17 +213,22 @@ impl Part {
     /// Tells the workers what to do; `None` when the session is ending.
     async fn hand_out(&mut self, request: &Request, work: &Work, desks: Vec<Desk>) -> Option<()> {
         for entity in &request.entities {
-            if !desks.iter().any(|(ours, _)| ours == entity) {
-                let why = format!(
-                    "`entities.{}.enabled` is false in the process that mirrors",
-                    entity.name
-                );
+            if !desks.iter().any(|(ours, _)| entity.covers(ours)) {
+                let why = if *entity.family() == SMART_ITEMS {
+                    NO_SUCH_PROCESS.to_owned()
+                } else {
+                    format!(
+                        "`entities.{}.enabled` is false in the process that mirrors",
+                        entity.name
+                    )
+                };
                 let ending = Ending::without_result(entity, Verdict::Incomplete, &why);
                 self.endings.push(ending);
             }
         }
         for (entity, desk) in desks {
-            if !request.entities.is_empty() && !request.entities.contains(&entity) {
+            let is_meant = request.entities.iter().any(|named| named.covers(entity));
+            if !request.entities.is_empty() && !is_meant {
                 continue;
             }
             let refilling = request.refilling.contains(&entity);

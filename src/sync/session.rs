@@ -55,6 +55,10 @@ const PATIENCE: Duration = Duration::from_mins(2);
 /// A bucket that was left so long ago is empty whatever its level was.
 const BUCKET_MEMORY: chrono::Duration = chrono::Duration::minutes(5);
 
+/// Said of a smart process that is asked for and not mirrored.
+pub(super) const NO_SUCH_PROCESS: &str = "the portal lists no smart process of this number, or \
+    `entities.smart_items.enabled` is false in the process that mirrors";
+
 /// The answer to opening a session.
 pub enum Opened {
     /// The portal is ours to talk to.
@@ -181,6 +185,7 @@ impl Session {
             codes: ground.codes.clone(),
             interval: options.dictionary_interval,
             reports: reports.clone(),
+            processes: Vec::new(),
             stop: stop.clone(),
         };
         let mut pauses = Pauses::new(store.clone());
@@ -201,17 +206,21 @@ impl Session {
         };
         let begun = async {
             // Before anything else: what may not be stored any more is not to wait.
-            let settled = session.store.settle_privacy(generation).await?;
-            for mirrored in &options.entities {
+            let mut settled = session.store.settle_privacy(generation).await?;
+            tokens::authorize(&session.portal).await?;
+            session.claim().await?;
+            let wanted = session.dictionaries.discover(&options.entities).await?;
+            if wanted.iter().any(|one| !settled.iter().any(|(known, _)| *known == one.entity)) {
+                settled = session.store.settle_privacy(generation).await?;
+            }
+            for mirrored in wanted {
                 let entity = mirrored.entity;
                 let privacy = settled.iter().find(|(settled, _)| *settled == entity);
                 let Some((_, privacy)) = privacy.cloned() else { continue };
                 let pausing = pauses.show(entity);
-                let mirror = Mirror::new(*mirrored, ground.clone(), pausing, privacy);
+                let mirror = Mirror::new(mirrored, ground.clone(), pausing, privacy);
                 session.mirrors.push((Arc::new(mirror), mirrored.interval));
             }
-            tokens::authorize(&session.portal).await?;
-            session.claim().await?;
             session.store.settle_phone_rules(session.generation).await?;
             session.store.begin_histories(session.generation).await?;
             pauses.look().await?;
@@ -247,7 +256,8 @@ impl Session {
             "the webhook or application belongs to another user now; every record is read again with that user's rights"
         );
         // Those that are switched off now, too: they may be switched on later.
-        for entity in Entity::ALL {
+        let entities = self.store.entities().await?;
+        for entity in entities.into_iter().filter(|entity| !entity.is_read_whole()) {
             if let Some(checkpoint) = self.store.checkpoint(entity).await? {
                 let (kind, up_to) = (SegmentKind::FullPass, checkpoint.newest);
                 let expected = Some(self.store.counts(entity).await?.live);
@@ -316,6 +326,9 @@ impl Session {
         begun_anew: &[&'static Entity],
     ) -> Vec<Ending> {
         self.dictionaries.prepare().await;
+        let absent = self.absent(entities);
+        let entities: Vec<_> = self.mirrored(entities).map(|mirror| mirror.entity()).collect();
+        let entities = entities.as_slice();
         let mut endings = match (work, Check::of(work)) {
             (_, Some(check)) => self.check(entities, check).await,
             (Work::Backfill { restart }, None) => {
@@ -333,8 +346,26 @@ impl Session {
             }
             (_, None) => self.attended(self.sync(entities)).await,
         };
+        endings.extend(absent);
         endings.sort_by_key(|ending| place(ending.entity));
         endings
+    }
+
+    /// The mirrors of these entities, all smart processes among them where those are named.
+    fn mirrored(&self, entities: &[&'static Entity]) -> impl Iterator<Item = &Arc<Mirror>> {
+        let chosen = |entity: &Entity| entities.iter().any(|chosen| chosen.covers(entity));
+        self.mirrors.iter().map(|(mirror, _)| mirror).filter(move |one| chosen(one.entity()))
+    }
+
+    /// What was asked for and is not there: smart processes that the portal does not list.
+    fn absent(&self, entities: &[&'static Entity]) -> Vec<Ending> {
+        let is_there =
+            |entity: &Entity| self.mirrors.iter().any(|(mirror, _)| entity.covers(mirror.entity()));
+        entities
+            .iter()
+            .filter(|entity| entity.smart_process().is_some() && !is_there(entity))
+            .map(|entity| Ending::without_result(entity, Verdict::Incomplete, NO_SUCH_PROCESS))
+            .collect()
     }
 
     /// Reads records, and has what people need beside them attended to. Where no record could
@@ -450,8 +481,8 @@ impl Session {
         W: Future<Output = T> + Send + 'static,
         T: Send + 'static,
     {
-        let chosen = self.mirrors.iter().filter(|(mirror, _)| entities.contains(&mirror.entity()));
-        let tasks: JoinSet<T> = chosen.map(|(mirror, _)| work(Arc::clone(mirror))).collect();
+        let tasks: JoinSet<T> =
+            self.mirrored(entities).map(|mirror| work(Arc::clone(mirror))).collect();
         tasks.join_all().await
     }
 
@@ -547,8 +578,8 @@ async fn impatient_after(over: &CancellationToken) {
 }
 
 /// Where an entity stands among all of them.
-fn place(entity: &'static Entity) -> Option<usize> {
-    Entity::every().position(|one| one == entity)
+fn place(entity: &'static Entity) -> (Option<usize>, Option<u32>) {
+    (Entity::families().position(|one| one == entity.family()), entity.smart_process())
 }
 
 /// A new holder must not send what the portal would refuse because of the last one.

@@ -8,11 +8,11 @@ use serde::Serialize;
 
 use super::{Mirrored, progress::share};
 use crate::{
-    entity::{Entity, dictionary::Dictionary},
+    entity::{Entity, SMART_ITEMS, dictionary::Dictionary},
     portal::WaitReason,
     store::{
         Checkpoint, DictionaryStanding, Foretold, Generation, Health, HealthSince, HolderWait,
-        Pause, QuarantineCount, Refusal, Request, Segment, Store, StoreError,
+        Pause, QuarantineCount, Refusal, Request, Segment, SmartProcess, Store, StoreError,
     },
 };
 
@@ -53,6 +53,11 @@ pub enum State {
         #[serde(skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
     },
+    /// The portal lists it no longer: it is asked for no more, and its rows stay.
+    Gone {
+        /// Since when, by the database's clock.
+        since: DateTime<Utc>,
+    },
     /// A person has paused it: it is neither read nor written.
     Paused {
         /// Since when, by the database's clock.
@@ -76,6 +81,9 @@ pub enum State {
 pub struct EntityStatus {
     /// The entity.
     pub entity: &'static str,
+    /// What people call it in the portal, where they have made it up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
     /// What is going on.
     #[serde(flatten)]
     pub state: State,
@@ -200,8 +208,14 @@ impl Status {
         let starved = WaitReason::CyclesFirst.to_string();
         let starved = waits.iter().any(|wait| wait.reason == starved).then_some(starved);
         let pauses = store.pauses().await?;
+        let processes = store.smart_processes().await?;
         let mut lines = Vec::with_capacity(entities.len());
-        for Mirrored { entity, interval, .. } in entities {
+        for (Mirrored { entity, interval, .. }, process) in each(entities, &processes) {
+            if process.is_some_and(|process| !process.has_tables) {
+                let title = process.map(|process| process.title.clone());
+                lines.push(EntityStatus { title, ..EntityStatus::unread(entity) });
+                continue;
+            }
             let checkpoint = store.checkpoint(entity).await?;
             let health = store.health(entity).await?;
             let segments = store.segments(entity).await?;
@@ -209,25 +223,29 @@ impl Status {
             let sweeps = store.sweep_standing(entity).await?;
             let last_complete = checkpoint.as_ref().and_then(|point| point.completed_at);
             let lag = last_complete.map(|at| (now - at).to_std().unwrap_or_default());
-            let pause = pauses.iter().find(|pause| pause.entity == *entity);
+            let pause = pauses.iter().find(|pause| pause.entity.covers(entity));
             let mut judged = judge(
                 checkpoint.as_ref(),
                 health,
                 &segments,
                 now,
                 lag,
-                *interval * FRESH_INTERVALS,
+                interval * FRESH_INTERVALS,
                 held_by.is_some(),
             );
             if let State::Backfilling { reason: reason @ None, .. } = &mut judged {
                 reason.clone_from(&starved);
             }
-            let state = match pause {
-                Some(Pause { since, by, .. }) => State::Paused { since: *since, by: by.clone() },
-                None => judged,
+            let state = match (process.and_then(|process| process.gone_since), pause) {
+                (Some(since), _) => State::Gone { since },
+                (None, Some(Pause { since, by, .. })) => {
+                    State::Paused { since: *since, by: by.clone() }
+                }
+                (None, None) => judged,
             };
             lines.push(EntityStatus {
                 entity: entity.name,
+                title: process.map(|process| process.title.clone()),
                 state,
                 last_complete,
                 lag_seconds: lag.map(|lag| lag.as_secs_f64()),
@@ -265,18 +283,11 @@ impl Status {
     /// The status of a schema that has no tables yet.
     #[must_use]
     pub fn before_the_first_run(entities: &[Mirrored]) -> Self {
-        let line = |entity: &'static Entity| EntityStatus {
-            entity: entity.name,
-            state: State::NeverSynced { reason: None },
-            last_complete: None,
-            lag_seconds: None,
-            records: 0,
-            quarantined: 0,
-            swept_from: None,
-            swept_at: None,
-            refused_sweep: None,
-        };
-        let entities = entities.iter().map(|mirrored| line(mirrored.entity)).collect();
+        let entities = entities
+            .iter()
+            .filter(|mirrored| *mirrored.entity != SMART_ITEMS)
+            .map(|mirrored| EntityStatus::unread(mirrored.entity))
+            .collect();
         Self {
             portal: None,
             held_by: None,
@@ -288,13 +299,56 @@ impl Status {
         }
     }
 
-    /// Whether every entity is fresh, and no sweep waits for a person's decision.
+    /// Whether every entity that the portal has is fresh, and no sweep waits for a person's
+    /// decision. It must be known which smart processes there are.
     #[must_use]
     pub fn is_fresh(&self) -> bool {
-        self.entities
-            .iter()
-            .all(|entity| entity.state == State::Fresh && entity.refused_sweep.is_none())
+        let is_fresh = |entity: &EntityStatus| {
+            matches!(entity.state, State::Fresh | State::Gone { .. })
+                && entity.refused_sweep.is_none()
+        };
+        let processes = Dictionary::SmartProcesses.name();
+        self.entities.iter().all(is_fresh)
+            && self
+                .dictionaries
+                .iter()
+                .all(|one| one.dictionary != processes || one.read_at.is_some())
     }
+}
+
+impl EntityStatus {
+    /// Of an entity that nothing is known of.
+    const fn unread(entity: &'static Entity) -> Self {
+        Self {
+            entity: entity.name,
+            title: None,
+            state: State::NeverSynced { reason: None },
+            last_complete: None,
+            lag_seconds: None,
+            records: 0,
+            quarantined: 0,
+            swept_from: None,
+            swept_at: None,
+            refused_sweep: None,
+        }
+    }
+}
+
+/// The entities, with each smart process that the portal has, or that has left rows behind, in
+/// place of all of them.
+fn each<'a>(
+    entities: &'a [Mirrored],
+    processes: &'a [SmartProcess],
+) -> impl Iterator<Item = (Mirrored, Option<&'a SmartProcess>)> {
+    entities.iter().flat_map(move |one| {
+        let all = *one.entity == SMART_ITEMS;
+        let shown = |process: &&SmartProcess| process.gone_since.is_none() || process.has_tables;
+        let of_process = processes
+            .iter()
+            .filter(move |process| all && shown(process))
+            .map(|process| (Mirrored { entity: process.entity, ..*one }, Some(process)));
+        (!all).then_some((*one, None)).into_iter().chain(of_process)
+    })
 }
 
 fn open(request: &Request, holder: Option<Generation>) -> OpenRequest {

@@ -1,5 +1,5 @@
-//! The lists that explain codes: `crm.status.list`, `user.get`, `department.get` and
-//! `crm.currency.list`, and what the portal says of itself.
+//! The lists that explain codes: `crm.status.list`, `user.get`, `department.get`,
+//! `crm.currency.list` and their like, and what the portal says of itself.
 //!
 //! They are paged by `start`, and a `start` behind the end quietly becomes the first page.
 //! So a page counts only if the page before it named its `start` as `next`; the pages that
@@ -178,6 +178,9 @@ impl Reading {
                 Dictionary::Pipelines => {
                     json!({ "entityTypeId": DEALS.item.map(|item| item.entity_type_id) })
                 }
+                Dictionary::SmartProcesses => {
+                    json!({ "order": { "id": "ASC" }, "start": start })
+                }
             };
             commands.push(&self.key(page), self.dictionary.method(), &params)?;
         }
@@ -204,8 +207,13 @@ impl Reading {
         let unusable = |what: &str| PortalError::unusable(method, what);
         let no_list = || unusable("its result is not a list of rows");
         let mut rows = PhpMap::read(Some(&page.result)).ok_or_else(no_list)?;
-        if self.dictionary == Dictionary::Pipelines {
-            rows = PhpMap::read(rows.get("categories").copied()).ok_or_else(no_list)?;
+        let under = match self.dictionary {
+            Dictionary::Pipelines => Some("categories"),
+            Dictionary::SmartProcesses => Some("types"),
+            _ => None,
+        };
+        if let Some(key) = under {
+            rows = PhpMap::read(rows.get(key).copied()).ok_or_else(no_list)?;
         }
         self.listed.rows.extend(rows.values().map(|row| (**row).to_owned()));
         self.listed.pages += 1;

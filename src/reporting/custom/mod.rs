@@ -139,7 +139,7 @@ pub(super) fn views(plan: &Blueprint, entity: &'static Entity) -> Vec<View> {
             },
             comment: format!(
                 "Custom fields of the {} that the portal has now, one row each.{more}",
-                entity.name
+                plan.called(entity)
             ),
             columns,
             source: format!(

@@ -15,6 +15,10 @@ select
             (select max(date_modify) from {data}.quotes where deleted_at is null)
         when 'smart_invoices' then
             (select max(date_modify) from {data}.smart_invoices where deleted_at is null)
+        else
+            (select max(s.date_modify) from {data}.smart_items s
+                where s.entity_type_id = substring(e.entity from '^smart_items_([0-9]+)$')::bigint
+                    and s.deleted_at is null)
     end as last_change,
     changed.finished_at as last_written,
     last.kind as last_run,

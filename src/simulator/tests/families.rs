@@ -129,6 +129,15 @@ fn smart_processes_are_found_by_their_types_and_exist_only_if_made() {
     assert_eq!(plain.call("crm.type.list", "").unwrap()["result"]["types"], json!([]));
     let missing = plain.call("crm.item.list", "entityTypeId=128");
     assert_eq!(missing, Err((400, "NOT_FOUND".to_owned())));
+    plain.apply(json!({"action": "smart_process", "entity": "projects", "exists": true}));
+    plain.apply(json!({"action": "create", "entity": "projects", "count": 2}));
+    let made = plain.call("crm.item.list", "entityTypeId=128").unwrap();
+    assert_eq!(made["result"]["items"].as_array().unwrap().len(), 2);
+    plain.apply(json!({"action": "smart_process", "entity": "projects", "exists": false}));
+    assert_eq!(plain.call("crm.type.list", "").unwrap()["result"]["types"], json!([]));
+    plain.apply(json!({"action": "admin", "admin": false}));
+    let denied = plain.call("crm.type.list", "");
+    assert_eq!(denied, Err((400, "ACCESS_DENIED".to_owned())));
 }
 
 #[test]

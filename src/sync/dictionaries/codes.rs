@@ -119,9 +119,9 @@ impl Sets {
 
 /// What explains a stored code, if any column holds codes of that kind.
 fn explained(code: &Code) -> Option<Explained> {
-    Entity::ALL.into_iter().flat_map(Entity::coded).map(|(_, explained)| explained).find(
-        |explained| explained.dictionary() == code.dictionary && explained.covers(&code.directory),
-    )
+    Entity::families().flat_map(Entity::coded).map(|(_, explained)| explained).find(|explained| {
+        explained.dictionary() == code.dictionary && explained.covers(&code.directory)
+    })
 }
 
 /// Codes that a batch of records holds and that are not settled.

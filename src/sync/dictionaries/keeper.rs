@@ -1,6 +1,9 @@
 //! Reads dictionaries and stores them.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use serde_json::value::RawValue;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -11,11 +14,14 @@ use super::{
     timetable::{Fate, Timetable},
 };
 use crate::{
-    entity::dictionary::{Dictionary, EntryRow, country_of_licence},
+    entity::{
+        Entity, SMART_ITEMS,
+        dictionary::{Dictionary, EntryRow, country_of_licence},
+    },
     portal::{DictionarySource, HeardDictionaries, Lane, Listed, Portal, PortalError},
     retry::Disposition,
     store::{Code, DictionaryRows, Generation, Store, StoreError},
-    sync::{SyncError, counted, reporting::ReportBell},
+    sync::{Mirrored, SyncError, counted, reporting::ReportBell},
 };
 
 /// A daemon's first cycles go first.
@@ -24,7 +30,7 @@ const START_AFTER: Duration = Duration::from_secs(2);
 /// A database that is away is looked for so often.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
-/// The names behind codes wait no longer for the portal's country.
+/// Other work waits no longer for the portal's country, or for its smart processes.
 const FACTS_WITHIN: Duration = Duration::from_secs(20);
 
 /// Keeps the dictionaries of a session fresh.
@@ -38,7 +44,10 @@ pub(in crate::sync) struct Keeper {
     pub(in crate::sync) dictionaries: Vec<Dictionary>,
     /// Between two readings.
     pub(in crate::sync) interval: Duration,
-    /// Rung when the portal's time zone, in which reports count days, becomes known.
+    /// The smart processes that the session mirrors.
+    pub(in crate::sync) processes: Vec<&'static Entity>,
+    /// Rung when the portal's time zone, in which reports count days, becomes known, and when
+    /// the titles of smart processes may have changed.
     pub(in crate::sync) reports: ReportBell,
     /// Ends with the session: answers are abandoned, transactions are not.
     pub(in crate::sync) stop: CancellationToken,
@@ -85,7 +94,78 @@ impl Keeper {
             }
             told.clear();
             timetable.took(now, Instant::now(), &asked, &fates);
+            if fates.contains(&(Dictionary::SmartProcesses, Fate::Read)) {
+                self.reports.ring();
+                if self.other_processes().await {
+                    tracing::info!("the portal has other smart processes now; beginning anew");
+                    // The next session, which begins at once, mirrors what there is now.
+                    stop.cancel();
+                    return;
+                }
+            }
         }
+    }
+
+    /// Whether the portal has other smart processes than the session mirrors.
+    async fn other_processes(&self) -> bool {
+        match self.store.present_smart_items().await {
+            Ok(present) => present != self.processes,
+            Err(error) => {
+                tracing::debug!(error = &error as &dyn std::error::Error, "not compared");
+                false
+            }
+        }
+    }
+
+    /// What a session mirrors: of smart processes each that the portal has, with tables for its
+    /// items. The portal is asked which they are if that is due.
+    ///
+    /// # Errors
+    /// Errors of the database.
+    pub(in crate::sync) async fn discover(
+        &mut self,
+        wanted: &[Mirrored],
+    ) -> Result<Vec<Mirrored>, StoreError> {
+        let mut each = Vec::with_capacity(wanted.len());
+        for one in wanted {
+            if *one.entity != SMART_ITEMS {
+                each.push(*one);
+                continue;
+            }
+            self.ask_for_processes().await?;
+            for entity in self.store.present_smart_items().await? {
+                match self.store.make_smart_tables(Some(self.generation), entity).await {
+                    Ok(()) => {
+                        self.processes.push(entity);
+                        each.push(Mirrored { entity, ..*one });
+                    }
+                    Err(StoreError::LeaseLost) => return Err(StoreError::LeaseLost),
+                    Err(error) => tracing::warn!(
+                        entity = entity.name,
+                        error = &error as &dyn std::error::Error,
+                        "the tables of a smart process could not be made, so it is not mirrored yet"
+                    ),
+                }
+            }
+        }
+        Ok(each)
+    }
+
+    /// Reads which smart processes there are, if that is due. The others wait for it, and not
+    /// for long: a daemon looks again soon.
+    async fn ask_for_processes(&self) -> Result<(), StoreError> {
+        let processes = [Dictionary::SmartProcesses];
+        let (mut standings, database) = self.store.dictionaries().await?;
+        standings.retain(|standing| processes.contains(&standing.dictionary));
+        let now = Instant::now();
+        let timetable = Timetable::of(self.interval, &standings, (database, now), false);
+        if timetable.due(now, &BTreeSet::new()) == processes {
+            let reading = timeout(FACTS_WITHIN, self.read(&processes)).await;
+            if reading.is_err() {
+                tracing::warn!("the portal does not say yet which smart processes it has");
+            }
+        }
+        Ok(())
     }
 
     /// Waits for the database, lets the first cycles go first, and says what is due when.
