@@ -54,10 +54,22 @@ from unnest(array[
     'quotes', 'quote_contacts', 'quote_changes',
     'smart_invoices', 'smart_invoice_contacts', 'smart_invoice_observers',
     'smart_invoice_changes',
+    'smart_items', 'smart_item_contacts', 'smart_item_observers', 'smart_item_changes',
+    'smart_processes',
     'mail_recipients', 'mail_recipient_changes',
     'statuses', 'users', 'departments', 'currencies', 'pipelines', 'fields', 'field_options'
 ]) as name
 where to_regclass(format('%I.%I', :'data', name)) is not null \gexec
+
+-- The tables of each smart process by itself. Those that b24mirror will make may be read by whoever
+-- may read the ones of all processes.
+select format('grant select on %s to %I', inhrelid::regclass, :'role')
+from pg_inherits where inhparent = any(array(
+    select to_regclass(format('%I.%I', :'data', name))
+    from unnest(array[
+        'smart_items', 'smart_item_contacts', 'smart_item_observers', 'smart_item_changes'
+    ]) as name
+)) \gexec
 
 -- Every view, and those that b24mirror will add.
 grant select on all tables in schema :"report" to :"role";

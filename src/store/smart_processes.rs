@@ -31,14 +31,6 @@ pub struct SmartProcess {
 impl Store {
     /// The smart processes that the portal has or had, in the order of their numbers.
     pub async fn smart_processes(&self) -> Result<Vec<SmartProcess>, StoreError> {
-        let mut connection = self.pool.acquire().await?;
-        self.smart_processes_on(&mut connection).await
-    }
-
-    async fn smart_processes_on(
-        &self,
-        connection: &mut PgConnection,
-    ) -> Result<Vec<SmartProcess>, StoreError> {
         let rows: Vec<(i64, String, Option<DateTime<Utc>>, bool)> = sqlx::query_as(
             "select p.entity_type_id, p.title, p.gone_since, \
                 exists (select from pg_class c where c.relname = 'smart_items_' || p.entity_type_id \
@@ -46,7 +38,7 @@ impl Store {
              from smart_processes p order by p.entity_type_id",
         )
         .bind(self.schema.as_str())
-        .fetch_all(connection)
+        .fetch_all(&self.pool)
         .await?;
         let process = |(number, title, gone_since, has_tables): (i64, _, _, _)| {
             // The portal may list kinds of records that are no smart processes to us.
@@ -75,10 +67,14 @@ impl Store {
         &self,
         connection: &mut PgConnection,
     ) -> Result<Vec<&'static Entity>, StoreError> {
-        let processes = self.smart_processes_on(connection).await?;
-        let stored = processes.iter().filter(|process| process.has_tables);
-        let (by_id, whole) = (Entity::ALL.into_iter(), Entity::WHOLE);
-        Ok(by_id.chain(stored.map(|process| process.entity)).chain(whole).collect())
+        let partitions: Vec<String> = sqlx::query_scalar(
+            "select c.relname::text from pg_inherits i join pg_class c on c.oid = i.inhrelid \
+             where i.inhparent = to_regclass('smart_items') order by c.relname",
+        )
+        .fetch_all(connection)
+        .await?;
+        let stored = partitions.iter().filter_map(|table| Entity::by_name(table));
+        Ok(Entity::ALL.into_iter().chain(stored).chain(Entity::WHOLE).collect())
     }
 
     /// The same entities, with each process in place of all of them.
@@ -143,6 +139,8 @@ fn tables(entity: &'static Entity, number: u32) -> String {
             "create table \"{table}\" (like \"{of}\" including all); \
              alter table \"{table}\" alter column entity_type_id set default {number}, \
                 add primary key ({primary_key}){more}; \
+             comment on table \"{table}\" is \
+                'Those of {of} that belong to the smart process {number}.'; \
              alter table \"{of}\" attach partition \"{table}\" for values in ({number}); \
              do $grant$ declare reader text; begin \
                 for reader in select distinct case granted.grantee when 0 then 'public' \

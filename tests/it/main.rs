@@ -33,6 +33,7 @@ mod retention;
 mod secrets;
 mod service;
 mod sharing;
+mod smart_processes;
 mod status;
 mod store;
 mod support;

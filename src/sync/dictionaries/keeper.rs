@@ -128,12 +128,16 @@ impl Keeper {
     ) -> Result<Vec<Mirrored>, StoreError> {
         let mut each = Vec::with_capacity(wanted.len());
         for one in wanted {
-            if *one.entity != SMART_ITEMS {
+            let processes = if *one.entity == SMART_ITEMS {
+                self.ask_for_processes().await?;
+                self.store.present_smart_items().await?
+            } else if one.entity.smart_process().is_some() {
+                vec![one.entity]
+            } else {
                 each.push(*one);
                 continue;
-            }
-            self.ask_for_processes().await?;
-            for entity in self.store.present_smart_items().await? {
+            };
+            for entity in processes {
                 match self.store.make_smart_tables(Some(self.generation), entity).await {
                     Ok(()) => {
                         self.processes.push(entity);

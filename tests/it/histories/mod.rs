@@ -48,7 +48,7 @@ mod world;
 use std::{env, ops::Range};
 
 use b24mirror::entity::{
-    COMPANIES, CONTACTS, DEALS, Dialect, Entity, LEADS, QUOTES, SMART_INVOICES,
+    COMPANIES, CONTACTS, DEALS, Dialect, Entity, LEADS, QUOTES, SMART_INVOICES, smart_process,
 };
 use proptest::{
     strategy::Strategy as _,
@@ -188,4 +188,14 @@ fn deletions_of_quotes_and_nothing_else_become_tombstones() {
 #[test]
 fn a_backfill_of_smart_invoices_misses_nothing() {
     hold_of(Theme::Backfills, Subject::Only(&SMART_INVOICES));
+}
+
+#[test]
+fn changes_of_a_smart_process_and_its_links_arrive() {
+    hold_of(Theme::Changes, Subject::Only(smart_process(128).unwrap()));
+}
+
+#[test]
+fn deletions_in_a_smart_process_and_nothing_else_become_tombstones() {
+    hold_of(Theme::Sweeps, Subject::Only(smart_process(1036).unwrap()));
 }

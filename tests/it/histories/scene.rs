@@ -8,7 +8,9 @@ use std::{
 };
 
 use b24mirror::{
-    entity::{COMPANIES, CONTACTS, DEALS, Dialect, Entity, LEADS, QUOTES, SMART_INVOICES},
+    entity::{
+        COMPANIES, CONTACTS, DEALS, Dialect, Entity, LEADS, QUOTES, SMART_INVOICES, smart_process,
+    },
     simulator::{self, Action, Fault, FaultKind, Options, UserFieldType},
 };
 use chrono::{DateTime, TimeDelta, Utc};
@@ -71,6 +73,8 @@ impl Scene {
             deals: count(&DEALS),
             quotes: count(&QUOTES),
             smart_invoices: count(&SMART_INVOICES),
+            projects: count(smart_process(128).unwrap()),
+            equipment: count(smart_process(1036).unwrap()),
             seed: setup.seed,
             gaps: setup.gaps,
             malformed: 20,

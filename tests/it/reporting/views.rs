@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use b24mirror::entity::Entity;
+use b24mirror::entity::{Entity, SMART_ITEMS, smart_process};
 
-use super::{NAME_EVERY_CODE, columns, comment, execute, refreshed, with_views};
+use super::{NAME_EVERY_CODE, columns, comment, execute, fill, refreshed, with_views};
 use crate::support::{TestPortal, database, tables::value, unlimited};
 
 fn portal() -> TestPortal {
@@ -127,7 +127,15 @@ async fn every_documented_column_is_in_the_view_and_everything_says_what_it_is()
     let database = database().await;
     let store = with_views(&database).await;
     let pool = database.pool();
-    for entity in Entity::ALL {
+    let process = smart_process(1036).unwrap();
+    fill(
+        &database,
+        "insert into smart_processes (entity_type_id, title) values (1036, 'O''Hara''s \u{201c}$$\u{201d}')",
+    )
+    .await;
+    store.make_smart_tables(None, process).await.unwrap();
+    refreshed(&store).await;
+    for entity in Entity::ALL.into_iter().chain([&SMART_ITEMS, process]) {
         let types: BTreeMap<String, String> =
             columns(pool, entity.name).await.into_iter().collect();
         for column in entity.columns {
@@ -138,7 +146,7 @@ async fn every_documented_column_is_in_the_view_and_everything_says_what_it_is()
         "select n.nspname || '.' || c.relname || coalesce('.' || a.attname, '') \
          from pg_class c join pg_namespace n on n.oid = c.relnamespace \
          left join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped \
-         where n.nspname in ('bitrix24', 'bitrix24_report') and c.relkind in ('r', 'v') \
+         where n.nspname in ('bitrix24', 'bitrix24_report') and c.relkind in ('r', 'p', 'v') \
             and c.relname <> '_sqlx_migrations' \
             and (coalesce(obj_description(c.oid, 'pg_class'), '') = '' \
                 or coalesce(col_description(c.oid, a.attnum), '') = '') \

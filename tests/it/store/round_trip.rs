@@ -7,6 +7,7 @@ use b24mirror::{
         ColumnType, Entity, Link, MultiField, RecordId,
         json::{canonical, decimal},
         record::{Child, ChildList, Note, Reason, Record, Value},
+        smart_process,
     },
     store::{Batch, Progress},
 };
@@ -21,7 +22,9 @@ use super::{id, minute, mirror};
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_read_back_has_the_hash_that_was_written() {
     let mirror = mirror().await;
-    for entity in Entity::ALL {
+    let process = smart_process(128).unwrap();
+    mirror.store.make_smart_tables(Some(mirror.generation), process).await.unwrap();
+    for entity in Entity::ALL.into_iter().chain([process]) {
         let mut asked = 0;
         let mut runner = TestRunner::new(ProptestConfig {
             cases: 40,
@@ -67,7 +70,9 @@ async fn what_is_read_back_has_the_hash_that_was_written() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_source_does_not_bring_keeps_its_last_value() {
     let mirror = mirror().await;
-    for entity in Entity::ALL {
+    let process = smart_process(128).unwrap();
+    mirror.store.make_smart_tables(Some(mirror.generation), process).await.unwrap();
+    for entity in Entity::ALL.into_iter().chain([process]) {
         let mut asked = 0;
         let mut runner = TestRunner::new(ProptestConfig {
             cases: 40,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use b24mirror::{
-    entity::Entity,
+    entity::{Entity, SMART_ITEMS, smart_process},
     store::{PortalClaim, PortalIdentity, SchemaState, Store, StoreError},
 };
 use secrecy::{ExposeSecret as _, SecretString};
@@ -17,6 +17,11 @@ type Columns = Vec<(String, String, bool)>;
 #[tokio::test]
 async fn every_declaration_is_the_migrated_table() {
     let mirror = mirror().await;
+    let process = smart_process(1036).unwrap();
+    // Made once, however often it is asked for.
+    for _ in 0..2 {
+        mirror.store.make_smart_tables(Some(mirror.generation), process).await.unwrap();
+    }
     let rows: Vec<(String, String, String, bool)> = sqlx::query_as(
         "select table_name::text, column_name::text, data_type::text, is_nullable = 'YES' \
          from information_schema.columns where table_schema = 'bitrix24' \
@@ -30,8 +35,13 @@ async fn every_declaration_is_the_migrated_table() {
         tables.entry(table).or_default().push((column, kind, nullable));
     }
 
-    for entity in Entity::ALL {
+    for entity in Entity::ALL.into_iter().chain([&SMART_ITEMS, process]) {
+        let of_process = || {
+            let number = own("entity_type_id", "bigint", false);
+            (*entity.family() == SMART_ITEMS).then_some(number)
+        };
         let mut expected = vec![own("id", "bigint", false)];
+        expected.extend(of_process());
         expected.extend(
             entity.columns.iter().map(|column| own(column.name, column.kind.sql_type(), true)),
         );
@@ -48,13 +58,14 @@ async fn every_declaration_is_the_migrated_table() {
         assert_eq!(columns, expected, "{}", entity.name);
 
         for multi_field in entity.multi_fields {
-            let parent = own(&format!("{}_id", entity.singular), "bigint", false);
+            let parent = own(&entity.key(), "bigint", false);
             if let Some(link) = multi_field.link {
-                let mut expected = vec![
+                let mut expected: Columns = of_process().into_iter().collect();
+                expected.extend([
                     parent,
                     own(link.column, "bigint", false),
                     own("position", "integer", false),
-                ];
+                ]);
                 expected.extend(link.primary.map(|_| own("is_primary", "boolean", false)));
                 assert_eq!(tables[multi_field.table], expected, "{}", multi_field.table);
                 continue;

@@ -299,7 +299,12 @@ fn compare(
     }
     for column in entity.columns {
         let known = compared.contains(column.name) || !is_brought(entity, dialect, column.field);
-        if !known {
+        if !known && entity.smart_process().is_some() {
+            // A smart process has what its switches allow.
+            if mirror.columns[column.name] != Value::Null {
+                found.push(format!("{}: the portal has no such field", column.name));
+            }
+        } else if !known {
             found.push(format!("the truth says nothing of {}", column.name));
         }
         if is_implied(entity, dialect, column.field)
@@ -350,7 +355,7 @@ async fn mirrored(
     entity: &'static Entity,
     ids: Option<&[i64]>,
 ) -> BTreeMap<i64, Mirrored> {
-    let (table, singular) = (entity.name, entity.singular);
+    let (table, key) = (entity.name, entity.key());
     let decimals: Vec<String> = entity
         .columns
         .iter()
@@ -386,8 +391,8 @@ async fn mirrored(
     for multi in entity.multi_fields {
         let Some(link) = multi.link else { continue };
         let linked: Vec<(i64, i64)> = sqlx::query_as(AssertSqlSafe(format!(
-            "select {singular}_id, {} from bitrix24.{} \
-             where $1::bigint[] is null or {singular}_id = any($1) order by 1, position",
+            "select {key}, {} from bitrix24.{} \
+             where $1::bigint[] is null or {key} = any($1) order by 1, position",
             link.column, multi.table
         )))
         .bind(ids)
@@ -402,9 +407,9 @@ async fn mirrored(
     }
     for multi in entity.multi_fields.iter().filter(|multi| multi.link.is_none()) {
         let children = sqlx::query(AssertSqlSafe(format!(
-            "select {singular}_id as parent, id, coalesce(value, '') as value, \
+            "select {key} as parent, id, coalesce(value, '') as value, \
              coalesce(value_type, '') as value_type from bitrix24.{} \
-             where $1::bigint[] is null or {singular}_id = any($1) order by 1, 2",
+             where $1::bigint[] is null or {key} = any($1) order by 1, 2",
             multi.table
         )))
         .bind(ids)
@@ -466,6 +471,8 @@ pub(crate) fn family(entity: &'static Entity) -> simulator::Entity {
         "deals" => simulator::Entity::Deals,
         "quotes" => simulator::Entity::Quotes,
         "smart_invoices" => simulator::Entity::SmartInvoices,
+        "smart_items_128" => simulator::Entity::Projects,
+        "smart_items_1036" => simulator::Entity::Equipment,
         other => panic!("the simulator has no {other}"),
     }
 }
