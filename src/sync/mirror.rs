@@ -29,7 +29,8 @@ use super::{
 };
 use crate::{
     entity::{
-        Entity, RecordId, catalogue::Catalogue, decode::Decoded, privacy::Privacy, record::Record,
+        Entity, RecordId, catalogue::Catalogue, decode::Decoded, dictionary::Dictionary,
+        privacy::Privacy, record::Record,
     },
     portal::{Lane, Meter, Portal, PortalTime},
     retry::RetryPolicy,
@@ -287,6 +288,11 @@ impl Mirror {
     /// The codes in these records that nothing explains yet.
     pub(super) fn unsettled(&self, records: &[Record]) -> Unsettled {
         self.ground.codes.unsettled(self.entity, records)
+    }
+
+    /// Asks which smart processes there are: this one seems to be gone.
+    pub(super) fn ask_for_processes(&self) {
+        self.ground.codes.ask_for(Dictionary::SmartProcesses);
     }
 
     /// Takes note of codes in records that were written, and asks what they mean.

@@ -28,6 +28,7 @@ use crate::{
     entity::{Entity, dictionary::Dictionary},
     portal::{Lane, Portal, Waiting},
     reporting::ReportOptions,
+    retry::Disposition,
     store::{
         Acquired, Fill, Generation, Health, Lease, PortalClaim, PortalIdentity, RunKind,
         SegmentKind, Store, StoreError, Verdict,
@@ -56,8 +57,8 @@ const PATIENCE: Duration = Duration::from_mins(2);
 const BUCKET_MEMORY: chrono::Duration = chrono::Duration::minutes(5);
 
 /// Said of a smart process that is asked for and not mirrored.
-pub(super) const NO_SUCH_PROCESS: &str = "the portal lists no smart process of this number, or \
-    `entities.smart_items.enabled` is false in the process that mirrors";
+pub(super) const NO_SUCH_PROCESS: &str = "the portal listed no smart process of this number when it \
+    was last asked, or `entities.smart_items.enabled` is false in the process that mirrors";
 
 /// The answer to opening a session.
 pub enum Opened {
@@ -531,6 +532,12 @@ impl Mirror {
 
     /// Records whether the entity is being read, and if not, why.
     pub(super) async fn report_health(&self, failed: Option<&SyncError>) {
+        if let Some(SyncError::Portal(error)) = failed
+            && error.disposition() == Disposition::Missing
+            && self.entity().smart_process().is_some()
+        {
+            self.ask_for_processes();
+        }
         let health = match failed.map(|error| (error, error.consequence())) {
             None | Some((SyncError::Unfilled { .. }, _)) => Health::Active,
             // A pause is told by itself, and ends without a cycle.

@@ -30,8 +30,13 @@ fn portal() -> TestPortal {
 }
 
 fn settings(portal: &TestPortal, database: &Database, more: &str) -> String {
+    settings_asking(portal, database, "1s", more)
+}
+
+/// The same where the portal is asked so often which processes it has.
+fn settings_asking(portal: &TestPortal, database: &Database, every: &str, more: &str) -> String {
     let more = format!(
-        "dictionary_interval = \"1s\"\n\
+        "dictionary_interval = \"{every}\"\n\
          [portal.limits]\nrequests_per_second = 1000\nburst = 10000\n\
          [entities]\nleads.enabled = false\nsmart_items.enabled = true\n{more}"
     );
@@ -219,7 +224,7 @@ async fn a_process_is_mirrored_from_when_it_appears_until_it_is_gone() {
     let asked = run(&portal, &database, &["sync", "smart_items_128"]).await;
     assert_eq!(asked.code, Some(2), "{asked:#?}");
     assert!(
-        asked.stdout.contains("the portal lists no smart process of this number"),
+        asked.stdout.contains("the portal listed no smart process of this number"),
         "{asked:#?}"
     );
 
@@ -231,6 +236,27 @@ async fn a_process_is_mirrored_from_when_it_appears_until_it_is_gone() {
         visible_after: 0.0,
     });
     eventually("it is back", || is_equal(&portal, &database, projects)).await;
+    daemon.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_cannot_be_listed_any_more_is_looked_for_at_once() {
+    let (portal, database) = (portal(), database().await);
+    let [projects, equipment] = processes();
+    let settings = settings_asking(&portal, &database, "1h", HISTORY);
+    let mut daemon = Run::b24mirror(&["run"]).config(&settings).spawn();
+    for entity in processes() {
+        eventually("each process", || is_equal(&portal, &database, entity)).await;
+    }
+    make(&portal, EQUIPMENT, false);
+    daemon.logged("the portal has other smart processes now").await;
+    eventually("it is known to be gone", || async {
+        let status = status(&portal, &database).await;
+        line_of(&status, equipment.name).is_some_and(|line| line["state"] == "gone")
+    })
+    .await;
+    portal.happens(Action::Create { entity: PROJECTS, count: 3, visible_after: 0.0 });
+    eventually("the other goes on", || is_equal(&portal, &database, projects)).await;
     daemon.kill().await;
 }
 
@@ -250,7 +276,7 @@ async fn one_process_can_be_asked_for_by_its_number_on_an_empty_schema() {
 
     let other = run(&portal, &database, &["verify", "smart_items_1038"]).await;
     assert_eq!(other.code, Some(1), "{other:#?}");
-    assert!(other.stdout.contains("lists no smart process of this number"), "{other:#?}");
+    assert!(other.stdout.contains("listed no smart process of this number"), "{other:#?}");
     let wrong = run(&portal, &database, &["verify", "smart_items_5"]).await;
     assert_eq!(wrong.code, Some(64), "{wrong:#?}");
     assert!(wrong.stderr.contains("each smart process as smart_items_NUMBER"), "{wrong:#?}");
@@ -343,6 +369,9 @@ async fn rules_of_privacy_hold_for_every_process_and_for_those_that_appear() {
     assert!(value::<i64>(database.pool(), plain).await > 100);
     make(&portal, EQUIPMENT, true);
     portal.happens(Action::Create { entity: EQUIPMENT, count: 20, visible_after: 0.0 });
+    // Which processes there are is asked once in an interval.
+    let outdated = "update bitrix24.sync_dictionaries set tried_at = tried_at - interval '1 hour'";
+    sqlx::raw_sql(outdated).execute(database.pool()).await.unwrap();
     let config = settings(&portal, &database, private);
     let read = Run::b24mirror(&["backfill"]).config(&config).finish().await;
     assert_eq!(read.code, Some(0), "{read:#?}");

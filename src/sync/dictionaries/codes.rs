@@ -147,7 +147,10 @@ impl Codes {
             state.close(&code);
         }
         let State { open, asked, .. } = &mut *state;
-        asked.retain(|dictionary| !open.of(*dictionary).is_empty());
+        // No code leads to a smart process.
+        asked.retain(|dictionary| {
+            *dictionary == Dictionary::SmartProcesses || !open.of(*dictionary).is_empty()
+        });
         state.settled = sets;
     }
 
@@ -203,6 +206,12 @@ impl Codes {
         }
         state.asked.extend(lacking);
         drop(state);
+        self.0.asked.notify_one();
+    }
+
+    /// Asks for a dictionary for another reason than a code.
+    pub(in crate::sync) fn ask_for(&self, dictionary: Dictionary) {
+        self.state().asked.insert(dictionary);
         self.0.asked.notify_one();
     }
 

@@ -83,8 +83,13 @@ impl Scene {
             still: true,
             ..unlimited()
         };
+        let portal = TestPortal::with(options);
+        if entity.smart_process().is_some() {
+            // Whether or not it begins with records.
+            portal.happens(Action::SmartProcess { entity: family(entity), exists: true });
+        }
         Self {
-            portal: TestPortal::with(options),
+            portal,
             entity,
             dialect: subject.dialect(),
             pool: pool.clone(),

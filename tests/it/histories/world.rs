@@ -61,6 +61,9 @@ impl World {
             sqlx::raw_sql(CLOCK).execute(pool).await.unwrap();
             let store = connect(database.url()).await.unwrap();
             store.migrate().await.unwrap();
+            if let Subject::Only(entity) = subject {
+                store.make_smart_tables(None, entity).await.unwrap();
+            }
             store.close().await;
             let tables: Vec<String> = sqlx::query_scalar(
                 "select relname::text from pg_class where relkind = 'r' \
