@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use crate::entity::Entity;
+use crate::entity::{Entity, SMART_ITEMS};
 
 /// A table or view as the database knows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -106,18 +106,28 @@ fn references<'a>(
 ) -> Vec<(&'static str, &'a str)> {
     let exists = |name: &str| relations.iter().any(|one| one.name == name);
     let mut found = Vec::new();
-    for entity in Entity::ALL.into_iter().filter(|entity| exists(entity.name)) {
+    let made_up = relations.iter().filter_map(|one| Entity::by_name(&one.name));
+    let made_up = made_up.filter(|entity| *entity.family() == SMART_ITEMS);
+    for entity in Entity::ALL.into_iter().chain(made_up).filter(|entity| exists(entity.name)) {
         if relation.name.starts_with(&format!("{}_custom", entity.name)) {
             found.push((entity.name, "id"));
         }
         let key = entity.key();
         if let Some(column) = relation.columns.iter().find(|column| column.name == key)
             && relation.name != entity.name
+            && is_child(entity, &relation.name)
         {
             found.push((entity.name, column.name.as_str()));
         }
     }
     found
+}
+
+/// Whether a relation that names records of that kind means those: the smart processes call theirs
+/// by the same name.
+fn is_child(entity: &'static Entity, relation: &str) -> bool {
+    let own = || entity.multi_fields.iter().any(|multi_field| multi_field.table == relation);
+    *entity.family() != SMART_ITEMS || own() || relation == format!("{}_changes", entity.singular)
 }
 
 /// Comments may have several lines, and tables only one.
@@ -161,5 +171,16 @@ mod tests {
         assert!(diagram.contains("contacts ||--|| contacts_custom : \"id\""), "{diagram}");
         assert!(diagram.contains("contacts ||--o{ leads : \"contact_id\""), "{diagram}");
         assert!(!diagram.contains("name"), "{diagram}");
+        let key = [("smart_item_id", "bigint", "")];
+        let relations = [
+            described("smart_items", &[("id", "bigint", "")]),
+            described("smart_items_128", &[("id", "bigint", "")]),
+            described("smart_item_contacts", &key),
+            described("smart_item_128_contacts", &key),
+        ];
+        let diagram = mermaid(&relations);
+        let lines = diagram.lines().filter(|line| line.contains("smart_item_id\"")).count();
+        assert_eq!(lines, 2, "{diagram}");
+        assert!(diagram.contains("smart_items_128 ||--o{ smart_item_128_contacts"), "{diagram}");
     }
 }

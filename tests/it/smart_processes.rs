@@ -1,8 +1,10 @@
 //! Smart processes: whatever a portal's people have made up is mirrored like everything else,
 //! from when it appears until it is gone.
 
+use std::collections::BTreeSet;
+
 use b24mirror::{
-    entity::{Entity, smart_process},
+    entity::{Dialect, Entity, smart_process},
     simulator::{self, Action, Options},
 };
 use serde_json::{Value, json};
@@ -11,7 +13,7 @@ use sqlx::AssertSqlSafe;
 use crate::support::{
     Database, Finished, Process, Run, TestPortal, database,
     equal::item_differences,
-    eventually,
+    eventually, http,
     tables::{row_versions, value},
     unlimited,
 };
@@ -240,7 +242,7 @@ async fn a_process_is_mirrored_from_when_it_appears_until_it_is_gone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_process_that_cannot_be_listed_any_more_is_looked_for_at_once() {
+async fn a_process_that_cannot_be_listed_any_more_is_looked_for_within_a_minute() {
     let (portal, database) = (portal(), database().await);
     let [projects, equipment] = processes();
     let settings = settings_asking(&portal, &database, "1h", HISTORY);
@@ -463,6 +465,38 @@ async fn views_have_names_for_codes_and_people_may_read_what_they_may_read_of_al
     let unexplained =
         "select count(*) from bitrix24.statuses where directory = 'DYNAMIC_128_STAGE_9'";
     assert!(value::<i64>(pool, unexplained).await > 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_field_that_a_process_may_have_is_declared() {
+    let portal = portal();
+    // The portal has no smart process with a company of its own.
+    for (entity, lacking) in processes().into_iter().zip([1, 19]) {
+        let address = format!(
+            "{}crm.item.fields?entityTypeId={}&useOriginalUfNames=Y",
+            portal.webhook_url(),
+            entity.smart_process().unwrap()
+        );
+        let (_, body) = http::get(&address).await;
+        let answer: Value = serde_json::from_slice(&body).unwrap();
+        let described: BTreeSet<String> = answer["result"]["fields"]
+            .as_object()
+            .unwrap()
+            .keys()
+            .filter_map(|name| Some(Dialect::Item.field_of(entity, name)?.into_owned()))
+            .filter(|name| {
+                name != "ID" && !name.starts_with("UF_") && !name.starts_with("PARENT_ID_")
+            })
+            .collect();
+        let columns = entity.columns.iter().map(|column| column.field);
+        let declared: BTreeSet<String> = columns
+            .chain(entity.multi_fields.iter().map(|multi_field| multi_field.field))
+            .map(str::to_owned)
+            .collect();
+        assert!(described.is_subset(&declared), "{:?}", &described - &declared);
+        let missing = &declared - &described;
+        assert_eq!(missing.len(), lacking, "{missing:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -129,7 +129,7 @@ impl Keeper {
         let mut each = Vec::with_capacity(wanted.len());
         for one in wanted {
             let processes = if *one.entity == SMART_ITEMS {
-                self.ask_for_processes().await?;
+                Box::pin(self.ask_for_processes()).await?;
                 self.store.present_smart_items().await?
             } else if one.entity.smart_process().is_some() {
                 vec![one.entity]
