@@ -237,12 +237,13 @@ async fn check_entity(
     if let Some(Err(error)) = heard.catalogue {
         return report.refused(entity.name, &error);
     }
+    let misused = |how: &str| format!("the portal {how} the filter on {}", entity.modified());
     match heard.probes {
         Some(Ok(probes)) if !probes.future_gave_none => {
-            report.bad(entity.name, "the portal ignores the filter on DATE_MODIFY", Exit::Failed);
+            report.bad(entity.name, &misused("ignores"), Exit::Failed);
         }
         Some(Ok(probes)) if !probes.past_gave_rows && listed > 0 => {
-            report.bad(entity.name, "the portal misreads the filter on DATE_MODIFY", Exit::Failed);
+            report.bad(entity.name, &misused("misreads"), Exit::Failed);
         }
         Some(Err(error)) => report.refused(entity.name, &error),
         _ if listed == 0 => Report::warn(entity.name, "readable, but the list is empty"),

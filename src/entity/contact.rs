@@ -17,10 +17,9 @@ pub static CONTACTS: Entity = Entity {
     name: "contacts",
     singular: "contact",
     classic: Some(Classic {
-        list: "crm.contact.list",
-        fields: "crm.contact.fields",
         lacks: &["WEBFORM_ID"],
         implies: &[("CATEGORY_ID", 0)],
+        ..Classic::described("crm.contact.list", "crm.contact.fields")
     }),
     item: Some(Item { entity_type_id: 3, names: &[] }),
     columns: COLUMNS,

@@ -17,10 +17,8 @@ pub static LEADS: Entity = Entity {
     name: "leads",
     singular: "lead",
     classic: Some(Classic {
-        list: "crm.lead.list",
-        fields: "crm.lead.fields",
         lacks: &["WEBFORM_ID"],
-        implies: &[],
+        ..Classic::described("crm.lead.list", "crm.lead.fields")
     }),
     item: Some(Item {
         entity_type_id: 1,

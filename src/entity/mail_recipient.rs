@@ -10,12 +10,7 @@ use super::{
 pub static MAIL_RECIPIENTS: Entity = Entity {
     name: "mail_recipients",
     singular: "mail_recipient",
-    classic: Some(Classic {
-        list: "mail.recipient.listcontacts",
-        fields: "mail.recipient.field.list",
-        lacks: &[],
-        implies: &[],
-    }),
+    classic: Some(Classic::described("mail.recipient.listcontacts", "mail.recipient.field.list")),
     item: None,
     columns: COLUMNS,
     codes: &[],

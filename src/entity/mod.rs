@@ -27,6 +27,7 @@ mod quote;
 pub mod record;
 mod smart_invoice;
 mod smart_item;
+mod stage_history;
 mod value;
 
 use std::{fmt, str::FromStr};
@@ -45,6 +46,7 @@ pub use self::{
     quote::QUOTES,
     smart_invoice::SMART_INVOICES,
     smart_item::{SMART_ITEMS, of_type as smart_process},
+    stage_history::{DEAL_STAGE_HISTORY, LEAD_STAGE_HISTORY, SMART_INVOICE_STAGE_HISTORY},
 };
 
 /// Everything that the mirror has to know about one kind of record.
@@ -75,8 +77,15 @@ pub struct Entity {
 pub struct Classic {
     /// The list method.
     pub list: &'static str,
-    /// The method that describes the fields.
-    pub fields: &'static str,
+    /// The `entityTypeId` that goes with every call, where one method lists several entities.
+    pub entity_type_id: Option<u32>,
+    /// Whether the answer holds the rows under `items`, instead of being the list itself.
+    pub in_items: bool,
+    /// The method that describes the fields, where there is one. Without it every column is
+    /// asked for by its name, since nothing else would be known to be a field.
+    pub fields: Option<&'static str>,
+    /// The field that says when a record was modified last.
+    pub modified: &'static str,
     /// The columns that it never brings; they keep their last values.
     pub lacks: &'static [&'static str],
     /// The columns that it does not bring because they are the same in all that it lists.
@@ -92,11 +101,38 @@ pub struct Item {
     pub names: &'static [(&'static str, &'static str)],
 }
 
+impl Classic {
+    /// A list with a method that describes its fields, as most are.
+    const fn described(list: &'static str, fields: &'static str) -> Self {
+        Self {
+            list,
+            entity_type_id: None,
+            in_items: false,
+            fields: Some(fields),
+            modified: Entity::MODIFIED,
+            lacks: &[],
+            implies: &[],
+        }
+    }
+}
+
 impl Entity {
+    /// What nearly all entities call the time of the last modification.
+    const MODIFIED: &'static str = "DATE_MODIFY";
+
     /// Every entity that is read by ID and that all portals have, in the order in which status
     /// shows them. The smart processes of a portal come on top; its mirror's schema knows them.
-    pub const ALL: [&'static Self; 6] =
-        [&CONTACTS, &LEADS, &COMPANIES, &DEALS, &QUOTES, &SMART_INVOICES];
+    pub const ALL: [&'static Self; 9] = [
+        &CONTACTS,
+        &LEADS,
+        &COMPANIES,
+        &DEALS,
+        &QUOTES,
+        &SMART_INVOICES,
+        &LEAD_STAGE_HISTORY,
+        &DEAL_STAGE_HISTORY,
+        &SMART_INVOICE_STAGE_HISTORY,
+    ];
 
     /// The entities that are mirrored where nothing is set.
     pub const BY_DEFAULT: [&'static Self; 2] = [&CONTACTS, &LEADS];
@@ -120,6 +156,16 @@ impl Entity {
     #[must_use]
     pub fn by_name(name: &str) -> Option<&'static Self> {
         Self::every().find(|entity| entity.name == name).or_else(|| smart_item::by_name(name))
+    }
+
+    /// The field that says when a record was modified last; of what never changes, when it
+    /// was made.
+    #[must_use]
+    pub const fn modified(&self) -> &'static str {
+        match self.classic {
+            Some(classic) => classic.modified,
+            None => Self::MODIFIED,
+        }
     }
 
     /// Whether it is read as a whole.

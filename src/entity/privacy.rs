@@ -16,9 +16,6 @@ use ring::hmac;
 
 use super::{ColumnType, Entity, json};
 
-/// Fields that the mirror itself cannot do without.
-const NEEDED: [&str; 2] = ["ID", "DATE_MODIFY"];
-
 /// Hexadecimal digits of a hash: enough that no two values of any portal share one.
 pub const HASH_DIGITS: usize = 32;
 
@@ -122,7 +119,9 @@ impl PrivacyRules {
 
 /// Finds a field; gives the type of its column, if it has one.
 fn known(entity: &'static Entity, field: &str) -> Result<Option<ColumnType>, UnusableRule> {
-    if NEEDED.contains(&field) {
+    // The mirror itself cannot do without these.
+    let needed = ["ID", entity.modified()];
+    if needed.contains(&field) {
         return Err(UnusableRule::Needed { field: field.to_owned() });
     }
     if let Some(column) = entity.columns.iter().find(|column| column.field == field) {
@@ -143,7 +142,7 @@ fn known(entity: &'static Entity, field: &str) -> Result<Option<ColumnType>, Unu
     let names = entity.columns.iter().map(|column| column.field);
     let nearest = names
         .chain(entity.multi_fields.iter().map(|multi| multi.field))
-        .filter(|known| !NEEDED.contains(known))
+        .filter(|known| !needed.contains(known))
         .map(|known| {
             (strsim::normalized_damerau_levenshtein(&field.to_ascii_uppercase(), known), known)
         })

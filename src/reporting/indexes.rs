@@ -36,13 +36,21 @@ const HASHED: &str = "value ~ '^[0-9a-f]{32}$'";
 #[must_use]
 pub fn indexes(entity: &'static Entity) -> Vec<Index> {
     let of = |what: &str, on: &str| Index::new(entity.name, what, on);
-    let mut indexes = vec![
+    let named = |field: &str| Some(entity.columns.get(entity.position(field)?)?.name);
+    let mut indexes = Vec::new();
+    if let Some(modified) = named(entity.modified()) {
         // What changed lately, also for whoever copies the mirror further.
-        of("date_modify", "(date_modify)"),
-        of("assigned_by_id", "(assigned_by_id, id) where deleted_at is null"),
-        // Tombstones are few, so reports look for those instead of for every living record.
-        of("deleted", "(id) where deleted_at is not null"),
-    ];
+        indexes.push(of(modified, &format!("({modified})")));
+    }
+    if entity.position("ASSIGNED_BY_ID").is_some() {
+        indexes.push(of("assigned_by_id", "(assigned_by_id, id) where deleted_at is null"));
+    }
+    // Tombstones are few, so reports look for those instead of for every living record.
+    indexes.push(of("deleted", "(id) where deleted_at is not null"));
+    if let Some(owner) = named("OWNER_ID") {
+        // The steps of a record, one after the other.
+        indexes.push(of(owner, &format!("({owner}, created_time, id) where deleted_at is null")));
+    }
     if entity.position("CONTACT_ID").is_some() {
         let linked = "(contact_id, id) where contact_id is not null and deleted_at is null";
         indexes.push(of("contact_id", linked));

@@ -20,6 +20,8 @@ pub(super) enum Meaning {
     Contact,
     /// A lead.
     Lead,
+    /// A smart invoice.
+    SmartInvoice,
 }
 
 impl Meaning {
@@ -29,13 +31,15 @@ impl Meaning {
         if let Some(explained) = entity.explained(column) {
             return Some(Self::Explained(explained));
         }
-        Some(match column.field {
-            "STATUS_SEMANTIC_ID" | "STAGE_SEMANTIC_ID" => Self::Semantics,
-            "CONTACT_ID" => Self::Contact,
-            "LEAD_ID" => Self::Lead,
-            "COMPANY_ID" | "MYCOMPANY_ID" => Self::Company,
-            "DEAL_ID" => Self::Deal,
-            "QUOTE_ID" => Self::Quote,
+        // By the columns' names: those of links say what they link to, whatever the portal's do.
+        Some(match column.name {
+            "status_semantic_id" | "stage_semantic_id" => Self::Semantics,
+            "contact_id" => Self::Contact,
+            "lead_id" => Self::Lead,
+            "company_id" | "mycompany_id" => Self::Company,
+            "deal_id" => Self::Deal,
+            "quote_id" => Self::Quote,
+            "smart_invoice_id" => Self::SmartInvoice,
             _ => return None,
         })
     }
@@ -61,6 +65,7 @@ impl Meaning {
             Self::Company => titled(plan, "companies", value),
             Self::Deal => titled(plan, "deals", value),
             Self::Quote => titled(plan, "quotes", value),
+            Self::SmartInvoice => titled(plan, "smart_invoices", value),
             Self::Contact => format!(
                 "(select {} from {} o where o.id = {value})",
                 full_name("o"),
@@ -87,6 +92,9 @@ impl Meaning {
             Self::Company => format!("Name of the company in {of}, where companies are mirrored."),
             Self::Deal => format!("Title of the deal in {of}, where deals are mirrored."),
             Self::Quote => format!("Title of the quote in {of}, where quotes are mirrored."),
+            Self::SmartInvoice => {
+                format!("Title of the invoice in {of}, where smart invoices are mirrored.")
+            }
             Self::Semantics => "in progress, successful or failed.".to_owned(),
             Self::Contact => format!("Full name of the contact in {of}."),
             Self::Lead => format!("Title of the lead in {of}, or the name in it."),

@@ -4,7 +4,8 @@ use config::{Map, Value, ValueKind};
 
 use super::error::{Place, SettingsError};
 use crate::entity::{
-    COMPANIES, CONTACTS, DEALS, Entity, LEADS, MAIL_RECIPIENTS, QUOTES, SMART_INVOICES, SMART_ITEMS,
+    COMPANIES, CONTACTS, DEAL_STAGE_HISTORY, DEALS, Entity, LEAD_STAGE_HISTORY, LEADS,
+    MAIL_RECIPIENTS, QUOTES, SMART_INVOICE_STAGE_HISTORY, SMART_INVOICES, SMART_ITEMS,
 };
 
 /// Every key, by section, as `config.example.toml` lists them.
@@ -90,6 +91,21 @@ pub(super) const KEYS: &[&str] = &[
     "entities.smart_items.history",
     "entities.smart_items.exclude_fields",
     "entities.smart_items.hash_fields",
+    "entities.lead_stage_history.enabled",
+    "entities.lead_stage_history.interval",
+    "entities.lead_stage_history.history",
+    "entities.lead_stage_history.exclude_fields",
+    "entities.lead_stage_history.hash_fields",
+    "entities.deal_stage_history.enabled",
+    "entities.deal_stage_history.interval",
+    "entities.deal_stage_history.history",
+    "entities.deal_stage_history.exclude_fields",
+    "entities.deal_stage_history.hash_fields",
+    "entities.smart_invoice_stage_history.enabled",
+    "entities.smart_invoice_stage_history.interval",
+    "entities.smart_invoice_stage_history.history",
+    "entities.smart_invoice_stage_history.exclude_fields",
+    "entities.smart_invoice_stage_history.hash_fields",
     "entities.mail_recipients.enabled",
     "entities.mail_recipients.interval",
     "entities.mail_recipients.history",
@@ -128,7 +144,7 @@ macro_rules! section {
 }
 
 /// The sections of the entities.
-pub(super) static ENTITIES: [(&Entity, EntityKeys); 8] = [
+pub(super) static ENTITIES: [(&Entity, EntityKeys); 11] = [
     (&CONTACTS, section!("contacts", Some("entities.contacts.source"))),
     (&LEADS, section!("leads", Some("entities.leads.source"))),
     (&COMPANIES, section!("companies", Some("entities.companies.source"))),
@@ -136,6 +152,9 @@ pub(super) static ENTITIES: [(&Entity, EntityKeys); 8] = [
     (&QUOTES, section!("quotes", None)),
     (&SMART_INVOICES, section!("smart_invoices", None)),
     (&SMART_ITEMS, section!("smart_items", None)),
+    (&LEAD_STAGE_HISTORY, section!("lead_stage_history", None)),
+    (&DEAL_STAGE_HISTORY, section!("deal_stage_history", None)),
+    (&SMART_INVOICE_STAGE_HISTORY, section!("smart_invoice_stage_history", None)),
     (&MAIL_RECIPIENTS, section!("mail_recipients", None)),
 ];
 

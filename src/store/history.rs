@@ -18,8 +18,9 @@ use crate::entity::{
     record::{Child, ChildList, CustomFields, Record, Value},
 };
 
-/// Carried by every line, so that a change of them alone is none.
-const CARRIED: [&str; 2] = ["DATE_MODIFY", "MODIFY_BY_ID"];
+/// Carried by every line beside the time of the modification, so that a change of them alone is
+/// none.
+const MODIFIED_BY: &str = "MODIFY_BY_ID";
 
 /// Lines that one transaction removes at most.
 const ROWS: i64 = 5_000;
@@ -88,7 +89,7 @@ struct Past {
 impl Past {
     /// Whether the record has been modified since, by the portal's own account.
     fn is_older(&self, entity: &Entity, record: &Record) -> bool {
-        let modified = entity.position("DATE_MODIFY");
+        let modified = entity.position(entity.modified());
         modified.is_none_or(|place| self.values.get(place) != record.values().get(place))
     }
 }
@@ -197,13 +198,15 @@ impl Journal {
         self.lines.sort_by_key(|line| line.record);
         let by_id: HashMap<i64, &Record> =
             records.iter().map(|record| (record.id().get(), *record)).collect();
-        let by = self.entity.position("MODIFY_BY_ID");
+        let by = self.entity.position(MODIFIED_BY);
         let (mut modified, mut modified_by) = (Vec::new(), Vec::new());
         let mut before = Vec::new();
         for line in &self.lines {
             let record = by_id.get(&line.record);
             before.push(self.before.get(&line.record).map(|past| past.synced_at));
-            modified.push(record.and_then(|record| record.timestamp(self.entity, "DATE_MODIFY")));
+            modified.push(
+                record.and_then(|record| record.timestamp(self.entity, self.entity.modified())),
+            );
             modified_by.push(record.and_then(|record| match record.values().get(by?) {
                 Some(Value::Integer(user)) => Some(*user),
                 _ => None,
@@ -318,7 +321,8 @@ fn tell_row(entity: &'static Entity, past: &Past, record: &Record, lines: &mut V
     };
     let values = past.values.iter().zip(record.values());
     for (column, (old, new)) in entity.columns.iter().zip(values) {
-        if old != new && !CARRIED.contains(&column.field) {
+        let carried = [entity.modified(), MODIFIED_BY].contains(&column.field);
+        if old != new && !carried {
             tell(column.field, as_text(old), as_text(new));
         }
     }

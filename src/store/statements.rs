@@ -303,7 +303,7 @@ impl ChildStatements {
 /// When a record was modified; without such a column nothing is ever known to be of another
 /// time.
 pub(super) fn modified(entity: &Entity) -> String {
-    let column = entity.position("DATE_MODIFY").and_then(|at| entity.columns.get(at));
+    let column = entity.position(entity.modified()).and_then(|at| entity.columns.get(at));
     column.map_or_else(|| "null::timestamptz".to_owned(), |column| format!("\"{}\"", column.name))
 }
 

@@ -192,10 +192,10 @@ impl Mirror {
         checkpoint: &Checkpoint,
         lane: Lane,
     ) -> Result<(), SyncError> {
-        let entity = self.entity().name;
+        let (entity, field) = (self.entity().name, self.entity().modified());
         let Some(probes) = &reply.probes else { return Ok(()) };
         if !probes.future_gave_none {
-            return Err(SyncError::FilterIgnored { entity });
+            return Err(SyncError::FilterIgnored { entity, field });
         }
         if !probes.past_gave_rows && checkpoint.newest > RecordId::ZERO {
             // An entity that has been emptied gives no rows to any filter, and one that was
@@ -205,7 +205,7 @@ impl Mirror {
                 let question = Question { probes: true, ..Question::default() };
                 let again = self.ask(lane, &question).await?;
                 if again.probes.is_some_and(|again| !again.past_gave_rows) {
-                    return Err(SyncError::FilterMisread { entity });
+                    return Err(SyncError::FilterMisread { entity, field });
                 }
             }
         }

@@ -4,7 +4,7 @@
 use super::{
     SyncError,
     pass::{PAGE_ROWS, PageFacts},
-    reader::{Question, ReadPage, Reader, Remedy, Reply, listed, remedy},
+    reader::{Question, ReadPage, Reader, Remedy, Reply, remedy},
     room::Memory,
 };
 use crate::{
@@ -43,7 +43,7 @@ impl Reader {
                 return Err(failure);
             };
             time = time.or(heard.time);
-            let Ok(listing) = listed(self.dialect(), heard.scans) else { return Err(failure) };
+            let Ok(listing) = self.listed(heard.scans) else { return Err(failure) };
             let facts = PageFacts {
                 rows: listing.ids.len() + listing.nameless.len(),
                 keys: listing.ids.iter().map(|id| (*id, None)).collect(),
@@ -148,7 +148,7 @@ impl Reader {
         let Ok(heard) = self.source.read(lane, &ask, Patience::Persist).await else {
             return Err(error);
         };
-        match listed(self.dialect(), heard.scans) {
+        match self.listed(heard.scans) {
             Err(_) => return Err(error),
             Ok(listing) if !listing.ids.contains(&id) => return Ok(None),
             Ok(_) => {}

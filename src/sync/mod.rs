@@ -209,21 +209,25 @@ pub enum SyncError {
     },
     /// The probe for the far future gave rows.
     #[error(
-        "the portal ignores the filter on DATE_MODIFY of {entity}: asked for changes after the \
+        "the portal ignores the filter on {field} of {entity}: asked for changes after the \
          year 2099, it returned records; incremental cycles would read the whole table"
     )]
     FilterIgnored {
         /// The entity.
         entity: &'static str,
+        /// The field.
+        field: &'static str,
     },
     /// The probe for 1970 gave no rows although records exist.
     #[error(
-        "the portal misreads the filter on DATE_MODIFY of {entity}: asked for changes since 1970, \
+        "the portal misreads the filter on {field} of {entity}: asked for changes since 1970, \
          it returned nothing although records exist; incremental cycles would see no change"
     )]
     FilterMisread {
         /// The entity.
         entity: &'static str,
+        /// The field.
+        field: &'static str,
     },
     /// The answer does not say what time it is in the portal.
     #[error("the portal's answer about {entity} carries no clock, so no watermark can be set")]

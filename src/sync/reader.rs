@@ -207,7 +207,7 @@ impl Reader {
         let ask = Ask { scans: vec![scan], catalogue: true, ..Ask::default() };
         self.insist(lane, &ask, |heard| {
             self.learn(heard.catalogue)?;
-            Ok((listed(self.dialect(), heard.scans)?.ids, heard.time))
+            Ok((self.listed(heard.scans)?.ids, heard.time))
         })
         .await
     }
@@ -233,8 +233,7 @@ impl Reader {
         let mut ends = Vec::with_capacity(ranges.len());
         let mut chains = heard.scans.into_iter();
         while let (Some(first), Some(last)) = (chains.next(), chains.next()) {
-            let dialect = self.dialect();
-            ends.push((listed(dialect, vec![first])?.ids, listed(dialect, vec![last])?.ids));
+            ends.push((self.listed(vec![first])?.ids, self.listed(vec![last])?.ids));
         }
         Ok(ends)
     }
@@ -264,6 +263,23 @@ impl Reader {
                 Remedy::Retry | Remedy::GiveUp => return Err(failure),
             }
         }
+    }
+
+    /// Reads a listing; an error if any part of it failed.
+    pub(super) fn listed(&self, chains: Vec<Chain>) -> Result<Listing, SyncError> {
+        let mut listing = Listing { ids: Vec::new(), nameless: Vec::new() };
+        for chain in chains {
+            if let ChainEnd::Failed(error) = chain.end {
+                return Err(error.into());
+            }
+            for row in chain.pages.iter().flat_map(Page::rows) {
+                match self.dialect().key_of(row) {
+                    Some(id) => listing.ids.push(id),
+                    None => listing.nameless.push(self.dialect().nameless(self.entity, row)),
+                }
+            }
+        }
+        Ok(listing)
     }
 
     /// Everything that the portal has told of the entity's fields.
@@ -367,7 +383,7 @@ impl Reader {
             .iter()
             .filter_map(|row| match row {
                 Decoded::Record(record) => {
-                    Some((record.id(), record.timestamp(self.entity, "DATE_MODIFY")))
+                    Some((record.id(), record.timestamp(self.entity, self.entity.modified())))
                 }
                 Decoded::Reject(reject) => reject.id.map(|id| (id, None)),
             })
@@ -530,23 +546,6 @@ pub(super) struct Listing {
     pub(super) ids: Vec<RecordId>,
     /// Rows without a usable ID.
     pub(super) nameless: Vec<Decoded>,
-}
-
-/// Reads a listing; an error if any part of it failed.
-pub(super) fn listed(dialect: Dialect, chains: Vec<Chain>) -> Result<Listing, SyncError> {
-    let mut listing = Listing { ids: Vec::new(), nameless: Vec::new() };
-    for chain in chains {
-        if let ChainEnd::Failed(error) = chain.end {
-            return Err(error.into());
-        }
-        for row in chain.pages.iter().flat_map(Page::rows) {
-            match dialect.key_of(row) {
-                Some(id) => listing.ids.push(id),
-                None => listing.nameless.push(dialect.nameless(row)),
-            }
-        }
-    }
-    Ok(listing)
 }
 
 /// An instant for a filter, if there is one.

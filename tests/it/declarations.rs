@@ -23,7 +23,7 @@ struct Answer {
 }
 
 async fn described(portal: &TestPortal, entity: &Entity) -> BTreeMap<String, Described> {
-    let address = format!("{}{}", portal.webhook_url(), entity.classic.unwrap().fields);
+    let address = format!("{}{}", portal.webhook_url(), entity.classic.unwrap().fields.unwrap());
     let (status, body) = http::get(&address).await;
     assert_eq!(status, 200);
     serde_json::from_slice::<Answer>(&body).unwrap().result

@@ -34,6 +34,7 @@ mod secrets;
 mod service;
 mod sharing;
 mod smart_processes;
+mod stage_history;
 mod status;
 mod store;
 mod support;

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     entity::{Dialect, Entity},
-    portal::{Answer, BatchAnswer, Commands, Lane, Patience, Portal, PortalError, limiter::Demand},
+    portal::{BatchAnswer, Commands, Lane, Patience, Portal, PortalError, limiter::Demand},
 };
 
 /// The commands that stand beside the scans.
@@ -116,14 +116,14 @@ impl ListSource {
                 commands.push_list(&key(chain, page), list, &params, self.wording.rows)?;
             }
         }
-        if ask.catalogue {
-            commands.push(CATALOGUE, self.wording.fields, &self.wording.with(json!({})))?;
+        if let Some(fields) = self.wording.fields.filter(|_| ask.catalogue) {
+            commands.push(CATALOGUE, fields, &self.wording.with(json!({})))?;
         }
         if ask.probes {
             for (key, date) in [(PAST, LONG_AGO), (FUTURE, FAR_AHEAD)] {
                 let date = DateTime::parse_from_rfc3339(date)
                     .map_err(|error| PortalError::unusable(list, error.to_string()))?;
-                let modified = format!(">{}", self.dialect().modified());
+                let modified = format!(">{}", self.dialect().modified(self.entity));
                 let params = self.wording.with(json!({
                     "select": [id],
                     "order": { id: "ASC" },
@@ -151,7 +151,7 @@ impl ListSource {
     }
 
     fn page_params(&self, scan: &ScanAsk, chain: usize, page: usize) -> Value {
-        let (id, modified) = (self.dialect().id(), self.dialect().modified());
+        let (id, modified) = (self.dialect().id(), self.dialect().modified(self.entity));
         let mut filter = Map::new();
         filter.insert(format!(">{id}"), json!(scan.after.get()));
         if let Some(up_to) = scan.up_to {
@@ -188,15 +188,19 @@ impl ListSource {
 
     fn select(&self, detail: Detail) -> Vec<&'static str> {
         match detail {
-            Detail::Keys => vec![self.dialect().id(), self.dialect().modified()],
+            Detail::Keys => vec![self.dialect().id(), self.dialect().modified(self.entity)],
             Detail::Full => self.wording.everything(self.entity, &self.left_out),
         }
     }
 
     fn heard(&self, ask: &Ask, commands: &Commands, answer: &mut BatchAnswer) -> Heard {
         let scans = (0..ask.scans.len()).map(|chain| walk(chain, commands, answer)).collect();
-        let described = |answer: Answer| self.wording.described(answer.result);
-        let catalogue = ask.catalogue.then(|| answer.take(CATALOGUE).and_then(described));
+        let catalogue = ask.catalogue.then(|| match self.wording.fields {
+            Some(fields) => {
+                answer.take(CATALOGUE).and_then(|answer| self.wording.described(fields, answer))
+            }
+            None => Wording::undescribed(),
+        });
         let probes = ask.probes.then(|| {
             Ok(Probes {
                 past_gave_rows: !answer.take_page(PAST)?.is_empty(),

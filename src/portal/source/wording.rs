@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json, value::RawValue};
 
 use crate::{
     entity::{Classic, Dialect, Entity},
-    portal::{PortalError, envelope::PhpMap},
+    portal::{Answer, PortalError, envelope::PhpMap},
 };
 
 /// Where a list's answer has its rows.
@@ -33,8 +33,8 @@ pub(super) struct Wording {
     pub(super) dialect: Dialect,
     /// The list method.
     pub(super) list: &'static str,
-    /// The method that describes the fields.
-    pub(super) fields: &'static str,
+    /// The method that describes the fields, if there is one.
+    pub(super) fields: Option<&'static str>,
     /// Where the rows are.
     pub(super) rows: RowsIn,
     /// What goes with every call.
@@ -50,9 +50,13 @@ impl Wording {
         }
     }
 
-    fn classic(Classic { list, fields, .. }: Classic) -> Self {
-        let (dialect, rows) = (Dialect::Classic, RowsIn::Result);
-        Self { dialect, list, fields, rows, always: Map::new() }
+    fn classic(Classic { list, fields, entity_type_id, in_items, .. }: Classic) -> Self {
+        let mut always = Map::new();
+        if let Some(id) = entity_type_id {
+            always.insert("entityTypeId".to_owned(), json!(id));
+        }
+        let rows = if in_items { RowsIn::Items } else { RowsIn::Result };
+        Self { dialect: Dialect::Classic, list, fields, rows, always }
     }
 
     /// User fields keep their names: in camel case `UF_CRM_1_23` and `UF_CRM_12_3` look alike
@@ -64,7 +68,7 @@ impl Wording {
         Self {
             dialect: Dialect::Item,
             list: "crm.item.list",
-            fields: "crm.item.fields",
+            fields: Some("crm.item.fields"),
             rows: RowsIn::Items,
             always,
         }
@@ -81,7 +85,8 @@ impl Wording {
         }
     }
 
-    /// The `select` that brings every field. Classic multi-fields have no mask and come only
+    /// The `select` that brings every field. Where nothing describes the fields, only names that
+    /// are documented are safe to send. Classic multi-fields have no mask and come only
     /// when named; items bring them with `*`, beside which nothing may be named.
     pub(super) fn everything(
         &self,
@@ -89,6 +94,10 @@ impl Wording {
         left_out: &[&'static str],
     ) -> Vec<&'static str> {
         match self.dialect {
+            Dialect::Classic if self.fields.is_none() => {
+                let columns = entity.columns.iter().map(|column| column.field);
+                [self.dialect.id()].into_iter().chain(columns).collect()
+            }
             Dialect::Classic => {
                 let multi_fields = entity.multi_fields.iter().filter(|multi| multi.link.is_none());
                 let asked = multi_fields.map(|multi| multi.field);
@@ -99,12 +108,23 @@ impl Wording {
     }
 
     /// The descriptions of fields in an answer to [`Self::fields`].
-    pub(super) fn described(&self, result: Box<RawValue>) -> Result<Box<RawValue>, PortalError> {
+    pub(super) fn described(
+        &self,
+        method: &str,
+        answer: Answer,
+    ) -> Result<Box<RawValue>, PortalError> {
         if self.rows == RowsIn::Result {
-            return Ok(result);
+            return Ok(answer.result);
         }
-        let parts = PhpMap::read(Some(&result));
+        let parts = PhpMap::read(Some(&answer.result));
         let fields = parts.and_then(|parts| parts.get("fields").map(|raw| (**raw).to_owned()));
-        fields.ok_or_else(|| PortalError::unusable(self.fields, "it describes no fields"))
+        fields.ok_or_else(|| PortalError::unusable(method, "it describes no fields"))
+    }
+
+    /// What there is to know of fields where no method describes them: the declaration says
+    /// it all.
+    pub(super) fn undescribed() -> Result<Box<RawValue>, PortalError> {
+        RawValue::from_string("{}".to_owned())
+            .map_err(|error| PortalError::unusable("fields", error.to_string()))
     }
 }

@@ -360,6 +360,35 @@ pub(super) const REPORTS: &[ReadyReport] = &[
         sql: include_str!("deal_cycle_time.sql"),
     },
     ReadyReport {
+        name: "time_in_stage",
+        comment: "How long do records stay in each stage? One row for each stage and pipeline of \
+                  leads, deals and smart invoices, as far as their stage histories are mirrored \
+                  (deal_stage_history and its like). A record that comes to a stage again stays \
+                  there a second time; final stages are left out.",
+        columns: &[
+            column("record", "text", "lead, deal or smart invoice."),
+            column("category_id", "bigint", "The pipeline's ID; leads have none."),
+            column("pipeline", "text", "The pipeline; the ID where it has no name."),
+            column("stage_id", "text", "The stage's code."),
+            column("stage", "text", "The stage."),
+            column("stage_order", "integer", "The portal's order of stages, smallest first."),
+            column("records", "bigint", "How many records have ever been there."),
+            column("stays", "bigint", "How many times, all of them together."),
+            column("still_there", "bigint", "How many are there now."),
+            column("average_days", "numeric", "Days until they left, on average."),
+            column("median_days", "numeric", "Half of them took no longer."),
+            column("ninety_percent_within_days", "numeric", "Nine of ten took no longer."),
+            column("slowest_days", "numeric", "The slowest."),
+            column("total_days", "numeric", "Days of all who have left, together."),
+            column(
+                "average_days_of_those_still_there",
+                "numeric",
+                "For how many days those who are there now have been so, on average.",
+            ),
+        ],
+        sql: include_str!("time_in_stage.sql"),
+    },
+    ReadyReport {
         name: "companies_by_sales",
         comment: "Who are our best customers? Companies with their deals, those with the highest \
                   amount won first. Amounts are in the base currency; our own companies are left \

@@ -15,6 +15,15 @@ select
             (select max(date_modify) from {data}.quotes where deleted_at is null)
         when 'smart_invoices' then
             (select max(date_modify) from {data}.smart_invoices where deleted_at is null)
+        when 'lead_stage_history' then
+            (select max(created_time) from {data}.lead_stage_history
+            where deleted_at is null)
+        when 'deal_stage_history' then
+            (select max(created_time) from {data}.deal_stage_history
+            where deleted_at is null)
+        when 'smart_invoice_stage_history' then
+            (select max(created_time) from {data}.smart_invoice_stage_history
+            where deleted_at is null)
         else
             (select max(s.date_modify) from {data}.smart_items s
                 where s.entity_type_id = substring(e.entity from '^smart_items_([0-9]+)$')::bigint

@@ -9,13 +9,13 @@ use super::{
     range::Wanted,
 };
 use crate::{
-    entity::{Dialect, RecordId},
+    entity::RecordId,
     portal::{Ask, Chain, ChainEnd, Heard, Lane, Page, Patience, PortalError, ScanAsk},
     sync::{
         SyncError,
         mirror::Mirror,
         pass::PageFacts,
-        reader::{Remedy, remedy},
+        reader::{Reader, Remedy, remedy},
     },
 };
 
@@ -71,7 +71,6 @@ impl Mirror {
         let mut ask = Ask { scans, ..Ask::default() };
         let mut delays = self.retry().delays();
         let mut attempts = 1;
-        let dialect = self.reader().dialect();
         loop {
             let chained = ask.scans.iter().any(|scan| scan.pages > 1);
             let Some(heard) = self.hear(lane, &ask, chained).await? else {
@@ -81,9 +80,9 @@ impl Mirror {
                 continue;
             };
             let mut chains = heard.scans.into_iter();
-            let chain =
-                chains.next().map_or_else(|| Ok(Vec::new()), |chain| pages_of(dialect, chain));
-            let newest = chains.next().map(|chain| pages_of(dialect, chain)).transpose();
+            let pages_of = |chain| pages_of(self.reader(), chain);
+            let chain = chains.next().map_or_else(|| Ok(Vec::new()), pages_of);
+            let newest = chains.next().map(pages_of).transpose();
             let failure = match (chain, newest) {
                 (Ok(pages), Ok(newest)) if !pages.is_empty() => {
                     let newest = newest.and_then(|pages| pages.into_iter().next());
@@ -127,7 +126,6 @@ impl Mirror {
         if parts.is_empty() {
             round.doubt = Some("every record that the portal lists is in question".to_owned());
         }
-        let dialect = self.reader().dialect();
         while !parts.is_empty() {
             let scan = |(ids, witness): &(&[RecordId], RecordId)| ScanAsk {
                 ids: Some(ids.iter().copied().chain([*witness]).collect()),
@@ -140,7 +138,7 @@ impl Mirror {
             };
             let mut again = Vec::new();
             for ((ids, witness), chain) in parts.drain(..).zip(heard.scans) {
-                match judge(dialect, ids, witness, chain)? {
+                match judge(self.reader(), ids, witness, chain)? {
                     Judged::Proven(proven) => round.proven.add(proven),
                     Judged::Doubtful(doubt) => round.doubt = Some(doubt),
                     Judged::HeldBack => again.push((ids, witness)),
@@ -214,12 +212,12 @@ enum Judged {
 }
 
 fn judge(
-    dialect: Dialect,
+    reader: &Reader,
     candidates: &[RecordId],
     witness: RecordId,
     chain: Chain,
 ) -> Result<Judged, SyncError> {
-    let failure = match pages_of(dialect, chain) {
+    let failure = match pages_of(reader, chain) {
         Ok(pages) => {
             let page = pages.into_iter().next().unwrap_or(PageFacts { rows: 0, keys: Vec::new() });
             let doubtful = |doubt: NoProof| Judged::Doubtful(doubt.to_string());
@@ -235,14 +233,15 @@ fn judge(
 }
 
 /// The pages of a chain; its failure counts only if nothing came before it.
-fn pages_of(dialect: Dialect, chain: Chain) -> Result<Vec<PageFacts>, PortalError> {
+fn pages_of(reader: &Reader, chain: Chain) -> Result<Vec<PageFacts>, PortalError> {
     match chain.end {
         ChainEnd::Failed(error) if chain.pages.is_empty() => Err(error),
-        _ => Ok(chain.pages.iter().map(|page| facts(dialect, page)).collect()),
+        _ => Ok(chain.pages.iter().map(|page| facts(reader, page)).collect()),
     }
 }
 
-fn facts(dialect: Dialect, page: &Page) -> PageFacts {
-    let key = |row| Some((dialect.key_of(row)?, dialect.date_of(row)));
+fn facts(reader: &Reader, page: &Page) -> PageFacts {
+    let dialect = reader.dialect();
+    let key = |row| Some((dialect.key_of(row)?, dialect.date_of(reader.entity, row)));
     PageFacts { rows: page.len(), keys: page.rows().filter_map(key).collect() }
 }

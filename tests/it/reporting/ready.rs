@@ -500,3 +500,50 @@ async fn entries_of_the_address_book_are_linked_to_whoever_holds_their_address()
         ]
     );
 }
+
+#[tokio::test]
+async fn records_stay_in_stages_for_as_long_as_they_do() {
+    let database = in_tokyo().await;
+    // Deal 1 waits 2 days, works 3, waits 4 more and is won; deal 2 waits 6 days and then works,
+    // where it still is; deal 3 is in another pipeline; deal 4 and its step are gone. Of two
+    // steps in one second the later number is the later step.
+    fill(
+        &database,
+        "insert into statuses (directory, code, name, sort, semantics) values
+            ('DEAL_STAGE', 'NEW', 'Новая', 10, null), ('DEAL_STAGE', 'WORK', 'В работе', 20, null),
+            ('DEAL_STAGE', 'WON', 'Успех', 30, 'S'), ('DEAL_STAGE_3', 'C3:NEW', 'Запрос', 10, null),
+            ('STATUS', 'NEW', 'Не разобран', 10, null);
+         insert into pipelines (id, name, sort, is_default) values
+            (0, 'Продажи', 10, true), (3, 'Аренда', 20, false);
+         insert into deal_stage_history (id, type_id, deal_id, category_id, stage_id,
+            stage_semantic_id, created_time, content_hash, synced_at, deleted_at) values
+         (1, 1, 1, 0, 'NEW', 'P', '2026-01-01Z', 0, now(), null),
+         (2, 2, 1, 0, 'WORK', 'P', '2026-01-03Z', 0, now(), null),
+         (3, 2, 1, 0, 'NEW', 'P', '2026-01-06Z', 0, now(), null),
+         (4, 3, 1, 0, 'WON', 'S', '2026-01-10Z', 0, now(), null),
+         (5, 1, 2, 0, 'NEW', 'P', '2026-01-01Z', 0, now(), null),
+         (6, 2, 2, 0, 'WORK', 'P', '2026-01-07Z', 0, now(), null),
+         (7, 1, 3, 3, 'C3:NEW', 'P', '2026-01-01Z', 0, now(), null),
+         (8, 2, 3, 3, 'C3:GONE', 'P', '2026-01-01Z', 0, now(), null),
+         (9, 1, 4, 0, 'NEW', 'P', '2026-01-01Z', 0, now(), now());
+         insert into lead_stage_history (id, type_id, lead_id, status_id, status_semantic_id,
+            created_time, content_hash, synced_at) values
+         (1, 1, 1, 'NEW', 'P', now() - interval '36 hours', 0, now()),
+         (2, 3, 2, 'JUNK', 'F', now() - interval '36 hours', 0, now())",
+    )
+    .await;
+    let times = "select record, pipeline, stage, records, stays, still_there, average_days, \
+                 median_days, ninety_percent_within_days, slowest_days, total_days, \
+                 case record when 'lead' then average_days_of_those_still_there end \
+                 from bitrix24_report.time_in_stage";
+    assert_eq!(
+        rows(&database, times).await,
+        [
+            "(deal,Продажи,Новая,2,3,0,4.00,4.00,5.60,6.00,12.00,)",
+            "(deal,Продажи,\"В работе\",2,2,1,3.00,3.00,3.00,3.00,3.00,)",
+            "(deal,Аренда,Запрос,1,1,0,0.00,0.00,0.00,0.00,0.00,)",
+            "(deal,Аренда,C3:GONE,1,1,1,,,,,,)",
+            "(lead,,\"Не разобран\",1,1,1,,,,,,1.50)",
+        ]
+    );
+}

@@ -12,7 +12,7 @@ use crate::support::{Database, tables::value};
 
 /// What the role may read besides the report schema; a new table is refused until it is here
 /// and in the script.
-const READABLE: [&str; 55] = [
+const READABLE: [&str; 61] = [
     "companies",
     "company_changes",
     "company_contacts",
@@ -35,6 +35,8 @@ const READABLE: [&str; 55] = [
     "deal_changes",
     "deal_contacts",
     "deal_observers",
+    "deal_stage_history",
+    "deal_stage_step_changes",
     "deals",
     "departments",
     "field_options",
@@ -47,6 +49,8 @@ const READABLE: [&str; 55] = [
     "lead_messengers",
     "lead_observers",
     "lead_phones",
+    "lead_stage_history",
+    "lead_stage_step_changes",
     "lead_status_spans",
     "lead_websites",
     "leads",
@@ -59,6 +63,8 @@ const READABLE: [&str; 55] = [
     "smart_invoice_changes",
     "smart_invoice_contacts",
     "smart_invoice_observers",
+    "smart_invoice_stage_history",
+    "smart_invoice_stage_step_changes",
     "smart_invoices",
     "smart_item_changes",
     "smart_item_contacts",

@@ -42,7 +42,10 @@ async fn trap_01_a_filter_that_is_dropped_stops_the_cycle_loudly() {
     // At a start, the probe does.
     bench.reopen().await;
     let error = contacts_failed(bench.try_cycle().await);
-    assert!(matches!(error, SyncError::FilterIgnored { entity: "contacts" }), "{error:?}");
+    assert!(
+        matches!(error, SyncError::FilterIgnored { entity: "contacts", field: "DATE_MODIFY" }),
+        "{error:?}"
+    );
     assert_eq!(bench.checkpoints().await[0], before[0], "no watermark may move");
     assert!(bench.sprung(1) > 2);
 
@@ -67,7 +70,10 @@ async fn trap_02_a_date_that_is_misread_is_no_silence() {
     let outcomes = bench.try_cycle().await;
     leads_went_on(&outcomes);
     let error = contacts_failed(outcomes);
-    assert!(matches!(error, SyncError::FilterMisread { entity: "contacts" }), "{error:?}");
+    assert!(
+        matches!(error, SyncError::FilterMisread { entity: "contacts", field: "DATE_MODIFY" }),
+        "{error:?}"
+    );
     assert_eq!(bench.checkpoints().await[0], before[0], "no watermark may move");
     assert!(bench.sprung(2) > 2);
 

@@ -53,7 +53,7 @@ impl Sighting {
     fn agrees(&self, entity: &Entity, shown: &Shown<'_>) -> bool {
         match (self, shown) {
             (Self::Listed(date), Shown::Whole(record)) => {
-                *date == record.timestamp(entity, "DATE_MODIFY")
+                *date == record.timestamp(entity, entity.modified())
             }
             (Self::Listed(_), Shown::SetAside(_)) => true,
             _ => *self == Self::of(shown),
@@ -92,7 +92,7 @@ impl Reach {
 
     fn covers(&self, entity: &Entity, record: &Record) -> bool {
         record.id() > self.above
-            || record.timestamp(entity, "DATE_MODIFY").is_some_and(|date| date > self.since)
+            || record.timestamp(entity, entity.modified()).is_some_and(|date| date > self.since)
     }
 }
 
