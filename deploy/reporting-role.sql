@@ -56,6 +56,7 @@ from unnest(array[
     'smart_invoice_changes',
     'smart_items', 'smart_item_contacts', 'smart_item_observers', 'smart_item_changes',
     'smart_processes',
+    'lead_product_rows', 'deal_product_rows', 'quote_product_rows', 'smart_invoice_product_rows',
     'lead_stage_history', 'lead_stage_step_changes', 'deal_stage_history',
     'deal_stage_step_changes', 'smart_invoice_stage_history', 'smart_invoice_stage_step_changes',
     'mail_recipients', 'mail_recipient_changes',

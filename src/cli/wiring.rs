@@ -279,8 +279,8 @@ pub(super) fn entities(settings: &Settings) -> Vec<Mirrored> {
         .filter_map(|entity| Some((entity, settings.entities.by_name(entity.name)?)))
         .filter(|(_, settings)| settings.enabled)
         .map(|(entity, settings)| {
-            let EntitySettings { source, interval, .. } = *settings;
-            Mirrored { entity, dialect: source, interval }
+            let EntitySettings { source, interval, product_rows, .. } = *settings;
+            Mirrored { entity, dialect: source, interval, product_rows }
         })
         .collect()
 }

@@ -31,6 +31,7 @@ pub static DEALS: Entity = Entity {
             Link::primary("contact_id", "CONTACT_ID"),
         ),
         MultiField::linked("OBSERVERS", "deal_observers", Link::to("user_id")),
+        MultiField::product_rows("D", "deal_product_rows"),
     ],
 };
 

@@ -38,6 +38,7 @@ pub static LEADS: Entity = Entity {
             Link::primary("contact_id", "CONTACT_ID"),
         ),
         MultiField::linked("OBSERVERS", "lead_observers", Link::to("user_id")),
+        MultiField::product_rows("L", "lead_product_rows"),
     ],
 };
 

@@ -23,6 +23,7 @@ mod mail_recipient;
 mod multi_field;
 pub mod phone;
 pub mod privacy;
+pub mod product_row;
 mod quote;
 pub mod record;
 mod smart_invoice;

@@ -4,6 +4,8 @@
 //! order, and leaves the key out when a record has none (vendor page `crm_multifield`).
 //! Linked records come in the rows of `crm.item.list` only.
 
+use super::product_row;
+
 /// One kind of multi-value and the child table that holds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MultiField {
@@ -15,6 +17,9 @@ pub struct MultiField {
     pub table: &'static str,
     /// What it links to, where its values are IDs of other records.
     pub link: Option<Link>,
+    /// The vendor's short code of the records, where its values are their product rows; those
+    /// come in no record's row but are listed beside it ([`super::product_row`]).
+    pub product_rows: Option<&'static str>,
 }
 
 /// What a list of linked records links to.
@@ -52,33 +57,44 @@ impl MultiField {
         self.field == "PHONE"
     }
 
+    /// Whether its values are entered into the record itself: neither links nor product rows.
+    #[must_use]
+    pub const fn is_values(&self) -> bool {
+        self.link.is_none() && self.product_rows.is_none()
+    }
+
+    /// Product rows of what the vendor's short code names.
+    pub(super) const fn product_rows(code: &'static str, table: &'static str) -> Self {
+        Self { field: product_row::FIELD, flag: None, table, link: None, product_rows: Some(code) }
+    }
+
     /// Phones; `HAS_PHONE` proves their presence.
     pub(super) const fn phones(table: &'static str) -> Self {
-        Self { field: "PHONE", flag: Some("HAS_PHONE"), table, link: None }
+        Self { field: "PHONE", flag: Some("HAS_PHONE"), table, link: None, product_rows: None }
     }
 
     /// E-mails; `HAS_EMAIL` proves their presence.
     pub(super) const fn emails(table: &'static str) -> Self {
-        Self { field: "EMAIL", flag: Some("HAS_EMAIL"), table, link: None }
+        Self { field: "EMAIL", flag: Some("HAS_EMAIL"), table, link: None, product_rows: None }
     }
 
     /// Websites.
     pub(super) const fn websites(table: &'static str) -> Self {
-        Self { field: "WEB", flag: None, table, link: None }
+        Self { field: "WEB", flag: None, table, link: None, product_rows: None }
     }
 
     /// Messengers. `HAS_IMOL` speaks of open lines only and proves nothing.
     pub(super) const fn messengers(table: &'static str) -> Self {
-        Self { field: "IM", flag: None, table, link: None }
+        Self { field: "IM", flag: None, table, link: None, product_rows: None }
     }
 
     /// Links.
     pub(super) const fn links(table: &'static str) -> Self {
-        Self { field: "LINK", flag: None, table, link: None }
+        Self { field: "LINK", flag: None, table, link: None, product_rows: None }
     }
 
     /// Linked records, in a field such as `COMPANY_IDS`.
     pub(super) const fn linked(field: &'static str, table: &'static str, link: Link) -> Self {
-        Self { field, flag: None, table, link: Some(link) }
+        Self { field, flag: None, table, link: Some(link), product_rows: None }
     }
 }

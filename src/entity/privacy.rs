@@ -134,7 +134,8 @@ fn known(entity: &'static Entity, field: &str) -> Result<Option<ColumnType>, Unu
         })
     });
     if let Some(multi) = entity.multi_fields.iter().find(|multi| multi.field == field) {
-        return Ok(multi.link.map(|_| ColumnType::Reference));
+        // Neither links nor rows of several values are texts.
+        return Ok((!multi.is_values()).then_some(ColumnType::Reference));
     }
     if custom {
         return Ok(None);

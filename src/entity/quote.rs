@@ -20,11 +20,14 @@ pub static QUOTES: Entity = Entity {
     item: Some(Item { entity_type_id: 7, names: &[("STATUS_ID", "stageId")] }),
     columns: COLUMNS,
     codes: &[("STATUS_ID", Directory("QUOTE_STATUS"))],
-    multi_fields: &[MultiField::linked(
-        "CONTACT_IDS",
-        "quote_contacts",
-        Link::primary("contact_id", "CONTACT_ID"),
-    )],
+    multi_fields: &[
+        MultiField::linked(
+            "CONTACT_IDS",
+            "quote_contacts",
+            Link::primary("contact_id", "CONTACT_ID"),
+        ),
+        MultiField::product_rows("Q", "quote_product_rows"),
+    ],
 };
 
 static COLUMNS: &[Column] = &[

@@ -300,6 +300,18 @@ impl Record {
         Some(Self::new(self.id, values, custom_fields, children, notes))
     }
 
+    /// The record with a list that came beside it, and what is to be said of that.
+    #[must_use]
+    pub fn with_list(&self, place: usize, list: ChildList, notes: Vec<Note>) -> Self {
+        let mut children = self.children.clone();
+        if let Some(own) = children.get_mut(place) {
+            *own = list;
+        }
+        let notes = self.notes.iter().cloned().chain(notes).collect();
+        Self::new(self.id, self.values.clone(), self.custom_fields.clone(), children, notes)
+            .emptied(self.emptied.clone())
+    }
+
     /// The record's ID.
     #[must_use]
     pub const fn id(&self) -> RecordId {

@@ -30,6 +30,7 @@ pub static SMART_INVOICES: Entity = Entity {
             Link::primary("contact_id", "CONTACT_ID"),
         ),
         MultiField::linked("OBSERVERS", "smart_invoice_observers", Link::to("user_id")),
+        MultiField::product_rows("SI", "smart_invoice_product_rows"),
     ],
 };
 

@@ -428,8 +428,8 @@ impl<'de> DeserializeSeed<'de> for Rows {
     fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Self::Value, D::Error> {
         match self.0 {
             RowsIn::Result => ListItems.deserialize(json),
-            RowsIn::Items => {
-                let parts = ByKey(at("items", ListItems)).deserialize(json)?;
+            RowsIn::Under(name) => {
+                let parts = ByKey(at(name, ListItems)).deserialize(json)?;
                 Ok(parts.and_then(|parts| parts.split().0).flatten())
             }
         }

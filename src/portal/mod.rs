@@ -51,7 +51,7 @@ pub use self::{
     source::{
         Ask, Chain, ChainEnd, Changes, Detail, DictionarySource, GatewaySource, Heard,
         HeardDictionaries, ListSource, Listed, MAX_COMMANDS, MailRecipientSource, PAGE_ROWS, Page,
-        Probes, RecipientPage, ScanAsk, Source,
+        Probes, ProductRowAsk, ProductRowSource, RecipientPage, ScanAsk, Source,
     },
     tokens::{TokenFuture, TokenStore, TokenStoreError, Tokens, Turn},
 };

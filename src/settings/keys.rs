@@ -63,6 +63,7 @@ pub(super) const KEYS: &[&str] = &[
     "entities.leads.source",
     "entities.leads.interval",
     "entities.leads.history",
+    "entities.leads.product_rows",
     "entities.leads.exclude_fields",
     "entities.leads.hash_fields",
     "entities.companies.enabled",
@@ -74,16 +75,19 @@ pub(super) const KEYS: &[&str] = &[
     "entities.deals.enabled",
     "entities.deals.interval",
     "entities.deals.history",
+    "entities.deals.product_rows",
     "entities.deals.exclude_fields",
     "entities.deals.hash_fields",
     "entities.quotes.enabled",
     "entities.quotes.interval",
     "entities.quotes.history",
+    "entities.quotes.product_rows",
     "entities.quotes.exclude_fields",
     "entities.quotes.hash_fields",
     "entities.smart_invoices.enabled",
     "entities.smart_invoices.interval",
     "entities.smart_invoices.history",
+    "entities.smart_invoices.product_rows",
     "entities.smart_invoices.exclude_fields",
     "entities.smart_invoices.hash_fields",
     "entities.smart_items.enabled",
@@ -128,6 +132,14 @@ pub(super) struct EntityKeys {
     pub(super) history: &'static str,
     pub(super) exclude_fields: &'static str,
     pub(super) hash_fields: &'static str,
+    /// Where there are any.
+    pub(super) product_rows: Option<&'static str>,
+}
+
+impl EntityKeys {
+    const fn with_product_rows(self, key: &'static str) -> Self {
+        Self { product_rows: Some(key), ..self }
+    }
 }
 
 macro_rules! section {
@@ -139,6 +151,7 @@ macro_rules! section {
             history: concat!("entities.", $name, ".history"),
             exclude_fields: concat!("entities.", $name, ".exclude_fields"),
             hash_fields: concat!("entities.", $name, ".hash_fields"),
+            product_rows: None,
         }
     };
 }
@@ -146,11 +159,18 @@ macro_rules! section {
 /// The sections of the entities.
 pub(super) static ENTITIES: [(&Entity, EntityKeys); 11] = [
     (&CONTACTS, section!("contacts", Some("entities.contacts.source"))),
-    (&LEADS, section!("leads", Some("entities.leads.source"))),
+    (
+        &LEADS,
+        section!("leads", Some("entities.leads.source"))
+            .with_product_rows("entities.leads.product_rows"),
+    ),
     (&COMPANIES, section!("companies", Some("entities.companies.source"))),
-    (&DEALS, section!("deals", None)),
-    (&QUOTES, section!("quotes", None)),
-    (&SMART_INVOICES, section!("smart_invoices", None)),
+    (&DEALS, section!("deals", None).with_product_rows("entities.deals.product_rows")),
+    (&QUOTES, section!("quotes", None).with_product_rows("entities.quotes.product_rows")),
+    (
+        &SMART_INVOICES,
+        section!("smart_invoices", None).with_product_rows("entities.smart_invoices.product_rows"),
+    ),
     (&SMART_ITEMS, section!("smart_items", None)),
     (&LEAD_STAGE_HISTORY, section!("lead_stage_history", None)),
     (&DEAL_STAGE_HISTORY, section!("deal_stage_history", None)),

@@ -184,6 +184,8 @@ pub struct EntitySettings {
     pub interval: Duration,
     /// Whether every change of a field is kept.
     pub history: bool,
+    /// Whether the product rows of its records are mirrored with them.
+    pub product_rows: bool,
     /// Fields that are left out, and fields of which only a hash is kept.
     pub privacy: PrivacyRules,
 }
@@ -517,6 +519,10 @@ fn read_entity(
         source,
         interval: values.duration(keys.interval, INTERVALS, usual_interval)?,
         history: values.flag(keys.history, false)?,
+        product_rows: match keys.product_rows {
+            Some(key) => values.flag(key, false)?,
+            None => false,
+        },
         privacy: read_privacy(values, entity, keys.exclude_fields, keys.hash_fields)?,
     })
 }

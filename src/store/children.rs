@@ -11,7 +11,7 @@ use super::{
 use crate::entity::{
     Entity, RecordId,
     phone::PhoneRules,
-    record::{Child, ChildList, Record},
+    record::{Child, ChildList, CustomFields, Record},
 };
 
 /// The stored children of some parents, by parent and in the order of their IDs.
@@ -72,7 +72,12 @@ pub(super) async fn read(
     }
     let rows: Vec<(i64, i64, Option<String>, Option<String>)> =
         sqlx::query_as(statements.read()).bind(parents).fetch_all(connection).await?;
-    for (parent, id, value, value_type) in rows {
+    for (parent, id, mut value, value_type) in rows {
+        if let Some(stored) = value.as_deref().filter(|_| statements.are_objects())
+            && let Ok(canonical) = CustomFields::from_stored(stored)
+        {
+            value = Some(canonical.as_str().to_owned());
+        }
         children.entry(parent).or_default().push(Child { id, value, value_type });
     }
     Ok(children)

@@ -41,6 +41,7 @@ pub(super) struct ChildStatements {
     delete: String,
     upsert: String,
     phones: bool,
+    json: bool,
 }
 
 impl Statements {
@@ -226,6 +227,11 @@ impl ChildStatements {
         sql(&self.upsert)
     }
 
+    /// Whether the values are objects, which the database spells in its own way.
+    pub(super) const fn are_objects(&self) -> bool {
+        self.json
+    }
+
     /// Whether the values are phones.
     pub(super) const fn are_phones(&self) -> bool {
         self.phones
@@ -237,6 +243,9 @@ impl ChildStatements {
         if let Some(link) = multi_field.link {
             return Self::of_links(table, &parent, link);
         }
+        if multi_field.product_rows.is_some() {
+            return Self::of_product_rows(table, &parent);
+        }
         let phones = multi_field.is_phone();
         let (number, numbers, set) = if phones {
             (", e164", ", $5::text[]", ", e164 = excluded.e164")
@@ -245,6 +254,7 @@ impl ChildStatements {
         };
         Self {
             phones,
+            json: false,
             read: format!(
                 "select {parent}, id, value, value_type from \"{table}\" \
                  where {parent} = any($1) order by {parent}, id"
@@ -280,6 +290,7 @@ impl ChildStatements {
         };
         Self {
             phones: false,
+            json: false,
             read: format!(
                 "select {parent}, {linked}, position::text, {value_type} from \"{table}\" \
                  where {parent} = any($1) order by {parent}, {linked}"
@@ -295,6 +306,32 @@ impl ChildStatements {
                     as k (parent, id, value, value_type) \
                  on conflict ({parent}, {linked}) do update \
                  set position = excluded.position{set}"
+            ),
+        }
+    }
+}
+
+impl ChildStatements {
+    /// The same for product rows, whose value is an object. The columns for people are made
+    /// of it by the table itself.
+    fn of_product_rows(table: &str, parent: &str) -> Self {
+        Self {
+            phones: false,
+            json: true,
+            read: format!(
+                "select {parent}, id, fields::text, null::text from \"{table}\" \
+                 where {parent} = any($1) order by {parent}, id"
+            ),
+            delete: format!(
+                "delete from \"{table}\" as t using unnest($1::bigint[], $2::bigint[]) as k (parent, id) \
+                 where t.{parent} = any($1) and t.{parent} = k.parent and t.id = k.id"
+            ),
+            upsert: format!(
+                "insert into \"{table}\" ({parent}, id, fields) \
+                 select k.parent, k.id, coalesce(k.value, '{{}}')::jsonb \
+                 from unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[]) \
+                    as k (parent, id, value, value_type) \
+                 on conflict ({parent}, id) do update set fields = excluded.fields"
             ),
         }
     }

@@ -86,6 +86,7 @@ impl Reader {
                 }
             }
         }
+        self.bring_product_rows(lane, &mut rows).await?;
         Ok(rows)
     }
 

@@ -144,13 +144,14 @@ struct Learnt {
 
 impl Mirror {
     pub(super) fn new(
-        Mirrored { entity, dialect, .. }: Mirrored,
+        Mirrored { entity, dialect, product_rows, .. }: Mirrored,
         ground: Ground,
         pausing: Pausing,
         privacy: Arc<Privacy>,
     ) -> Self {
         let (portal, room) = (ground.portal.clone(), ground.room.clone());
         let reader = Reader::new(entity, dialect, portal, ground.retry, room);
+        let reader = if product_rows { reader.with_product_rows() } else { reader };
         Self {
             entity,
             reader: reader.keeping(privacy),

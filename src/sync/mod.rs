@@ -129,13 +129,16 @@ pub struct Mirrored {
     pub dialect: Dialect,
     /// Between the starts of two cycles.
     pub interval: Duration,
+    /// Whether with the product rows of its records.
+    pub product_rows: bool,
 }
 
 impl Mirrored {
     /// An entity that is read as it is where nothing is set.
     #[must_use]
     pub fn new(entity: &'static Entity, interval: Duration) -> Self {
-        Self { entity, dialect: Dialect::default_of(entity), interval }
+        let dialect = Dialect::default_of(entity);
+        Self { entity, dialect, interval, product_rows: false }
     }
 }
 

@@ -2,6 +2,7 @@
 //! do wrong short of refusing: answers too heavy to deliver, pages without their
 //! multi-fields, a single record that the portal cannot deliver at all.
 
+mod product_rows;
 mod question;
 mod shortened;
 
@@ -11,7 +12,7 @@ use chrono::{DateTime, FixedOffset, Utc};
 use serde_json::value::RawValue;
 
 pub(super) use self::question::{Question, Range, ReadPage, Reply};
-use self::shortened::Shortened;
+use self::{product_rows::ProductRows, shortened::Shortened};
 use super::{
     SyncError,
     pass::{PAGE_ROWS, PageFacts},
@@ -23,10 +24,11 @@ use crate::{
         catalogue::Catalogue,
         decode::{Decoded, Decoder},
         privacy::Privacy,
+        product_row,
     },
     portal::{
         Ask, Chain, ChainEnd, Detail, Heard, Lane, Page, Patience, Portal, PortalError, PortalTime,
-        ScanAsk, Source, Timing,
+        ProductRowSource, ScanAsk, Source, Timing,
     },
     retry::{Disposition, RetryPolicy},
 };
@@ -41,6 +43,8 @@ pub(super) struct Reader {
     portal: Portal,
     pub(super) source: Arc<Source>,
     decoder: Arc<Decoder>,
+    /// What brings product rows, where they are mirrored.
+    product_rows: Option<Arc<ProductRows>>,
     pub(super) retry: RetryPolicy,
     room: Room,
     known: Arc<Mutex<Known>>,
@@ -70,6 +74,7 @@ impl Reader {
         Self {
             entity,
             decoder: Arc::new(Decoder::new(entity, source.dialect())),
+            product_rows: None,
             source: Arc::new(source),
             portal,
             retry,
@@ -78,15 +83,27 @@ impl Reader {
         }
     }
 
+    /// The same with the product rows of the records, if the entity has any.
+    pub(super) fn with_product_rows(self) -> Self {
+        let mut lists = self.entity.multi_fields.iter().enumerate();
+        let product_rows = lists.find_map(|(place, multi)| {
+            let source = ProductRowSource::new(self.portal.clone(), multi.product_rows?);
+            Some(Arc::new(ProductRows::new(source, place)))
+        });
+        Self { product_rows, ..self }
+    }
+
     /// The same under rules that say what is left out and what is hashed.
     pub(super) fn keeping(self, privacy: Arc<Privacy>) -> Self {
         let excluded = privacy.rules().excluded();
         let multi_fields = self.entity.multi_fields.iter().map(|multi| multi.field);
         let left_out = multi_fields.filter(|field| excluded.contains(*field)).collect();
+        let without_product_rows = excluded.contains(product_row::FIELD);
         let dialect = self.source.dialect();
         let source = Source::clone(&self.source);
         Self {
             source: Arc::new(source.leaving_out(left_out)),
+            product_rows: self.product_rows.filter(|_| !without_product_rows),
             decoder: Arc::new(Decoder::keeping(self.entity, dialect, privacy)),
             ..self
         }
@@ -104,7 +121,13 @@ impl Reader {
 
     /// The fingerprint of how records become rows.
     pub(super) fn fingerprint(&self) -> i64 {
-        self.decoder.fingerprint()
+        let records = self.decoder.fingerprint();
+        if self.product_rows.is_none() {
+            return records;
+        }
+        // Where they are wanted now, every record is read once more to get them.
+        xxhash_rust::xxh3::xxh3_64(format!("{records} {}", product_row::FIELD).as_bytes())
+            .cast_signed()
     }
 
     /// The longest chain that is worth asking for: as the time and the size of the answer
@@ -125,6 +148,13 @@ impl Reader {
     /// What the portal answered when retrying, shortening the chain and isolating
     /// the page did not help.
     pub(super) async fn read(&self, lane: Lane, question: &Question) -> Result<Reply, SyncError> {
+        let mut reply = self.read_records(lane, question).await?;
+        let rows = reply.ranges.iter_mut().flatten().flat_map(|page| &mut page.rows);
+        reply.timing += self.bring_product_rows(lane, rows).await?;
+        Ok(reply)
+    }
+
+    async fn read_records(&self, lane: Lane, question: &Question) -> Result<Reply, SyncError> {
         let mut ask = self.ask(question);
         let mut delays = self.retry.delays();
         let mut attempts = 0;

@@ -77,7 +77,7 @@ async fn fields_of_several_values_are_child_tables_or_cannot_be_listed() {
         let (children, others): (Vec<_>, Vec<_>) =
             several.partition(|(_, field)| field.r#type == "crm_multifield");
         let mut children: Vec<&str> = children.iter().map(|(name, _)| name.as_str()).collect();
-        let lists = entity.multi_fields.iter().filter(|multi| multi.link.is_none());
+        let lists = entity.multi_fields.iter().filter(|multi| multi.is_values());
         let mut declared: Vec<&str> = lists.map(|multi| multi.field).collect();
         children.sort_unstable();
         declared.sort_unstable();

@@ -163,7 +163,7 @@ async fn both_sources_make_the_same_tables() {
             assert_eq!(Some(row), other.get(id), "{} {id}", entity.singular);
         }
         assert_eq!(one.len(), other.len());
-        for multi in entity.multi_fields.iter().filter(|multi| multi.link.is_none()) {
+        for multi in entity.multi_fields.iter().filter(|multi| multi.is_values()) {
             let select = format!(
                 "select coalesce(jsonb_agg(to_jsonb(m) order by m.{0}_id, m.id), '[]')::text \
                  from bitrix24.{1} m join bitrix24.{2} t on t.id = m.{0}_id {3}",

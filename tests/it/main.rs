@@ -26,6 +26,7 @@ mod oauth;
 mod pause;
 mod plan;
 mod privacy;
+mod product_rows;
 mod refresh;
 mod rename;
 mod reporting;

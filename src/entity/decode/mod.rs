@@ -142,7 +142,8 @@ impl Decoder {
         }
         for (index, multi) in entity.multi_fields.iter().enumerate() {
             match (dialect.lists_multi_values(), multi.link) {
-                _ if left_out[index] => {}
+                // Product rows come beside the records, and not in them.
+                _ if left_out[index] || multi.product_rows.is_some() => {}
                 // Where they come in one list, their names stand for something else.
                 (true, None) => {
                     slots.insert(MULTI_VALUES.into(), Slot::MultiValues);
@@ -190,6 +191,7 @@ impl Decoder {
         }
         for (index, multi) in self.entity.multi_fields.iter().enumerate() {
             let brought = match (self.dialect, multi.link) {
+                _ if multi.product_rows.is_some() => false,
                 (Dialect::Classic | Dialect::Item, None) => true,
                 // A gateway says nothing of the list that they would come in.
                 (Dialect::Vibecode, None) | (Dialect::Classic, Some(_)) => false,
@@ -299,13 +301,13 @@ impl Decoder {
     fn distrust_bare(&self, draft: &mut Draft) {
         let mutilated = draft.notes.iter().any(|n| n.reason == Reason::ChildrenMissing);
         let carried = |(list, multi): (&ChildList, &MultiField)| {
-            multi.link.is_none() && matches!(list, ChildList::Known(list) if !list.is_empty())
+            multi.is_values() && matches!(list, ChildList::Known(list) if !list.is_empty())
         };
         if !mutilated || draft.children.iter().zip(self.entity.multi_fields).any(carried) {
             return;
         }
         for (index, multi) in self.entity.multi_fields.iter().enumerate() {
-            if self.left_out[index] || multi.link.is_some() {
+            if self.left_out[index] || !multi.is_values() {
                 continue;
             }
             let denied =
@@ -637,7 +639,7 @@ impl Draft {
             }
             _ => {
                 for (index, multi) in decoder.entity.multi_fields.iter().enumerate() {
-                    if multi.link.is_none() && !decoder.left_out[index] {
+                    if multi.is_values() && !decoder.left_out[index] {
                         let veil =
                             decoder.privacy.is_hashed(multi.field).then_some(&*decoder.privacy);
                         self.children[index] = ChildList::Untrusted;
@@ -649,7 +651,7 @@ impl Draft {
         }
         for (index, found) in found.into_iter().enumerate() {
             let multi = &decoder.entity.multi_fields[index];
-            if multi.link.is_none() && !decoder.left_out[index] {
+            if multi.is_values() && !decoder.left_out[index] {
                 let veil = decoder.privacy.is_hashed(multi.field).then_some(&*decoder.privacy);
                 self.children[index] = ChildList::Known(self.unique(multi.field, found, veil));
             }
@@ -713,7 +715,7 @@ impl Decoder {
         let (_, kind) = item.fields().find(|(key, _)| key.unescaped() == Some("typeId"))?;
         let Shape::Text(kind) = kind.shape() else { return None };
         let kind = kind.read().ok()?;
-        let is_it = |multi: &MultiField| multi.link.is_none() && multi.field == kind;
+        let is_it = |multi: &MultiField| multi.is_values() && multi.field == kind;
         let index = self.entity.multi_fields.iter().position(is_it)?;
         (!self.left_out[index]).then_some(index)
     }

@@ -29,7 +29,7 @@ use super::{
     list::{FAR_AHEAD, LONG_AGO, timestamp},
 };
 use crate::{
-    entity::{Dialect, Entity, RecordId, json::Raw},
+    entity::{Dialect, Entity, MultiField, RecordId, json::Raw},
     portal::{
         Lane, Patience, Portal, PortalError, Timing,
         gateway::{Gateway, GatewayAnswer},
@@ -314,7 +314,7 @@ impl GatewaySource {
         if let Some(name) = modified {
             shape.filterable = self.understands(lane, name).await?;
         }
-        if self.entity.multi_fields.iter().any(|multi| multi.link.is_none()) {
+        if self.entity.multi_fields.iter().any(MultiField::is_values) {
             self.find_multi_values(lane, &mut shape).await?;
         }
         if !shape.filterable {

@@ -8,6 +8,7 @@ mod dictionaries;
 mod gateway;
 mod list;
 mod mail_recipients;
+mod product_rows;
 mod wording;
 
 use std::{fmt, ops::Range, time::Duration};
@@ -21,6 +22,7 @@ pub use self::{
     gateway::GatewaySource,
     list::ListSource,
     mail_recipients::{MailRecipientSource, RecipientPage},
+    product_rows::{ProductRowAsk, ProductRowSource},
 };
 use super::{
     Lane, Patience, Portal,

@@ -13,16 +13,16 @@ use crate::{
 pub(in crate::portal) enum RowsIn {
     /// The result is the list.
     Result,
-    /// The result holds it under `items`.
-    Items,
+    /// The result holds it under this name.
+    Under(&'static str),
 }
 
 impl RowsIn {
     /// The way from a result to its rows, as references between commands write it.
-    pub(super) const fn path(self) -> &'static str {
+    pub(super) fn path(self) -> String {
         match self {
-            Self::Result => "",
-            Self::Items => "[items]",
+            Self::Result => String::new(),
+            Self::Under(name) => format!("[{name}]"),
         }
     }
 }
@@ -55,7 +55,7 @@ impl Wording {
         if let Some(id) = entity_type_id {
             always.insert("entityTypeId".to_owned(), json!(id));
         }
-        let rows = if in_items { RowsIn::Items } else { RowsIn::Result };
+        let rows = if in_items { RowsIn::Under("items") } else { RowsIn::Result };
         Self { dialect: Dialect::Classic, list, fields, rows, always }
     }
 
@@ -69,7 +69,7 @@ impl Wording {
             dialect: Dialect::Item,
             list: "crm.item.list",
             fields: Some("crm.item.fields"),
-            rows: RowsIn::Items,
+            rows: RowsIn::Under("items"),
             always,
         }
     }
@@ -99,7 +99,7 @@ impl Wording {
                 [self.dialect.id()].into_iter().chain(columns).collect()
             }
             Dialect::Classic => {
-                let multi_fields = entity.multi_fields.iter().filter(|multi| multi.link.is_none());
+                let multi_fields = entity.multi_fields.iter().filter(|multi| multi.is_values());
                 let asked = multi_fields.map(|multi| multi.field);
                 asked.filter(|field| !left_out.contains(field)).chain(["*", "UF_*"]).collect()
             }

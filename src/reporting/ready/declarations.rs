@@ -389,6 +389,51 @@ pub(super) const REPORTS: &[ReadyReport] = &[
         sql: include_str!("time_in_stage.sql"),
     },
     ReadyReport {
+        name: "product_rows",
+        comment: "What do records list? One row for each product row of deals, leads, quotes and \
+                  smart invoices, where these are mirrored with their product rows.",
+        columns: &[
+            column("record", "text", "deal, lead, quote or smart invoice."),
+            column("record_id", "bigint", "The record's ID."),
+            column("title", "text", "The record's title."),
+            column("id", "bigint", "The row's ID."),
+            column("sort", "bigint", "The row's place in its record, smallest first."),
+            column("product_id", "bigint", "The product in the catalogue; null for none."),
+            column("product_name", "text", "The product's name, as it is in the row."),
+            column("quantity", "numeric", "How many units."),
+            column("measure_name", "text", "The unit."),
+            column("price", "numeric", "For one unit, discount and taxes included."),
+            column("discount_sum", "numeric", "The discount of one unit as an amount."),
+            column("tax_rate", "numeric", "The tax in percent; null for none."),
+            column("amount", "numeric", "Price times quantity."),
+            column("currency_id", "text", "The currency of all of that, which is the record's."),
+        ],
+        sql: include_str!("product_rows.sql"),
+    },
+    ReadyReport {
+        name: "revenue_by_product",
+        comment: "Which products earn us what? The product rows of won deals, by product, those \
+                  with the highest amount first, where deals are mirrored with their product rows. \
+                  Amounts are in the base currency, by the portal's rates.",
+        columns: &[
+            column("product_id", "bigint", "The product in the catalogue; null for none."),
+            column("product", "text", "What the latest row calls it."),
+            column("deals", "bigint", "Won deals that list it."),
+            column("quantity", "numeric", "Units in them."),
+            column(
+                "amount",
+                "numeric",
+                "What they cost, discounts and taxes included, in the base currency; deals in a \
+                  currency without a rate do not count.",
+            ),
+            column("average_price", "numeric", "That by unit, of those that do count."),
+            column("currency", "text", "The base currency."),
+            column("first_won_on", "date", "When the first of these deals was won."),
+            column("last_won_on", "date", "When the last of them was."),
+        ],
+        sql: include_str!("revenue_by_product.sql"),
+    },
+    ReadyReport {
         name: "companies_by_sales",
         comment: "Who are our best customers? Companies with their deals, those with the highest \
                   amount won first. Amounts are in the base currency; our own companies are left \

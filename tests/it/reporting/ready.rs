@@ -547,3 +547,59 @@ async fn records_stay_in_stages_for_as_long_as_they_do() {
         ]
     );
 }
+
+#[tokio::test]
+async fn products_are_listed_with_their_records_and_counted_where_these_were_won() {
+    let database = in_tokyo().await;
+    fill(&database, DICTIONARIES).await;
+    // Deals 1 and 2 were won, 3 is open, 4 is deleted, 5 has a currency without a rate. A
+    // product without a catalogue is known by its name, and is none of the others.
+    fill(
+        &database,
+        "insert into deals (id, title, stage_semantic_id, currency_id, moved_time, is_recurring,
+            content_hash, synced_at, deleted_at) values
+         (1, 'Первая', 'S', 'RUB', '2026-01-31 20:00Z', false, 0, now(), null),
+         (2, 'Вторая', 'S', 'USD', '2026-02-03 00:00Z', null, 0, now(), null),
+         (3, 'Третья', 'P', 'RUB', '2026-02-03 00:00Z', null, 0, now(), null),
+         (4, 'Четвёртая', 'S', 'RUB', '2026-02-03 00:00Z', null, 0, now(), now()),
+         (5, 'Пятая', 'S', 'XXX', '2026-02-04 00:00Z', null, 0, now(), null);
+         insert into deal_product_rows (deal_id, id, fields) values
+         (1, 1, '{\"productId\": 7, \"productName\": \"Стол\", \"price\": 100.5, \"quantity\": 2, \"sort\": 10}'),
+         (1, 2, '{\"productId\": 0, \"productName\": \"Доставка\", \"price\": \"10\", \"quantity\": 1}'),
+         (2, 3, '{\"productId\": 7, \"productName\": \"Стол новый\", \"price\": 1, \"quantity\": 0.5}'),
+         (3, 4, '{\"productId\": 7, \"productName\": \"Стол\", \"price\": 5, \"quantity\": 5}'),
+         (4, 5, '{\"productId\": 7, \"productName\": \"Стол\", \"price\": 5, \"quantity\": 5}'),
+         (5, 6, '{\"productId\": 7, \"productName\": \"Стол X\", \"price\": 5, \"quantity\": 5}'),
+         (5, 7, '{\"productId\": null, \"productName\": \"Замер\", \"price\": \"-\", \"quantity\": 1}');
+         insert into leads (id, name, last_name, currency_id, content_hash, synced_at) values
+         (1, 'Анна', 'К', 'RUB', 0, now());
+         insert into lead_product_rows (lead_id, id, fields) values
+         (1, 8, '{\"productName\": \"Стол\", \"price\": 3, \"quantity\": 3, \"measureName\": \"шт\"}')",
+    )
+    .await;
+    let revenue = "select product_id, product, deals, quantity, amount, average_price, currency, \
+                   first_won_on, last_won_on from bitrix24_report.revenue_by_product";
+    assert_eq!(
+        rows(&database, revenue).await,
+        [
+            // 201 roubles and half a dollar's worth at 90; the third deal only counts as one.
+            "(7,\"Стол X\",3,7.5,246.00,98.40,RUB,2026-02-01,2026-02-04)",
+            "(,Доставка,1,1,10.00,10.00,RUB,2026-02-01,2026-02-01)",
+            "(,Замер,1,1,,,RUB,2026-02-04,2026-02-04)",
+        ]
+    );
+    let listed = "select record, record_id, title, product_name, amount, measure_name, currency_id \
+                  from bitrix24_report.product_rows order by record, record_id, id";
+    assert_eq!(
+        rows(&database, listed).await,
+        [
+            "(deal,1,Первая,Стол,201.00,,RUB)",
+            "(deal,1,Первая,Доставка,10.00,,RUB)",
+            "(deal,2,Вторая,\"Стол новый\",0.50,,USD)",
+            "(deal,3,Третья,Стол,25.00,,RUB)",
+            "(deal,5,Пятая,\"Стол X\",25.00,,XXX)",
+            "(deal,5,Пятая,Замер,,,XXX)",
+            "(lead,1,\"Анна К\",Стол,9.00,шт,RUB)",
+        ]
+    );
+}

@@ -95,6 +95,7 @@ async fn only_what_the_portal_has_is_seen_and_with_all_its_values() {
             let table = multi_field.table;
             let (id, value_of) = match multi_field.link {
                 Some(link) => (link.column, "position"),
+                None if multi_field.product_rows.is_some() => ("id", "fields"),
                 None => ("id", "value"),
             };
             let differing = format!(

@@ -6,7 +6,7 @@ use b24mirror::{
     entity::{
         ColumnType, Entity, Link, MultiField, RecordId,
         json::{canonical, decimal},
-        record::{Child, ChildList, Note, Reason, Record, Value},
+        record::{Child, ChildList, CustomFields, Note, Reason, Record, Value},
         smart_process,
     },
     store::{Batch, Progress},
@@ -183,7 +183,10 @@ fn any_children(multi: &'static MultiField) -> impl Strategy<Value = (ChildList,
     let text = || prop::option::of(any_text()).boxed();
     let place = (1..50).prop_map(|place: i32| Some(place.to_string())).boxed();
     let primary = prop::option::of(Just(Link::PRIMARY.to_owned())).boxed();
+    let object = prop::collection::btree_map("[a-zA-Z]{1,8}", any_json(), 0..4);
+    let object = object.prop_map(|map| Some(CustomFields::from(map).as_str().to_owned())).boxed();
     let parts = match multi.link {
+        None if multi.product_rows.is_some() => (object, Just(None).boxed()),
         None => (text(), text()),
         Some(Link { primary: Some(_), .. }) => (place, primary),
         Some(_) => (place, Just(None).boxed()),

@@ -330,7 +330,7 @@ fn compare(
             found.push(format!("{}: {stored:?} instead of {linked:?}", multi.field));
         }
     }
-    for multi in entity.multi_fields.iter().filter(|multi| multi.link.is_none()) {
+    for multi in entity.multi_fields.iter().filter(|multi| multi.is_values()) {
         let stored = mirror.multi_fields.get(multi.field).cloned().unwrap_or_default();
         let values = truth.multi_fields.get(multi.field).cloned().unwrap_or_default();
         if stored != values {
@@ -405,7 +405,7 @@ async fn mirrored(
             }
         }
     }
-    for multi in entity.multi_fields.iter().filter(|multi| multi.link.is_none()) {
+    for multi in entity.multi_fields.iter().filter(|multi| multi.is_values()) {
         let children = sqlx::query(AssertSqlSafe(format!(
             "select {key} as parent, id, coalesce(value, '') as value, \
              coalesce(value_type, '') as value_type from bitrix24.{} \

@@ -40,8 +40,8 @@ pub(crate) fn without_bookkeeping(
     });
     assert_eq!(
         versions.len(),
-        20,
-        "two record tables, fourteen child tables, two histories, notes, fields"
+        23,
+        "three record tables, fifteen child tables, three histories, notes, fields"
     );
     versions
 }

@@ -106,7 +106,7 @@ async fn children(bench: &Bench) -> BTreeMap<&'static str, Value> {
     let mut children = BTreeMap::new();
     let lists = Entity::BY_DEFAULT.iter().flat_map(|entity| entity.multi_fields);
     // Links come in items only.
-    for table in lists.filter(|multi| multi.link.is_none()).map(|multi| multi.table) {
+    for table in lists.filter(|multi| multi.is_values()).map(|multi| multi.table) {
         let rows =
             format!("select jsonb_agg(to_jsonb(t) - 'e164' order by t) from bitrix24.{table} t");
         let rows = sqlx::query_scalar(AssertSqlSafe(rows)).fetch_one(bench.pool()).await.unwrap();
