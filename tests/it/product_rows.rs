@@ -1,15 +1,16 @@
 //! Product rows: listed beside their records, mirrored as a part of them.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use b24mirror::{
     entity::{DEALS, Entity, LEADS, QUOTES, SMART_INVOICES},
-    simulator::{Action, Fault, FaultKind, Options, TrueProduct},
+    simulator::{Action, Fault, FaultKind, Options},
 };
-use sqlx::{AssertSqlSafe, FromRow, PgPool};
+use sqlx::AssertSqlSafe;
 
 use crate::support::{
-    Database, Finished, Run, TestPortal, database, equal::family, tables::value, unlimited,
+    Database, Finished, Run, TestPortal, database, equal::family, products, tables::value,
+    unlimited,
 };
 
 const OWNERS: [&Entity; 4] = [&LEADS, &DEALS, &QUOTES, &SMART_INVOICES];
@@ -49,63 +50,12 @@ async fn done(portal: &TestPortal, database: &Database, arguments: &[&str]) {
     assert_eq!(finished.code, Some(0), "{arguments:?}: {finished:#?}");
 }
 
-/// A row as the tables have it.
-#[derive(FromRow)]
-struct Row {
-    id: i64,
-    owner_id: i64,
-    product_id: i64,
-    product_name: String,
-    price: String,
-    quantity: String,
-}
-
-/// The rows of live records; those of one without any are none.
-async fn mirrored(pool: &PgPool, entity: &Entity) -> BTreeMap<(i64, i64), TrueProduct> {
-    let code = entity.multi_fields.iter().find_map(|multi| multi.product_rows).unwrap();
-    let one = entity.singular;
-    // The simulator has one price, and says the rest of a row in every row alike.
-    let select = format!(
-        "select r.id, r.{one}_id as owner_id, coalesce(r.product_id, 0) as product_id, \
-            r.product_name, trim_scale(r.price)::text as price, \
-            trim_scale(r.quantity)::text as quantity \
-         from bitrix24.{one}_product_rows r join bitrix24.{} t on t.id = r.{one}_id \
-         where t.deleted_at is null and r.price_netto = r.price and r.measure_code = 796 \
-            and r.measure_name = 'шт' and r.tax_rate is null and r.tax_included and r.type = 4 \
-            and r.sort % 10 = 0 and r.discount_type_id = 2 and r.discount_sum = 0",
-        entity.name
-    );
-    let rows: Vec<Row> = sqlx::query_as(AssertSqlSafe(select)).fetch_all(pool).await.unwrap();
-    let row = |row: Row| {
-        let product = TrueProduct {
-            id: row.id,
-            owner_id: row.owner_id,
-            owner_type: code.to_owned(),
-            product_id: row.product_id,
-            product_name: row.product_name,
-            price: row.price,
-            quantity: row.quantity,
-        };
-        ((row.owner_id, row.id), product)
-    };
-    rows.into_iter().map(row).collect()
-}
-
 async fn assert_equal(portal: &TestPortal, database: &Database) {
     for entity in OWNERS {
+        let found = products::differences(&BTreeSet::new(), portal, database.pool(), entity).await;
+        assert!(found.is_empty(), "{}: {found}", entity.name);
         let truth = portal.product_rows(family(entity));
         assert!(truth.len() > 100, "{}: {}", entity.name, truth.len());
-        let mut truth: BTreeMap<_, _> =
-            truth.into_iter().map(|row| ((row.owner_id, row.id), row)).collect();
-        let mut mirror = mirrored(database.pool(), entity).await;
-        let same: Vec<_> =
-            truth.keys().copied().filter(|key| truth.get(key) == mirror.get(key)).collect();
-        for key in same {
-            truth.remove(&key);
-            mirror.remove(&key);
-        }
-        let name = entity.name;
-        assert!(truth.is_empty() && mirror.is_empty(), "{name}: {truth:#?}\nand {mirror:#?}");
     }
 }
 
@@ -219,7 +169,7 @@ async fn a_portal_that_fails_or_refuses_for_a_while_loses_no_row() {
     // A record whose rows are refused keeps those that it has, and a note says so.
     let entity = family(&DEALS);
     let id = portal.product_rows(entity)[0].owner_id;
-    let before = mirrored(database.pool(), &DEALS).await;
+    let before = products::mirrored(database.pool(), &DEALS).await;
     portal.fault(Fault::times(method, 10, failing(400, "ACCESS_DENIED")));
     let refreshed = run(&portal, &database, &["refresh", "deals", &id.to_string()]).await;
     let noted = format!(
@@ -228,7 +178,7 @@ async fn a_portal_that_fails_or_refuses_for_a_while_loses_no_row() {
     );
     assert_eq!(value::<i64>(database.pool(), &noted).await, 1, "{refreshed:#?}");
     portal.happens(Action::ClearFaults);
-    assert_eq!(mirrored(database.pool(), &DEALS).await, before);
+    assert_eq!(products::mirrored(database.pool(), &DEALS).await, before);
     done(&portal, &database, &["refresh", "deals", &id.to_string()]).await;
     assert_eq!(value::<i64>(database.pool(), &noted).await, 0);
     assert_equal(&portal, &database).await;

@@ -89,6 +89,8 @@ enum Subject {
     People(Dialect),
     /// What is read as items alone.
     Only(&'static Entity),
+    /// The same with its product rows.
+    Selling(&'static Entity),
 }
 
 impl Subject {
@@ -96,15 +98,21 @@ impl Subject {
         match self {
             Self::People(_) if leads => &LEADS,
             Self::People(_) => &CONTACTS,
-            Self::Only(entity) => entity,
+            Self::Only(entity) | Self::Selling(entity) => entity,
         }
     }
 
     const fn dialect(self) -> Dialect {
         match self {
             Self::People(dialect) => dialect,
-            Self::Only(_) => Dialect::Item,
+            Self::Only(_) | Self::Selling(_) => Dialect::Item,
         }
+    }
+}
+
+impl Subject {
+    const fn sells(self) -> bool {
+        matches!(self, Self::Selling(_))
     }
 }
 
@@ -178,6 +186,11 @@ fn changes_of_companies_and_their_links_arrive() {
 #[test]
 fn changes_of_deals_and_their_links_arrive() {
     hold_of(Theme::Changes, Subject::Only(&DEALS));
+}
+
+#[test]
+fn changes_of_deals_and_their_product_rows_arrive_whatever_crashes() {
+    hold_of(Theme::Changes, Subject::Selling(&DEALS));
 }
 
 #[test]

@@ -211,7 +211,7 @@ impl Parts {
                         entity: scene.entity,
                         dialect: scene.dialect,
                         interval: Duration::from_secs(1),
-                        product_rows: false,
+                        product_rows: scene.sells,
                     }],
                     overlap: scene.overlap(),
                     dictionary_interval: Duration::from_hours(1),

@@ -30,6 +30,8 @@ pub(super) struct Scene {
     pub(super) portal: TestPortal,
     pub(super) entity: &'static Entity,
     pub(super) dialect: Dialect,
+    /// Whether the records are mirrored with their product rows.
+    pub(super) sells: bool,
     pool: PgPool,
     overlap: u16,
     told: Mutex<Told>,
@@ -92,6 +94,7 @@ impl Scene {
             portal,
             entity,
             dialect: subject.dialect(),
+            sells: subject.sells(),
             pool: pool.clone(),
             overlap: setup.overlap,
             told: Mutex::default(),
@@ -225,6 +228,13 @@ impl Scene {
                 let (ids, count) = self.who(who);
                 vec![Action::Change { entity, ids, count, visible_after: after(late) }]
             }
+            Event::Phones { who, count } if self.sells => each(who, &|id| {
+                // Which rows there are, and what they cost, changes each time.
+                let price = self.told().passed.as_millis();
+                let row = |number| (format!("{number}"), format!("{price}.5"), "2".to_owned());
+                let products = (0..u128::from(count)).map(|one| row((one + price) % 7)).collect();
+                Action::SetProducts { entity, id, products }
+            }),
             // Nobody calls a deal.
             Event::Phones { who, .. }
                 if self.entity.multi_fields.iter().all(|one| !one.is_phone()) =>

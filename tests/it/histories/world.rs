@@ -17,6 +17,7 @@ use super::{
 use crate::support::{
     Database, database,
     equal::{differences, differences_but_for, item_differences},
+    products,
     tables::value,
 };
 
@@ -236,6 +237,7 @@ impl World {
                 self.harness.block_on(item_differences(&scene.portal, pool, scene.entity))
             }
         };
+        let found = found + &self.products(scene, &BTreeSet::new());
         // A clock that was set back can give two versions the same time, and then nothing
         // but their content tells them apart.
         let telling = ["date_modify: ", ": missing", ": in the mirror, not"];
@@ -245,11 +247,20 @@ impl World {
         Err(format!("after a sweep:\n{found}"))
     }
 
+    /// How the product rows differ, where they are mirrored.
+    fn products(&self, scene: &Scene, left_out: &BTreeSet<i64>) -> String {
+        if !scene.sells {
+            return String::new();
+        }
+        let (portal, pool) = (&scene.portal, self.database.pool());
+        self.harness.block_on(products::differences(left_out, portal, pool, scene.entity))
+    }
+
     fn compare(&self, when: &str, scene: &Scene, left_out: &BTreeSet<i64>) -> Result<(), String> {
         let pool = self.database.pool();
         let (portal, entity, dialect) = (&scene.portal, scene.entity, scene.dialect);
         let compared = differences_but_for(left_out, portal, pool, entity, dialect);
-        match self.harness.block_on(compared) {
+        match self.harness.block_on(compared) + &self.products(scene, left_out) {
             found if found.is_empty() => Ok(()),
             found => Err(format!("{when}:\n{found}")),
         }

@@ -10,6 +10,7 @@ pub(crate) mod http;
 pub(crate) mod portal;
 pub(crate) mod postgres;
 pub(crate) mod process;
+pub(crate) mod products;
 pub(crate) mod tables;
 pub(crate) mod terminal;
 
