@@ -14,8 +14,8 @@ use crate::{
     entity::{Entity, RecordId, SMART_ITEMS, dictionary::Dictionary},
     lifecycle::Lifecycle,
     portal::{
-        Ask, ChainEnd, Credentials, DictionarySource, Grant, Lane, MailRecipientSource,
-        Patience as Tries, Portal, PortalError, ScanAsk, Source,
+        Ask, ChainEnd, Credentials, DictionarySource, Grant, Lane, MailRecipientSource, Page,
+        Patience as Tries, Portal, PortalError, ProductRowAsk, ProductRowSource, ScanAsk, Source,
     },
     settings::Settings,
     store::{SchemaState, Store, StoreError},
@@ -24,7 +24,7 @@ use crate::{
 
 /// Tries everything that mirroring needs, one thing after the other, and writes nothing.
 ///
-/// It sends at most ten requests, one a second, so that it can run beside a daemon. Only an
+/// It sends a request or two for each entity, one a second, so that it can run beside a daemon. Only an
 /// application's tokens may have to be renewed for that, and are stored then; where a daemon
 /// runs, that is left to it.
 pub(super) async fn run(settings: &Settings, lifecycle: &Lifecycle) -> anyhow::Result<Exit> {
@@ -216,7 +216,7 @@ fn tell_grant(grant: &Grant) {
 
 /// Whether the entity can be listed, and whether the portal understands our filter.
 async fn check_entity(
-    Mirrored { entity, dialect, .. }: Mirrored,
+    Mirrored { entity, dialect, product_rows, .. }: Mirrored,
     portal: &Portal,
     report: &mut Report,
 ) {
@@ -227,12 +227,14 @@ async fn check_entity(
         Ok(heard) => heard,
         Err(error) => return report.refused(entity.name, &error),
     };
-    let mut listed = 0;
+    let (mut listed, mut newest) = (0, None);
     for chain in heard.scans {
         if let ChainEnd::Failed(error) = chain.end {
             return report.refused(entity.name, &error);
         }
-        listed += chain.pages.iter().map(crate::portal::Page::len).sum::<usize>();
+        listed += chain.pages.iter().map(Page::len).sum::<usize>();
+        let mut rows = chain.pages.iter().flat_map(Page::rows);
+        newest = newest.or_else(|| rows.find_map(|row| source.dialect().key_of(row)));
     }
     if let Some(Err(error)) = heard.catalogue {
         return report.refused(entity.name, &error);
@@ -253,6 +255,29 @@ async fn check_entity(
              by reading every record again (`portal.vibecode.full_pass_interval`)",
         ),
         _ => Report::good(entity.name, "readable, and the filters are understood"),
+    }
+    if let Some(owner) = newest.filter(|_| product_rows) {
+        check_product_rows(entity, owner, portal, report).await;
+    }
+}
+
+/// Whether the product rows of a record can be listed.
+async fn check_product_rows(
+    entity: &'static Entity,
+    owner: RecordId,
+    portal: &Portal,
+    report: &mut Report,
+) {
+    let Some(code) = entity.multi_fields.iter().find_map(|multi| multi.product_rows) else {
+        return;
+    };
+    let source = ProductRowSource::new(portal.clone(), code);
+    let ask = ProductRowAsk { owners: vec![owner], after: RecordId::ZERO };
+    let what = format!("product rows of {}", entity.name);
+    let read = source.read(Lane::People, &[ask], Tries::Persist).await;
+    match read.and_then(|(pages, _)| pages.into_iter().collect::<Result<Vec<_>, _>>()) {
+        Ok(_) => Report::good(&what, "readable"),
+        Err(error) => report.refused(&what, &error),
     }
 }
 

@@ -355,6 +355,11 @@ mod tests {
             assert!(rules(&[], &[name]).unwrap_err().contains("is no text"), "{name}");
         }
         assert!(rules(&["NAME"], &["NAME"]).unwrap_err().contains("excluded as well"));
+        let rows = ["PRODUCT_ROWS".to_owned()];
+        let rules = PrivacyRules::excluding(&LEADS, &rows).unwrap();
+        assert!(rules.excluded().contains("PRODUCT_ROWS"));
+        let hashed = PrivacyRules::default().hashing(&LEADS, &rows).unwrap_err().to_string();
+        assert!(hashed.contains("is no text"), "{hashed}");
     }
 
     #[test]

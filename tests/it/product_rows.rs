@@ -77,6 +77,8 @@ fn work(portal: &TestPortal) {
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_are_right_within_the_cycle_in_which_their_record_changes() {
     let (portal, database) = (portal(), database().await);
+    let checked = run(&portal, &database, &["check"]).await;
+    assert!(checked.stdout.contains("product rows of deals: readable"), "{checked:#?}");
     done(&portal, &database, &["backfill"]).await;
     assert_equal(&portal, &database).await;
 
@@ -182,4 +184,19 @@ async fn a_portal_that_fails_or_refuses_for_a_while_loses_no_row() {
     done(&portal, &database, &["refresh", "deals", &id.to_string()]).await;
     assert_eq!(value::<i64>(database.pool(), &noted).await, 0);
     assert_equal(&portal, &database).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_are_excluded_are_neither_asked_for_nor_kept() {
+    let (portal, database) = (portal(), database().await);
+    done(&portal, &database, &["backfill"]).await;
+    let rows = "select count(*) from bitrix24.deal_product_rows";
+    assert!(value::<i64>(database.pool(), rows).await > 100);
+    let config = settings(&portal, &database, true)
+        .replace("deals.history = true", "deals.exclude_fields = [\"PRODUCT_ROWS\"]");
+    let before = portal.stats().commands.get("crm.item.productrow.list").copied();
+    let finished = Run::b24mirror(&["backfill", "deals"]).config(&config).finish().await;
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+    assert_eq!(value::<i64>(database.pool(), rows).await, 0);
+    assert_eq!(portal.stats().commands.get("crm.item.productrow.list").copied(), before);
 }
