@@ -19,7 +19,7 @@ use crate::{
     },
     settings::Settings,
     store::{SchemaState, Store, StoreError},
-    sync::Mirrored,
+    sync::{Mirrored, settle_tokens},
 };
 
 /// Tries everything that mirroring needs, one thing after the other, and writes nothing.
@@ -60,6 +60,7 @@ pub(super) async fn run(settings: &Settings, lifecycle: &Lifecycle) -> anyhow::R
                        request limit";
         report.bad("portal", finding, Exit::Failed);
     }
+    settle_tokens(&portal).await;
     Ok(report.worst)
 }
 

@@ -19,6 +19,7 @@ use crate::{
     sync::{
         Mirrored, SyncError,
         plan::{Plan, plan},
+        settle_tokens,
     },
 };
 
@@ -46,6 +47,7 @@ pub(super) async fn run(
         let named = |error: SyncError| anyhow!("{}: {}", mirrored.entity.name, error.reason());
         plans.push(planned.map_err(named)?);
     }
+    settle_tokens(&portal).await;
     drop(database);
     if json {
         say!("{}", serde_json::to_string_pretty(&plans)?);

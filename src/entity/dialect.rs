@@ -81,6 +81,10 @@ const ITEM_NOISE: [&str; 33] = [
     "taxValueAccount",
 ];
 
+/// What the codes of user fields begin with, and what items make of that.
+const USER_FIELD: &str = "UF_CRM_";
+const ITEM_USER_FIELD: &str = "ufCrm";
+
 impl Dialect {
     /// How an entity is read where nothing is set: by a list of its own, if there is one.
     #[must_use]
@@ -136,7 +140,7 @@ impl Dialect {
         match self {
             Self::Classic => Cow::Borrowed(field),
             Self::Item => item_name(entity, field).unwrap_or_else(|| camel_case(field)),
-            Self::Vibecode if field.starts_with("UF_CRM_") => user_field_name(field).into(),
+            Self::Vibecode if field.starts_with(USER_FIELD) => user_field_name(field).into(),
             Self::Vibecode => VIBECODE_NAMES
                 .iter()
                 .find(|(own, _)| *own == field)
@@ -230,32 +234,40 @@ fn item_field<'a>(
     known
         .into_iter()
         .find(|(_, theirs)| *theirs == name)
-        .map_or_else(|| capitals(name), |(own, _)| Cow::Borrowed(*own))
+        .map(|(own, _)| Cow::Borrowed(*own))
+        .or_else(|| user_field(name))
+        .unwrap_or_else(|| capitals(name))
 }
 
-/// `UF_CRM_1720019876534` becomes `ufCrm_1720019876534`, `UF_CRM_2_16396` of a smart process
-/// `ufCrm2_16396`, and words are put together: `ufCrmMyWords` (vendor page `crm-item-list`).
-/// [`capitals`] turns that back, but for numbers inside of words, which may have stood for
-/// other names as well.
+/// `UF_CRM_3_DIGIT` of a smart process becomes `ufCrm3Digit`, `UF_CRM_3_1747309727` becomes
+/// `ufCrm3_1747309727`. Where letters and digits are mixed, only the beginning changes:
+/// `UF_CRM_3_DIGIT10` becomes `ufCrm_3_DIGIT10` (vendor page `crm/universal`, field naming
+/// conventions).
 fn user_field_name(field: &str) -> String {
-    let mut name = "ufCrm".to_owned();
-    let parts: Vec<&str> = field.trim_start_matches("UF_CRM_").split('_').collect();
-    for (place, part) in parts.iter().enumerate() {
+    let own = field.trim_start_matches(USER_FIELD);
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let (of_type, rest) =
+        own.split_once('_').filter(|(first, _)| is_number(first)).unwrap_or_default();
+    let rest = if of_type.is_empty() { own } else { rest };
+    if rest.split('_').all(is_number) && !of_type.is_empty() {
+        return format!("{ITEM_USER_FIELD}{of_type}_{rest}");
+    }
+    if rest.bytes().any(|byte| byte.is_ascii_digit()) {
+        return format!("{ITEM_USER_FIELD}_{own}");
+    }
+    let mut name = format!("{ITEM_USER_FIELD}{of_type}");
+    for part in rest.split('_') {
         let mut letters = part.chars();
-        match letters.next() {
-            Some(first) if first.is_ascii_digit() => {
-                let of_type = place == 0 && parts.len() > 1;
-                name.push_str(if of_type { "" } else { "_" });
-                name.push_str(part);
-            }
-            Some(first) => {
-                name.push(first.to_ascii_uppercase());
-                name.extend(letters.map(|letter| letter.to_ascii_lowercase()));
-            }
-            None => {}
-        }
+        name.extend(letters.next().map(|first| first.to_ascii_uppercase()));
+        name.extend(letters.map(|letter| letter.to_ascii_lowercase()));
     }
     name
+}
+
+/// What we call a user field that came under an item's name; `None` for any other field.
+fn user_field<'a>(name: &str) -> Option<Cow<'a, str>> {
+    let own = name.strip_prefix(ITEM_USER_FIELD)?.strip_prefix('_')?;
+    Some(format!("{USER_FIELD}{own}").into())
 }
 
 /// `SOURCE_ID` becomes `sourceId`, `PARENT_ID_128` becomes `parentId128`.
@@ -331,7 +343,14 @@ mod tests {
         let dialect = Dialect::Vibecode;
         for entity in Entity::ALL.into_iter().filter(|entity| entity.item.is_some()) {
             let columns = entity.columns.iter().map(|column| column.field);
-            let users = ["UF_CRM_1720019876534", "UF_CRM_2_1639669411830", "UF_CRM_MY_WORDS"];
+            let users = [
+                "UF_CRM_1720019876534",
+                "UF_CRM_2_1639669411830",
+                "UF_CRM_MY_WORDS",
+                "UF_CRM_566EB0AC9B7FC",
+                "UF_CRM_PASSPORT2",
+                "UF_CRM_PASSPORT_2",
+            ];
             for field in columns.chain(["ID", "PARENT_ID_128"]).chain(users) {
                 let name = dialect.name_of(entity, field);
                 if !ITEM_NOISE.contains(&&*name) {
@@ -356,6 +375,24 @@ mod tests {
         }
         assert_eq!(field("phoneWork"), None);
         assert_eq!(dialect.name_of(&LEADS, "UF_CRM_1594289783260"), "ufCrm_1594289783260");
+    }
+
+    #[test]
+    fn user_fields_are_named_as_the_vendor_says() {
+        for (field, name) in [
+            ("UF_CRM_3_DIGIT", "ufCrm3Digit"),
+            ("UF_CRM_3_1747309727", "ufCrm3_1747309727"),
+            ("UF_CRM_3_DIGIT10", "ufCrm_3_DIGIT10"),
+            ("UF_CRM_3_DIGIT_10", "ufCrm_3_DIGIT_10"),
+            ("UF_CRM_1747309879", "ufCrm_1747309879"),
+            ("UF_CRM_566EB0AC9B7FC", "ufCrm_566EB0AC9B7FC"),
+        ] {
+            assert_eq!(Dialect::Vibecode.name_of(&LEADS, field), name);
+            // Older portals do not know the parameter that keeps the names.
+            for dialect in [Dialect::Item, Dialect::Vibecode] {
+                assert_eq!(dialect.field_of(&LEADS, name).as_deref(), Some(field));
+            }
+        }
     }
 
     #[test]

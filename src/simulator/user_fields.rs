@@ -129,25 +129,36 @@ impl UserField {
     }
 }
 
-/// `UF_CRM_1720019876534` as `ufCrm_1720019876534`, `UF_CRM_2_1639669411830` as
-/// `ufCrm2_1639669411830`, and words as the vendor writes them.
+/// The name of items (vendor page `crm/universal`, field naming conventions): digits alone or
+/// letters alone are converted, of mixed ones only the beginning.
 fn camel_code(code: &str) -> String {
-    let own = code.strip_prefix("UF_CRM_");
-    let mut camel = if own.is_some() { "ufCrm" } else { "uf" }.to_owned();
-    let parts: Vec<&str> = own.unwrap_or(code.trim_start_matches("UF_")).split('_').collect();
-    for (place, part) in parts.iter().enumerate() {
-        let number = part.starts_with(|first: char| first.is_ascii_digit());
-        let of_type = place == 0 && parts.len() > 1;
-        if number {
-            camel.push_str(if of_type { "" } else { "_" });
-            camel.push_str(part);
-        } else {
-            let (first, rest) = part.split_at_checked(1).unwrap_or((part, ""));
-            camel.push_str(&first.to_uppercase());
-            camel.push_str(&rest.to_lowercase());
-        }
+    let Some(own) = code.strip_prefix("UF_CRM_") else {
+        return format!("uf{}", words(code.trim_start_matches("UF_")));
+    };
+    let (number, rest) = match own.split_once('_') {
+        Some((number, rest)) if digits_only(number) => (number, rest),
+        _ => ("", own),
+    };
+    let digits = rest.contains(|letter: char| letter.is_ascii_digit());
+    let letters = rest.contains(|letter: char| letter.is_ascii_alphabetic());
+    match (digits, letters) {
+        (true, false) if !number.is_empty() => format!("ufCrm{number}_{rest}"),
+        (true, _) => format!("ufCrm_{own}"),
+        (false, _) => format!("ufCrm{number}{}", words(rest)),
     }
-    camel
+}
+
+fn digits_only(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|letter| letter.is_ascii_digit())
+}
+
+/// `STRING_LIST` as `StringList`.
+fn words(code: &str) -> String {
+    let word = |part: &str| {
+        let (first, rest) = part.split_at_checked(1).unwrap_or((part, ""));
+        first.to_uppercase() + &rest.to_lowercase()
+    };
+    code.split('_').map(word).collect()
 }
 
 /// The user fields that a portal starts with: every type, single and multiple.
@@ -270,7 +281,8 @@ mod tests {
             ("UF_CRM_TASK", "ufCrmTask"),
             ("UF_DIRECTOR_SIGN", "ufDirectorSign"),
             ("UF_CRM_STRING_LIST", "ufCrmStringList"),
-            ("UF_CRM_10_DIGIT10", "ufCrm10Digit10"),
+            ("UF_CRM_10_DIGIT10", "ufCrm_10_DIGIT10"),
+            ("UF_CRM_566EB0AC9B7FC", "ufCrm_566EB0AC9B7FC"),
         ] {
             assert_eq!(camel_code(code), camel);
         }

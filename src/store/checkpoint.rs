@@ -36,6 +36,15 @@ pub struct ClockShift {
     pub until: DateTime<Utc>,
 }
 
+impl ClockShift {
+    /// By how much the floor of a cycle is lowered that goes on from a watermark of that
+    /// moment, by the database's clock.
+    #[must_use]
+    pub fn since(self, watermark: DateTime<Utc>) -> Option<chrono::Duration> {
+        (watermark < self.until).then(|| chrono::Duration::seconds(self.by_seconds))
+    }
+}
+
 /// How far the incremental reading of one entity has come.
 ///
 /// Instants keep their microseconds: PostgreSQL stores no more, so finer ones do not

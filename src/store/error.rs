@@ -85,6 +85,20 @@ pub enum StoreError {
         /// The portal that asked.
         theirs: String,
     },
+    /// The tokens that the authorization server gave are for another portal than the schema's;
+    /// nothing was written, and they are not kept.
+    #[error(
+        "the schema holds the mirror of {here}, but the application's tokens are for {theirs}; \
+         correct `portal.oauth.host` or set another `database.schema`, then authorize the \
+         application again, because its refresh token has been used; if {here} was renamed to \
+         that, start once with the webhook, which follows"
+    )]
+    OtherPortalsTokens {
+        /// The portal that the schema belongs to.
+        here: String,
+        /// The portal that the tokens are for.
+        theirs: String,
+    },
     /// The settings hide less than what is stored follows, and whoever has them may not change
     /// that; nothing was written.
     #[error(
@@ -176,6 +190,7 @@ impl StoreError {
                 | Self::ServerTooOld { .. }
                 | Self::Encoding { .. }
                 | Self::OtherPortal { .. }
+                | Self::OtherPortalsTokens { .. }
                 | Self::Reveals { .. }
                 | Self::TokenKey
         )

@@ -57,7 +57,7 @@ impl PortalRow {
         }
     }
 
-    fn knows(&self, host: &str) -> bool {
+    pub(super) fn knows(&self, host: &str) -> bool {
         let host = normal(host);
         self.host == host || self.former_hosts.contains(&host)
     }
@@ -71,8 +71,8 @@ impl PortalRow {
 }
 
 impl Store {
-    /// Claims the schema for a portal. A portal that is known by its own identity and comes
-    /// with a new host was renamed, and its host is recorded.
+    /// Claims the schema for a portal. A portal that is known by its own identity may come with
+    /// a new host; that is recorded once the portal has answered there.
     ///
     /// # Errors
     /// [`StoreError::OtherPortal`] when it belongs to another; nothing is written then.
@@ -101,10 +101,6 @@ impl Store {
                 .bind(asking.member_id)
                 .execute(&self.pool)
                 .await?;
-        }
-        if !row.knows(&host) {
-            tracing::info!(before = row.host, now = host, "the portal was renamed");
-            sqlx::query(RENAMED).bind(&host).execute(&self.pool).await?;
         }
         Ok(match user_id {
             Some(user) if row.user_id == NOBODY => {
@@ -157,10 +153,17 @@ impl Store {
 
     /// The portal that the schema belongs to, if any.
     pub async fn portal_row(&self) -> Result<Option<PortalRow>, StoreError> {
-        Ok(sqlx::query_as("select host, member_id, former_hosts, user_id from portal")
-            .fetch_optional(&self.pool)
-            .await?)
+        Ok(portal_row(&self.pool).await?)
     }
+}
+
+/// The portal that the schema belongs to, if any.
+pub(super) async fn portal_row(
+    executor: impl sqlx::PgExecutor<'_>,
+) -> Result<Option<PortalRow>, sqlx::Error> {
+    sqlx::query_as("select host, member_id, former_hosts, user_id from portal")
+        .fetch_optional(executor)
+        .await
 }
 
 /// Stands for a user whom the authorization server did not name.

@@ -23,6 +23,9 @@ const FAR_AHEAD: Duration = Duration::days(1);
 /// A portal clock that fell back by less than this is noise.
 const CLOCK_NOISE: Duration = Duration::seconds(1);
 
+/// One answer may come faster than another by so much.
+const HASTE: Duration = Duration::seconds(30);
+
 /// How far back a cycle looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -115,12 +118,8 @@ impl Cycle {
             (Depth::Shallow, &checkpoint.last, checkpoint.newest)
         };
         let portal_now = since.portal + (now - since.database);
-        let shift = checkpoint
-            .shift
-            .as_ref()
-            .filter(|shift| since.database < shift.until)
-            .map_or(0, |shift| shift.by_seconds);
-        let back = if deep { overlap } else { SHALLOW_OVERLAP } + Duration::seconds(shift);
+        let shift = checkpoint.shift.and_then(|shift| shift.since(since.database));
+        let back = if deep { overlap } else { SHALLOW_OVERLAP } + shift.unwrap_or_default();
         let ceiling = (!deep).then_some(portal_now + FAR_AHEAD);
         Self::between(depth, boundary, since.portal - back, ceiling)
     }
@@ -182,9 +181,13 @@ impl Cycle {
         // What was dated before a leap forward may become visible after it.
         let leapt = if -at_most > CLOCK_NOISE { -at_most } else { Duration::zero() };
         if !(repeated + leapt).is_zero() {
-            let before = checkpoint.shift.as_ref().map_or(0, |shift| shift.by_seconds);
+            let before = checkpoint.shift.and_then(|shift| shift.since(checkpoint.deep.database));
+            let before = before.unwrap_or_default().max(repeated + ONE_SECOND);
+            // An answer that came faster than the last one looks like a small leap, and many of
+            // them in a row must not add up.
+            let by = if leapt > HASTE { before + leapt } else { before.max(leapt + ONE_SECOND) };
             checkpoint.shift = Some(ClockShift {
-                by_seconds: before.max(repeated.num_seconds()) + leapt.num_seconds() + 1,
+                by_seconds: by.num_seconds(),
                 until: clocks.heard_at + repeated + overlap,
             });
         }
@@ -428,6 +431,25 @@ mod tests {
             }
             prop_assert_eq!(mirror, portal.rows);
         }
+    }
+
+    #[test]
+    fn answers_that_come_faster_and_slower_are_no_leaps_that_add_up() {
+        let mut checkpoint = start(&Portal::default());
+        for round in 1..2_000 {
+            let (asked, took) = (15 * round, round % 4);
+            let mut cycle = Cycle::plan(&checkpoint, OVERLAP, at(asked), round == 1);
+            let clocks = Clocks {
+                portal: at(asked),
+                offset_seconds: 0,
+                asked_at: at(asked),
+                heard_at: at(asked + took),
+            };
+            assert_eq!(cycle.begin(&mut checkpoint, OVERLAP, clocks), None);
+            cycle.complete(&mut checkpoint, OVERLAP, at(asked + took));
+        }
+        let shift = checkpoint.shift.unwrap();
+        assert!(shift.by_seconds <= 4, "{shift:?}");
     }
 
     #[test]

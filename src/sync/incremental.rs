@@ -1,8 +1,8 @@
 //! Performs the incremental cycle that `cycle.rs` plans.
 
-use std::sync::Arc;
+use std::{sync::Arc, time};
 
-use chrono::{DateTime, Duration, Utc};
+use chrono::{DateTime, Duration, TimeDelta, Utc};
 
 use super::{
     SyncError,
@@ -220,12 +220,10 @@ impl Mirror {
     ) -> Result<Clocks, SyncError> {
         let time =
             reply.time.as_ref().ok_or(SyncError::NoPortalClock { entity: self.entity().name })?;
-        Ok(Clocks {
-            portal: time.clock,
-            offset_seconds: time.offset_seconds,
-            asked_at,
-            heard_at: self.now().await?,
-        })
+        // Measured first, so that the clock is never put before the moment it was heard.
+        let since = reply.told_at.map_or(time::Duration::ZERO, |told_at| told_at.elapsed());
+        let heard_at = self.now().await? - TimeDelta::from_std(since).unwrap_or_default();
+        Ok(Clocks { portal: time.clock, offset_seconds: time.offset_seconds, asked_at, heard_at })
     }
 }
 

@@ -1,6 +1,8 @@
 //! A page that the portal cannot deliver, read record by record: what is at fault is
 //! found and set aside, and only that.
 
+use std::time::Instant;
+
 use super::{
     SyncError,
     pass::{PAGE_ROWS, PageFacts},
@@ -29,7 +31,7 @@ impl Reader {
     ) -> Result<Reply, SyncError> {
         self.describe(lane).await?;
         let mut ranges = Vec::new();
-        let mut time = None;
+        let (mut time, mut told_at) = (None, None);
         for range in &question.ranges {
             let scan = ScanAsk {
                 up_to: range.up_to,
@@ -38,11 +40,14 @@ impl Reader {
                 newest_first: range.newest_first,
                 ..ScanAsk::keys_above(range.after)
             };
-            let ask = Ask { scans: vec![scan], ..Ask::default() };
+            // A gateway tells the time only where the fields are asked for, or something dated.
+            let ask = Ask { scans: vec![scan], catalogue: question.catalogue, ..Ask::default() };
             let Ok(heard) = self.source.read(lane, &ask, Patience::Persist).await else {
                 return Err(failure);
             };
-            time = time.or(heard.time);
+            if time.is_none() {
+                (time, told_at) = (heard.time, heard.told_at.or_else(|| Some(Instant::now())));
+            }
             let Ok(listing) = self.listed(heard.scans) else { return Err(failure) };
             let facts = PageFacts {
                 rows: listing.ids.len() + listing.nameless.len(),
@@ -57,8 +62,15 @@ impl Reader {
             error = &failure as &dyn std::error::Error,
             "the portal could not deliver a page; it was read record by record"
         );
-        let memory = Memory::default();
-        Ok(Reply { ranges, probes: None, time, catalogue: None, timing: Timing::default(), memory })
+        Ok(Reply {
+            ranges,
+            probes: None,
+            time,
+            told_at,
+            catalogue: None,
+            timing: Timing::default(),
+            memory: Memory::default(),
+        })
     }
 
     /// Reads given records in as few requests as carry them. What the portal cannot

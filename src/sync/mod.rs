@@ -108,7 +108,7 @@ pub use self::{
     reporting::refresh_reports,
     scheduler::run,
     session::{EntityOutcome, LEASE_TTL, Opened, Session},
-    tokens::visit,
+    tokens::{settle as settle_tokens, visit},
     verify::{Difference, Kind, RangeCount, Repaired, Verification},
     work::{Level, Selection, UnreadableWork, Work},
 };

@@ -187,8 +187,16 @@ impl Reader {
                         Ok((Progress::Pages(ranges), memory)) => {
                             self.carried(ranges.iter().map(Vec::len).sum());
                             let catalogue = described.then(|| self.catalogue());
-                            let time = heard.time;
-                            return Ok(Reply { ranges, probes, time, catalogue, timing, memory });
+                            let (time, told_at) = (heard.time, heard.told_at);
+                            return Ok(Reply {
+                                ranges,
+                                probes,
+                                time,
+                                told_at,
+                                catalogue,
+                                timing,
+                                memory,
+                            });
                         }
                         Ok((Progress::Failed(error), _)) => (error.into(), true),
                         // A page that lost its multi-fields is refused for good in the end:
@@ -350,8 +358,9 @@ impl Reader {
     }
 
     fn carried(&self, pages: usize) {
+        let most = self.source.most_pages();
         let mut known = self.known();
-        known.shortened = known.shortened.and_then(|shortened| shortened.carried(pages));
+        known.shortened = known.shortened.and_then(|shortened| shortened.carried(pages, most));
     }
 
     /// Decodes what came, in memory of its own. A page with a field that the catalogue does

@@ -18,6 +18,7 @@ use super::{
     phones::keep_phones,
     reporting::keep_reports,
     session::{Errand, NO_SUCH_PROCESS, Opened, Session},
+    tokens,
     work::Work,
     worker::{WholeWorker, Worker},
 };
@@ -77,6 +78,7 @@ pub async fn run(
         };
         stop.run_until_cancelled(tokio::time::sleep(pause)).await;
     }
+    tokens::settle(portal).await;
     Ok(())
 }
 

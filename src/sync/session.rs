@@ -494,11 +494,7 @@ impl Session {
         if let Some(watcher) = self.watcher {
             watcher.abort();
         }
-        // A pair of tokens that has been bought is stored under the lease, or lost.
-        let settled = tokio::time::timeout(tokens::STORE_WITHIN, self.portal.settle_tokens());
-        if settled.await.is_err() {
-            tracing::warn!("a renewal of tokens is under way and is not waited for any longer");
-        }
+        tokens::settle(&self.portal).await;
         note_rename(&self.store, &self.portal, self.generation, &mut None).await;
         let level = self.portal.limiter().level();
         let release = self.store.release(self.generation, level);

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// A process that has been told to end waits no longer for a pair that is being stored.
-pub(super) const STORE_WITHIN: Duration = Duration::from_secs(2);
+const STORE_WITHIN: Duration = Duration::from_secs(2);
 
 /// The tokens of a session: they are its own as long as the lease is.
 struct Leased {
@@ -117,6 +117,14 @@ pub(super) async fn authorize(portal: &Portal) -> Result<(), SyncError> {
             );
             Ok(())
         }
+    }
+}
+
+/// Waits for a renewal under way, but not for long: a pair of tokens that has been bought is
+/// stored under the lease, or lost.
+pub async fn settle(portal: &Portal) {
+    if tokio::time::timeout(STORE_WITHIN, portal.settle_tokens()).await.is_err() {
+        tracing::warn!("a renewal of tokens is under way and is not waited for any longer");
     }
 }
 

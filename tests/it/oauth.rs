@@ -433,19 +433,37 @@ async fn check_and_plan_leave_renewing_to_the_process_that_mirrors() {
     assert_silent(&running.kill().await);
 }
 
+/// Another portal, with an application of its own.
+fn other_portal() -> (TestPortal, (&'static str, &'static str)) {
+    let token = "s1mf1rstrefresht0kenofanother";
+    let application = ApplicationOptions {
+        member_id: "another000000000000000000000000b".to_owned(),
+        refresh_token: token.to_owned(),
+        ..ApplicationOptions::default()
+    };
+    let portal = TestPortal::with(Options { application, ..unlimited() });
+    (portal, ("refresh_token", token))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_webhook_has_filled_is_not_given_to_another_portals_application() {
+    let (portal, database) = (portal(), database().await);
+    portal.backfilled(&database).await;
+    let (other, token) = other_portal();
+    let server = other.token_server();
+    let settings = settings_with(&portal, &database, &[token, ("token_server", &*server)]);
+    let other_host = other.url().replace("http://", "");
+    fails(&settings, &["sync"], 64, &["`database.schema`", &other_host, "authorize"]).await;
+    let owner = "select member_id is null and former_hosts = '{}' from bitrix24.portal";
+    assert!(value::<bool>(database.pool(), owner).await);
+    assert_equal(&portal, database.pool()).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn another_portals_application_is_refused_by_host_or_identity() {
     let (portal, database) = (portal(), database().await);
     succeeds(&settings(&portal, &database), &["backfill"]).await;
-    let other = TestPortal::with(Options {
-        application: ApplicationOptions {
-            member_id: "another000000000000000000000000b".to_owned(),
-            refresh_token: "s1mf1rstrefresht0kenofanother".to_owned(),
-            ..ApplicationOptions::default()
-        },
-        ..unlimited()
-    });
-    let token = ("refresh_token", "s1mf1rstrefresht0kenofanother");
+    let (other, token) = other_portal();
     let says = ["`database.schema`"];
     let by_host = settings_with(&other, &database, &[token]);
     for arguments in [&["run"][..], &["sync"], &["check"], &["plan"]] {

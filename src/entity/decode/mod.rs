@@ -17,7 +17,7 @@ use super::{
 
 /// Raised whenever the same answer would decode to other content, so that every
 /// stored record is read again.
-pub(super) const DECODER_VERSION: u32 = 4;
+pub(super) const DECODER_VERSION: u32 = 5;
 
 /// One row of a page.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -218,11 +218,11 @@ impl Decoder {
     /// What a field means that came under another name than is expected. A user field that
     /// is left out stays so under any name.
     fn slot_of_synonym(&self, field: &str) -> Option<Slot> {
-        if !self.dialect.has_synonyms() {
-            return None;
-        }
         if self.privacy.is_excluded(field) {
             return Some(Slot::LeftOut);
+        }
+        if !self.dialect.has_synonyms() {
+            return None;
         }
         self.slots.get(&*self.dialect.name_of(self.entity, field)).copied()
     }

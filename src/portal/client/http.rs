@@ -74,8 +74,8 @@ struct Place {
     home: Url,
     /// Where it has sent us and has not answered yet.
     moved: Option<Url>,
-    /// Whether it has answered at another place than it was configured to be.
-    is_renamed: bool,
+    /// Where it has answered last, once it has.
+    answered: Option<String>,
 }
 
 /// What a POST brought.
@@ -138,7 +138,7 @@ impl Http {
             credentials: options.credentials.clone(),
             timeout: options.timeout,
             max_body: options.max_body,
-            place: RwLock::new(Place { home, moved: None, is_renamed: false }),
+            place: RwLock::new(Place { home, moved: None, answered: None }),
             buffers: Buffers::default(),
         })
     }
@@ -161,26 +161,35 @@ impl Http {
             (_, token) => (body, token),
         };
         let result = self.exchange(target.method, address, body, token).await;
-        if let Err(PortalError::Connect { .. } | PortalError::Transport { .. }) = &result {
-            // The address from a redirect may be the broken part: back to the last good one.
-            self.place_mut().moved = None;
+        if result.is_err() {
+            self.doubt();
         }
         result
     }
 
-    /// The portal has answered as it should: where it has sent us, it lives.
-    pub(super) fn settle(&self) {
-        if self.place().moved.is_none() {
-            return;
-        }
-        let mut place = self.place_mut();
-        if let Some(home) = place.moved.take() {
-            place.home = home;
-            place.is_renamed = true;
+    /// No usable answer has come: an address that has never given one may be the broken part,
+    /// so it is back to the last good one.
+    pub(super) fn doubt(&self) {
+        if self.place().moved.is_some() {
+            self.place_mut().moved = None;
         }
     }
 
-    /// Begins at another host than the configured one: the portal has moved there before.
+    /// The portal has answered as it should: where it has sent us, it lives.
+    pub(super) fn settle(&self) {
+        let place = self.place();
+        if place.moved.is_none() && place.answered.is_some() {
+            return;
+        }
+        drop(place);
+        let mut place = self.place_mut();
+        if let Some(home) = place.moved.take() {
+            place.home = home;
+        }
+        place.answered = authority(&place.home);
+    }
+
+    /// Tries another host than the configured one first: the portal has moved there before.
     pub(super) fn start_at(&self, host: &str) {
         let mut place = self.place_mut();
         let mut home = place.home.clone();
@@ -188,8 +197,7 @@ impl Http {
         let known = home.set_host(other.host_str()).is_ok() && home.set_port(other.port()).is_ok();
         let is_safe = is_secure(&home) && (!is_loopback(&home) || is_loopback(&place.home));
         if known && is_safe && home != place.home {
-            place.home = home;
-            place.is_renamed = true;
+            place.moved = Some(home);
         }
     }
 
@@ -197,14 +205,17 @@ impl Http {
     pub(super) fn try_at(&self, address: Url) {
         let mut place = self.place_mut();
         if authority(&address) != authority(&place.home) {
+            tracing::info!(
+                host = authority(&address),
+                "the authorization server names another host"
+            );
             place.moved = Some(address);
         }
     }
 
-    /// The host where a portal that has moved answers; it may have moved back.
+    /// The host at which the portal has answered last, once it has.
     pub(super) fn found_at(&self) -> Option<String> {
-        let place = self.place();
-        place.is_renamed.then(|| authority(&place.home)).flatten()
+        self.place().answered.clone()
     }
 
     /// The same, if it is another host than the configured one.
@@ -294,8 +305,8 @@ impl Http {
             // It leads somewhere else, to a login page for example.
             .ok_or_else(gateway)?;
         // What is kept is where the classic methods are; the others follow from it.
-        let base = base.replacen(V3_ROOT, CLASSIC_ROOT, 1);
-        target.set_path(&format!("{base}/"));
+        let base = format!("{base}/").replacen(V3_ROOT, CLASSIC_ROOT, 1);
+        target.set_path(&base);
         target.set_query(None);
         target.set_fragment(None);
         tracing::warn!(

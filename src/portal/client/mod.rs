@@ -257,20 +257,20 @@ impl Portal {
         &self.inner.credentials
     }
 
-    /// The host where a portal that has moved answers; it may have moved back.
+    /// The host at which the portal has answered last, once it has.
     #[must_use]
     pub fn found_at(&self) -> Option<String> {
         self.inner.http.found_at()
     }
 
-    /// The same, if it is another host than the configured one.
+    /// The same, if it is another host than the configured one: the portal was renamed.
     #[must_use]
     pub fn renamed_to(&self) -> Option<String> {
         self.inner.http.renamed_to()
     }
 
-    /// Begins at a host where the portal was seen to answer before; the configured one only
-    /// leads there.
+    /// Tries a host first where the portal was seen to answer before; the configured one only
+    /// led there.
     pub fn start_at(&self, host: &str) {
         self.inner.http.start_at(host);
     }
@@ -451,20 +451,27 @@ impl Portal {
                 }
                 Err(error)
             }
-            Err(error) => Err(error),
+            Err(error) => {
+                self.inner.http.doubt();
+                Err(error)
+            }
         }
     }
 
     /// Takes the secrets out of a failure, and notes what the call identified itself with.
     fn own(&self, failure: &mut ApiFailure, pass: Option<&Arc<Pass>>) {
-        let text = match (&self.inner.credentials, &self.inner.access) {
-            (Credentials::Webhook(webhook), _) => webhook.scrub(&failure.description),
-            (_, Some(access)) => access.scrub(&failure.description),
-            (Credentials::Application(_), None) => String::new(),
-        };
-        failure.description = text;
-        if let Some(pass) = pass {
-            failure.description = failure.description.replace(pass.token().expose_secret(), "***");
+        failure.clear(|text| {
+            let text = match (&self.inner.credentials, &self.inner.access) {
+                (Credentials::Webhook(webhook), _) => webhook.scrub(text),
+                (_, Some(access)) => access.scrub(text),
+                (Credentials::Application(_), None) => String::new(),
+            };
+            match pass {
+                Some(pass) => text.replace(pass.token().expose_secret(), "***"),
+                None => text,
+            }
+        });
+        if pass.is_some() {
             failure.by_application = true;
             failure.renewable = true;
         }

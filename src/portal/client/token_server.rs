@@ -1,6 +1,8 @@
 //! The authorization server: one question, a pair of tokens for a refresh token (vendor
 //! pages `auto-renewal` and `error-codes`).
 
+use std::time::Duration;
+
 use chrono::DateTime;
 use reqwest::{Client, header::ACCEPT};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -41,6 +43,10 @@ struct Said {
     user_id: Option<Value>,
 }
 
+/// How long the authorization server may take. Shorter than a lease lasts, so that nobody else
+/// takes over and spends the same token meanwhile.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Buys a new pair. The old one has ended when this succeeds, and may have ended when it fails.
 pub(super) async fn renew(
     client: &Client,
@@ -61,7 +67,7 @@ pub(super) async fn renew(
         .append_pair("client_id", application.client_id())
         .append_pair("client_secret", application.client_secret().expose_secret())
         .append_pair("refresh_token", refresh.expose_secret());
-    let request = client.get(address).header(ACCEPT, "application/json");
+    let request = client.get(address).header(ACCEPT, "application/json").timeout(TIMEOUT);
     #[expect(clippy::disallowed_methods, reason = "this is the one place that asks for tokens")]
     let response = request.send().await;
     // The address holds both secrets.

@@ -11,6 +11,10 @@ use crate::retry::Disposition;
 /// The longest description that is kept, in characters.
 const DESCRIPTION_CHARS: usize = 200;
 
+/// What is kept of it until the secrets are out. A secret that is cut in half here lies behind
+/// what is kept in the end.
+const UNCLEARED_CHARS: usize = 10 * DESCRIPTION_CHARS;
+
 /// The portal's own name for a failure. It may be empty.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ErrorCode(String);
@@ -66,10 +70,16 @@ impl ApiFailure {
             method: method.to_owned(),
             code: ErrorCode::new(code),
             status,
-            description: description.trim().chars().take(DESCRIPTION_CHARS).collect(),
+            description: description.trim().chars().take(UNCLEARED_CHARS).collect(),
             by_application: false,
             renewable: false,
         }
+    }
+
+    /// Puts the secrets out of it by `scrub`, then shortens it: half a secret would not be known
+    /// as one.
+    pub(super) fn clear(&mut self, scrub: impl Fn(&str) -> String) {
+        self.description = scrub(&self.description).chars().take(DESCRIPTION_CHARS).collect();
     }
 
     /// The table: vendor page `system-errors`, the pages of the methods, and what
@@ -256,7 +266,7 @@ fn application_advice(code: &str) -> Option<&'static str> {
             "the application of `portal.oauth.client_id` is not installed on the portal any more: install and authorize it again, and put its new refresh token into `portal.oauth.refresh_token`"
         }
         "INSUFFICIENT_SCOPE" | "BITRIX_REST_V3_EXCEPTION_INSUFFICIENTSCOPEEXCEPTION" => {
-            "give the application of `portal.oauth.client_id` the right `crm` (and `user`, `department` for the dictionaries) on its page in the portal, and authorize it again"
+            "give the application of `portal.oauth.client_id` the right `crm` (and `user`, `department` for the dictionaries, `mail` for the address book) on its page in the portal, and authorize it again"
         }
         "USER_ACCESS_ERROR" | "AUTHORIZATION_ERROR" | "ALLOWED_ONLY_INTRANET_USER" => {
             "the user who authorized the application was dismissed or may not use it: authorize it again as an employee with access to the CRM, best an administrator, and put the new refresh token into `portal.oauth.refresh_token`"
@@ -552,7 +562,7 @@ impl PortalError {
                 "an application's tokens are stored, encrypted, in the mirror's database before they are used"
             }
             Self::NotRenewed { .. } => {
-                "it does so with its next call; `b24mirror status` says how it stands"
+                "it does so with its next call; `b24mirror status` says how it stands; where the application was authorized anew, restart that process with the new refresh token"
             }
             Self::Connect { .. } | Self::Transport { .. } => {
                 "check the host in `portal.webhook_url` (`portal.oauth.host`, `portal.vibecode.url`), the network and, for a private certificate authority, `portal.ca_file`"
@@ -598,6 +608,7 @@ impl PortalError {
             | Self::BodyTooLarge { .. }
             | Self::Garbled { .. } => true,
             Self::Gateway { status, .. } => !(400..500).contains(status),
+            Self::Vibecode(failure) => failure.is_heavy(),
             _ => false,
         }
     }

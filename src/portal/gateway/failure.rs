@@ -23,6 +23,12 @@ pub struct GatewayFailure {
 }
 
 impl GatewayFailure {
+    /// Whether it may have been the size of the answer: the gateway's or the portal's time ran
+    /// out.
+    pub(in crate::portal) const fn is_heavy(&self) -> bool {
+        matches!(self.status, 408 | 500 | 502..=504)
+    }
+
     /// Takes an error as it came; the message must hold no secret any more.
     pub(super) fn new(
         path: &str,

@@ -186,11 +186,11 @@ impl Gateway {
             Err(error) => {
                 if let PortalError::Vibecode(failure) = &error {
                     match failure.retry_after {
-                        Some(after) => self.pause(after),
-                        None if failure.disposition() == Disposition::WaitPortal => {
+                        Some(after) if !after.is_zero() => self.pause(after),
+                        _ if failure.disposition() == Disposition::WaitPortal => {
                             self.inner.limiter.refused();
                         }
-                        None => {}
+                        _ => {}
                     }
                 }
                 Err(error)

@@ -16,9 +16,12 @@
 //!
 //! The gateway tells no time. Where one is needed the portal itself is asked for it.
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
 };
 
 use chrono::{DateTime, FixedOffset};
@@ -122,12 +125,14 @@ impl GatewaySource {
             count: None,
             counts: Vec::new(),
             time: None,
+            told_at: None,
             timing: Timing::default(),
         };
         // First of all: what happens while the rows are read belongs to the next cycle.
         let dated = ask.scans.iter().any(|scan| scan.modified_after.is_some());
         if dated || (ask.catalogue && !ask.scans.is_empty()) {
             heard.time = self.portal.call(lane, "server.time", &json!({})).await?.time;
+            heard.told_at = Some(Instant::now());
         }
         if ask.catalogue {
             heard.catalogue = Some(self.described(lane, patience).await);
@@ -247,17 +252,32 @@ impl GatewaySource {
                 self.distrust_order();
                 let first = self.search(lane, scan, shape, PAGE_ROWS, patience).await?;
                 let rows = first.rows()?;
-                return Ok(chain_of(first.pages(&rows), rows.len() == PAGE_ROWS, &first));
+                self.refuse_gap(&first, rows.len(), PAGE_ROWS)?;
+                return Ok(chain_of(first.pages(&rows), &first));
             }
             // It is all there is, so only the order was lost.
             put_in_order(&mut rows, scan.newest_first);
         }
+        self.refuse_gap(answer, rows.len(), limit)?;
         // Where more follow although fewer came than were asked for, only whole pages count.
-        let cut = !full && answer.goes_on && rows.len() > PAGE_ROWS;
-        if cut {
+        if !full && answer.goes_on {
             rows.truncate(rows.len() / PAGE_ROWS * PAGE_ROWS);
         }
-        Ok(chain_of(answer.pages(&rows), full || cut, answer))
+        Ok(chain_of(answer.pages(&rows), answer))
+    }
+
+    /// A short page ends a list, so there is none where the answer itself says that more follow.
+    fn refuse_gap(
+        &self,
+        answer: &GatewayAnswer,
+        rows: usize,
+        limit: usize,
+    ) -> Result<(), PortalError> {
+        if rows >= PAGE_ROWS || !answer.goes_on {
+            return Ok(());
+        }
+        let what = format!("it brought {rows} of {limit} records and says that more follow");
+        Err(PortalError::unusable(&self.path("search"), what))
     }
 
     fn distrust_order(&self) {
@@ -464,12 +484,13 @@ fn put_in_order(rows: &mut [&RawValue], newest_first: bool) {
     });
 }
 
-/// Ends with a short page where nothing follows: an empty one if the last is full.
-fn chain_of(mut pages: Vec<Page>, goes_on: bool, answer: &GatewayAnswer) -> Chain {
-    if goes_on {
+/// A list goes on behind a full page, however many were asked for: the gateway may allow fewer.
+/// It ends with a short page, an empty one where nothing came.
+fn chain_of(mut pages: Vec<Page>, answer: &GatewayAnswer) -> Chain {
+    if pages.last().is_some_and(|last| last.len() == PAGE_ROWS) {
         return Chain { pages, end: ChainEnd::Full };
     }
-    if pages.last().is_none_or(|last| last.len() == PAGE_ROWS) {
+    if pages.is_empty() {
         pages.push(answer.no_page());
     }
     Chain { pages, end: ChainEnd::Short }

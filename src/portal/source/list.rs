@@ -214,7 +214,7 @@ impl ListSource {
         let count = ask.count.then(|| total(COUNT));
         let counts = (0..ask.counts.len()).map(|place| total(&count_key(place))).collect();
         let (time, timing) = (answer.time, answer.timing);
-        Heard { scans, catalogue, probes, count, counts, time, timing }
+        Heard { scans, catalogue, probes, count, counts, time, told_at: None, timing }
     }
 }
 

@@ -49,14 +49,16 @@ impl MailRecipientSource {
         let params = json!({ "pagination": pagination });
         let answer = self.portal.call_v3(lane, METHOD, &params).await?;
         let unusable = || PortalError::unusable(METHOD, "its result has no list of items");
-        let result = PhpMap::read(Some(&answer.result)).ok_or_else(unusable)?;
-        let items = result.get("items").copied().ok_or_else(unusable)?;
-        let items = PhpMap::read(Some(items)).ok_or_else(unusable)?;
-        Ok(RecipientPage {
-            rows: items.values().map(|row| renamed(row)).collect(),
-            time: answer.time,
-        })
+        let rows = rows_in(&answer.result).ok_or_else(unusable)?;
+        Ok(RecipientPage { rows, time: answer.time })
     }
+}
+
+/// The entries of a result. An empty list is one that is there, and not one that is null.
+fn rows_in(result: &RawValue) -> Option<Vec<String>> {
+    let result = PhpMap::read(Some(result))?;
+    let items = result.get("items").copied().filter(|items| items.get() != "null")?;
+    Some(PhpMap::read(Some(items))?.values().map(|row| renamed(row)).collect())
 }
 
 /// A row with the names of fields that records have; what is no row stays as it is.
@@ -92,5 +94,13 @@ mod tests {
             assert_eq!(row(strange), strange);
         }
         assert_eq!(row("{}"), "{}");
+    }
+
+    #[test]
+    fn a_list_that_is_null_is_no_empty_one() {
+        let rows = |json: &str| rows_in(&RawValue::from_string(json.to_owned()).unwrap());
+        assert_eq!(rows(r#"{"items": []}"#), Some(Vec::new()));
+        assert_eq!(rows(r#"{"items": null}"#), None);
+        assert_eq!(rows("{}"), None);
     }
 }

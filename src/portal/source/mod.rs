@@ -11,7 +11,11 @@ mod mail_recipients;
 mod product_rows;
 mod wording;
 
-use std::{fmt, ops::Range, time::Duration};
+use std::{
+    fmt,
+    ops::Range,
+    time::{Duration, Instant},
+};
 
 use chrono::{DateTime, FixedOffset};
 use serde_json::value::RawValue;
@@ -215,6 +219,8 @@ pub struct Heard {
     pub counts: Vec<Result<u64, PortalError>>,
     /// The portal's clock when it began to answer.
     pub time: Option<PortalTime>,
+    /// When that clock was heard, where the records were asked for only after it.
+    pub told_at: Option<Instant>,
     /// Where the time went.
     pub timing: Timing,
 }

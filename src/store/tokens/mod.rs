@@ -7,7 +7,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 
 pub use self::seal::{InvalidTokenKey, TokenKey};
-use super::{Generation, Store, StoreError};
+use super::{Generation, Store, StoreError, portal::portal_row};
 
 /// A pair of tokens and what the authorization server said of it.
 #[derive(Debug, Clone)]
@@ -92,7 +92,7 @@ impl Store {
     /// token in the settings that it came of.
     ///
     /// # Errors
-    /// [`StoreError::OtherPortal`] for a pair of another portal than the schema's, and
+    /// [`StoreError::OtherPortalsTokens`] for a pair of another portal than the schema's, and
     /// [`StoreError::LeaseLost`]; nothing is written then.
     pub async fn keep_tokens(
         &self,
@@ -111,16 +111,20 @@ impl Store {
 
         let mut transaction = self.begin_leased(generation).await?;
         let endpoint = tokens.endpoint.as_deref().unwrap_or("another host");
-        let host = url::Url::parse(endpoint).ok().and_then(|url| url.host_str().map(str::to_owned));
-        let owner: Option<(String, Option<String>)> =
-            sqlx::query_as("select host, member_id from portal")
-                .fetch_optional(&mut *transaction)
-                .await?;
-        if let Some((here, Some(member_id))) = owner
-            && member_id != tokens.member_id
-        {
+        let host = url::Url::parse(endpoint).ok().and_then(|url| {
+            let host = url.host_str()?;
+            Some(url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}")))
+        });
+        let owner = portal_row(&mut *transaction).await?;
+        let is_other = owner.as_ref().is_some_and(|owner| match (&owner.member_id, &host) {
+            (Some(own), _) => *own != tokens.member_id,
+            // What a webhook has filled is known by its host alone.
+            (None, Some(host)) => !owner.knows(host),
+            (None, None) => false,
+        });
+        if let Some(owner) = owner.filter(|_| is_other) {
             let theirs = host.unwrap_or_else(|| endpoint.to_owned());
-            return Err(StoreError::OtherPortal { here, theirs });
+            return Err(StoreError::OtherPortalsTokens { here: owner.host, theirs });
         }
         sqlx::query(
             "insert into portal_tokens (sealed, member_id, user_id, endpoint, token_server, \

@@ -1,6 +1,6 @@
 //! What the reader is asked for, and what it answers.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use chrono::{DateTime, FixedOffset};
 
@@ -45,6 +45,8 @@ pub(in crate::sync) struct Reply {
     pub(in crate::sync) ranges: Vec<Vec<ReadPage>>,
     pub(in crate::sync) probes: Option<Probes>,
     pub(in crate::sync) time: Option<PortalTime>,
+    /// When that clock was heard, where it was not with the whole answer.
+    pub(in crate::sync) told_at: Option<Instant>,
     /// The field descriptions, if they were asked for.
     pub(in crate::sync) catalogue: Option<Arc<Catalogue>>,
     /// Where the time went, if several requests were needed in all of them.

@@ -1,7 +1,5 @@
 //! Answers that are kept short because longer ones were too heavy for the portal.
 
-use crate::portal::MAX_COMMANDS;
-
 /// So many answers of a shortened length must come before a longer one is tried: each
 /// one that is too heavy again may cost a whole time-out.
 const GROW_AFTER: u32 = 8;
@@ -25,8 +23,9 @@ impl Shortened {
         self.pages
     }
 
-    /// Takes note of an answer that came; gives what holds from now on.
-    pub(super) fn carried(mut self, pages: usize) -> Option<Self> {
+    /// Takes note of an answer that came; gives what holds from now on. An answer may have
+    /// `most` pages where nothing has shortened it.
+    pub(super) fn carried(mut self, pages: usize, most: usize) -> Option<Self> {
         if pages < self.pages {
             return Some(self);
         }
@@ -34,6 +33,6 @@ impl Shortened {
         if self.answers >= GROW_AFTER {
             self = Self { pages: self.pages + self.pages.div_ceil(2), answers: 0 };
         }
-        (self.pages < MAX_COMMANDS).then_some(self)
+        (self.pages < most).then_some(self)
     }
 }

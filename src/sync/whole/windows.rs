@@ -119,11 +119,15 @@ impl Windows {
 
 /// Whether a front continues as the list was shown, but for entries that have come before.
 fn follows(before: &[Key], now: &[Key]) -> bool {
+    if now.is_empty() {
+        // It says nothing of where the entries have gone.
+        return before.is_empty();
+    }
     // The old list begins where its entries follow in their old order to the window's end.
     let enough = (now.len() / 4).max(1);
     (0..=now.len().saturating_sub(enough)).any(|start| {
         let tail = &now[start..];
-        tail.is_empty() || before.windows(tail.len()).any(|part| part == tail)
+        before.windows(tail.len()).any(|part| part == tail)
     })
 }
 
@@ -231,6 +235,15 @@ mod tests {
         let page: Vec<Key> = (1..=8).map(key).collect();
         assert_eq!(windows.take(&page), Ok(Step::Ask(6)));
         assert_eq!(windows.take(&[]), Err(Broken::Lost));
+    }
+
+    #[test]
+    fn an_empty_front_proves_nothing_of_a_list_that_was_shown() {
+        let page: Vec<Key> = (1..=8).map(key).collect();
+        let mut windows = Windows::new(8);
+        assert_eq!(windows.take(&page), Ok(Step::Ask(6)));
+        assert_eq!(windows.take(&page[6..]), Ok(Step::Ask(0)));
+        assert_eq!(windows.take(&[]), Err(Broken::Front));
     }
 
     fn event() -> impl Strategy<Value = Event> {

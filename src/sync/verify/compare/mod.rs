@@ -83,9 +83,9 @@ pub(super) struct Reach {
 
 impl Reach {
     pub(super) fn of(checkpoint: &Checkpoint, overlap: chrono::Duration) -> Self {
-        let shifted = checkpoint.shift.map_or(0, |shift| shift.by_seconds);
+        let shift = checkpoint.shift.and_then(|shift| shift.since(checkpoint.deep.database));
         // Portals keep whole seconds.
-        let margin = overlap + chrono::Duration::seconds(shifted.saturating_add(1));
+        let margin = overlap + shift.unwrap_or_default() + chrono::Duration::seconds(1);
         let last = checkpoint.deep.portal.min(checkpoint.last.portal);
         Self { above: checkpoint.mark, since: last - margin }
     }
