@@ -180,14 +180,15 @@ impl Cycle {
             Duration::seconds(i64::from(since.offset_seconds - clocks.offset_seconds).max(0));
         // What was dated before a leap forward may become visible after it.
         let leapt = if -at_most > CLOCK_NOISE { -at_most } else { Duration::zero() };
-        if !(repeated + leapt).is_zero() {
-            let before = checkpoint.shift.and_then(|shift| shift.since(checkpoint.deep.database));
-            let before = before.unwrap_or_default().max(repeated + ONE_SECOND);
-            // An answer that came faster than the last one looks like a small leap, and many of
-            // them in a row must not add up.
-            let by = if leapt > HASTE { before + leapt } else { before.max(leapt + ONE_SECOND) };
+        let is_hasty = repeated.is_zero() && leapt <= HASTE;
+        let before = checkpoint.shift.and_then(|shift| shift.since(checkpoint.deep.database));
+        let before = before.unwrap_or_default();
+        // An answer that came faster than the last one looks like a small leap. Many of them in
+        // a row must not add up, nor prolong a larger one.
+        if !(repeated + leapt).is_zero() && !(is_hasty && leapt + ONE_SECOND <= before) {
+            let by = if is_hasty { leapt } else { before.max(repeated) + leapt };
             checkpoint.shift = Some(ClockShift {
-                by_seconds: by.num_seconds(),
+                by_seconds: (by + ONE_SECOND).num_seconds(),
                 until: clocks.heard_at + repeated + overlap,
             });
         }
@@ -450,6 +451,28 @@ mod tests {
         }
         let shift = checkpoint.shift.unwrap();
         assert!(shift.by_seconds <= 4, "{shift:?}");
+    }
+
+    #[test]
+    fn answers_that_come_faster_do_not_prolong_an_hour_that_repeats() {
+        let mut checkpoint = start(&Portal::default());
+        let until = at(50);
+        checkpoint.shift = Some(ClockShift { by_seconds: 3_601, until });
+        for asked in (0..300).step_by(4) {
+            let mut cycle = Cycle::plan(&checkpoint, OVERLAP, at(asked), asked == 0);
+            let took = i64::from(asked % 8 == 0) * 2;
+            let clocks = Clocks {
+                portal: at(asked),
+                offset_seconds: 0,
+                asked_at: at(asked),
+                heard_at: at(asked + took),
+            };
+            assert_eq!(cycle.begin(&mut checkpoint, OVERLAP, clocks), None);
+            cycle.complete(&mut checkpoint, OVERLAP, at(asked + took));
+            let shift = checkpoint.shift.unwrap();
+            assert!(shift.by_seconds <= 3 || shift.until == until, "{shift:?}");
+        }
+        assert!(checkpoint.shift.unwrap().by_seconds <= 3);
     }
 
     #[test]
