@@ -185,7 +185,8 @@ impl Cycle {
         let before = before.unwrap_or_default();
         // An answer that came faster than the last one looks like a small leap. Many of them in
         // a row must not add up, nor prolong a larger one.
-        if !(repeated + leapt).is_zero() && !(is_hasty && leapt + ONE_SECOND <= before) {
+        let is_noise = is_hasty && (leapt.is_zero() || leapt + ONE_SECOND <= before);
+        if !is_noise {
             let by = if is_hasty { leapt } else { before.max(repeated) + leapt };
             checkpoint.shift = Some(ClockShift {
                 by_seconds: (by + ONE_SECOND).num_seconds(),
