@@ -26,7 +26,8 @@ pub(crate) async fn measure(arguments: &Arguments, server: &Server) -> anyhow::R
     database
         .run(
             "do $$ declare name text; begin \
-             for name in select relname from pg_stat_user_tables where schemaname = 'bitrix24' loop \
+             for name in select relname from pg_class \
+                 where relnamespace = 'bitrix24'::regnamespace and relkind = 'r' loop \
              execute format('alter table bitrix24.%I set (autovacuum_enabled = false)', name); \
              end loop; end $$",
         )

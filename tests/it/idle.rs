@@ -23,7 +23,8 @@ async fn a_sync_with_nothing_changed_sends_one_request_per_entity_and_writes_no_
     // Otherwise it could come in between and count dead tuples away.
     sqlx::query(
         "do $$ declare t text; begin \
-         for t in select relname from pg_stat_user_tables where schemaname = 'bitrix24' loop \
+         for t in select relname from pg_class \
+             where relnamespace = 'bitrix24'::regnamespace and relkind = 'r' loop \
          execute format('alter table bitrix24.%I set (autovacuum_enabled = false)', t); \
          end loop; end $$",
     )
