@@ -128,6 +128,13 @@ impl Worker {
             }
             Err(error) => {
                 super::failed(&self.mirror, &mut self.cycles.backoff, &error).await;
+                if error.consequence() != Consequence::AwaitDatabase
+                    && !self.cycles.asking.is_empty()
+                {
+                    // Whoever has asked meanwhile is answered by a cycle of his own, and does not
+                    // wait out a pause that began after he had asked.
+                    self.cycles.backoff.reset();
+                }
                 Err(error)
             }
         };
