@@ -24,9 +24,9 @@ use crate::{
 
 /// Tries everything that mirroring needs, one thing after the other, and writes nothing.
 ///
-/// It sends a request or two for each entity, one a second, so that it can run beside a daemon. Only an
-/// application's tokens may have to be renewed for that, and are stored then; where a daemon
-/// runs, that is left to it.
+/// It sends a request or two for each entity, one a second, so that it can run beside a daemon.
+/// Only an application's tokens may have to be renewed for that, and are stored then; where a
+/// daemon runs, that is left to it.
 pub(super) async fn run(settings: &Settings, lifecycle: &Lifecycle) -> anyhow::Result<Exit> {
     let mut report = Report { worst: Exit::Done };
     let portal = match wiring::modest_portal(settings) {
@@ -50,7 +50,8 @@ pub(super) async fn run(settings: &Settings, lifecycle: &Lifecycle) -> anyhow::R
         Report::warn(
             "application",
             "not tried: its tokens are stored with every renewal, so the database must be ready; \
-             run `b24mirror migrate`, then check again",
+             mend what is said of it above, or let `b24mirror migrate` make the schema, and check \
+             again",
         );
         return Ok(report.worst);
     }

@@ -246,10 +246,11 @@ fn item_field<'a>(
 fn user_field_name(field: &str) -> String {
     let own = field.trim_start_matches(USER_FIELD);
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let (of_type, rest) =
-        own.split_once('_').filter(|(first, _)| is_number(first)).unwrap_or_default();
-    let rest = if of_type.is_empty() { own } else { rest };
-    if rest.split('_').all(is_number) && !of_type.is_empty() {
+    let (of_type, rest) = match own.split_once('_') {
+        Some((number, rest)) if is_number(number) => (number, rest),
+        _ => ("", own),
+    };
+    if !of_type.is_empty() && rest.split('_').all(is_number) {
         return format!("{ITEM_USER_FIELD}{of_type}_{rest}");
     }
     if rest.bytes().any(|byte| byte.is_ascii_digit()) {

@@ -165,6 +165,28 @@ async fn an_entity_that_stopped_at_the_holder_is_told_and_makes_two() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whoever_asks_while_a_cycle_is_failing_waits_out_no_pause() {
+    let options = Options { contacts: 100, leads: 100, ..unlimited() };
+    let (portal, database) = (TestPortal::with(options), database().await);
+    portal.backfilled(&database).await;
+    let (_daemon, settings) = lazy_daemon(&portal, &database).await;
+    portal.happens(Action::Rights { entity: simulator::Entity::Leads, rights: Rights::None });
+    // Each answer takes so long that the second question comes while the first cycle waits.
+    portal.happens(Action::Latency { millis: 5_000 });
+    let ask = || Run::b24mirror(&["sync", "leads"]).config(&settings);
+    let first = ask().spawn();
+    let taken = "select exists (select from bitrix24.sync_requests where taken_by is not null)";
+    eventually("the first is at work", || value::<bool>(database.pool(), taken)).await;
+    // A pause after such a failure lasts five minutes, longer than a command is waited for here.
+    let second = ask().finish().await;
+    let first = first.finish().await;
+    for finished in [first, second] {
+        assert_eq!(finished.code, Some(2), "{finished:#?}");
+        assert!(finished.stdout.contains("leads: stopped: "), "{finished:#?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_entity_that_the_holder_does_not_mirror_is_told_and_makes_two() {
     let (portal, database) = (TestPortal::small(), database().await);
     let settings = portal.settings(&database);
