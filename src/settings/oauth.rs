@@ -2,7 +2,7 @@
 
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::{error::SettingsError, values::Values};
+use super::{error::SettingsError, keys::KEYS, values::Values};
 use crate::{
     portal::{Application, ApplicationOptions, InvalidApplication},
     store::TokenKey,
@@ -46,22 +46,12 @@ const TOKEN_KEY: Secret = Secret {
     what: "32 bytes to encrypt the stored tokens with, such as `openssl rand -hex 32` prints them",
 };
 
-/// Every key of the section; any of them means that an application is wanted.
-const KEYS: [&str; 9] = [
-    "portal.oauth.host",
-    "portal.oauth.client_id",
-    "portal.oauth.client_secret",
-    "portal.oauth.client_secret_file",
-    "portal.oauth.refresh_token",
-    "portal.oauth.refresh_token_file",
-    "portal.oauth.token_server",
-    "portal.oauth.token_key",
-    "portal.oauth.token_key_file",
-];
+/// What the section's keys begin with; any of them means that an application is wanted.
+const SECTION: &str = "portal.oauth.";
 
 /// The first key of the section that is set, if any is.
 pub(super) fn first_key(values: &Values) -> Option<&'static str> {
-    KEYS.into_iter().find(|key| values.is_set(key))
+    KEYS.iter().copied().find(|key| key.starts_with(SECTION) && values.is_set(key))
 }
 
 /// Reads the section, which must be whole if it is there at all.
