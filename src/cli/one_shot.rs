@@ -13,7 +13,7 @@ use crate::{
     lifecycle::Lifecycle,
     settings::Settings,
     store::RequestEnd,
-    sync::{Ending, Opened, Session, SyncError, Work, requests::HandedOver},
+    sync::{Ending, Opened, Session, Work, outlast, requests::HandedOver},
 };
 
 /// The work of a one-shot command.
@@ -115,26 +115,30 @@ impl OneShot<'_> {
             _ => database.store.clone().guarding_privacy(),
         };
         let store = &store;
-        wiring::migrated(self.settings, store).await?;
         let options = wiring::sync_options(self.settings, self.command)?;
+        let retry = options.retry;
+        let each_of = || async { Ok(store.each_of(&self.entities).await?) };
+        wiring::migrated(self.settings, store, &stop).await?;
         let mut handed = None;
         loop {
-            match Session::open(store, &portal, &options, &stop).await? {
+            let opening = || Session::open(store, &portal, &options, &stop);
+            match outlast(retry, &stop, opening).await? {
                 Opened::Session(session) => {
                     let drawing = Drawing::of(options.board.clone());
                     let end = self.work(&session, handed.as_ref()).await?;
-                    let entities = store.each_of(&self.entities).await?;
+                    let entities = outlast(retry, &stop, each_of).await?;
                     session.derive_phones().await;
                     session.refresh_reports().await;
                     drawing.finish().await;
-                    if let Some(handed) = handed {
-                        handed.close(session.generation(), end.clone()).await?;
+                    if let Some(handed) = &handed {
+                        let closing = || handed.close(session.generation(), end.clone());
+                        outlast(retry, &stop, closing).await?;
                     }
                     session.close().await;
                     return Ok(self.report(&entities).tell(&end));
                 }
                 Opened::HeldBy { holder, .. } => {
-                    let mut entities = store.each_of(&self.entities).await?;
+                    let mut entities = outlast(retry, &stop, each_of).await?;
                     if entities.is_empty() {
                         // Not the same as none, which would mean everything.
                         entities.clone_from(&self.entities);
@@ -144,8 +148,8 @@ impl OneShot<'_> {
                         // take over.
                         Some(handed) => handed,
                         none => {
-                            let handing =
-                                HandedOver::new(store, &self.work, &entities, options.retry);
+                            // Not tried again: what was left unheard would be done twice.
+                            let handing = HandedOver::new(store, &self.work, &entities, retry);
                             none.insert(handing.await?)
                         }
                     };
@@ -170,9 +174,10 @@ impl OneShot<'_> {
         &self,
         session: &Session,
         handed: Option<&HandedOver>,
-    ) -> Result<RequestEnd, SyncError> {
+    ) -> anyhow::Result<RequestEnd> {
+        let (retry, stop) = (wiring::retry()?, self.lifecycle.soft());
         let begun = match handed {
-            Some(handed) => handed.begun_anew().await?,
+            Some(handed) => outlast(retry, &stop, || handed.begun_anew()).await?,
             None => Vec::new(),
         };
         Ok(Ending::together(session.perform(&self.work, &self.entities, &begun).await))

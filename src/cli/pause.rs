@@ -23,7 +23,7 @@ pub(super) async fn pause(
     let database =
         wiring::database(settings, "pause", Patience::Command, &lifecycle.soft()).await?;
     let store = &database.store;
-    wiring::migrated(settings, store).await?;
+    wiring::migrated(settings, store, &lifecycle.soft()).await?;
     let by = who()?;
     for entity in entities {
         match store.pause(entity, &by).await? {
@@ -44,7 +44,7 @@ pub(super) async fn resume(
     let database =
         wiring::database(settings, "resume", Patience::Command, &lifecycle.soft()).await?;
     let store = &database.store;
-    wiring::migrated(settings, store).await?;
+    wiring::migrated(settings, store, &lifecycle.soft()).await?;
     for entity in entities {
         match store.resume(entity).await? {
             None => say!("{}: is not paused", entity.name),

@@ -30,7 +30,7 @@ pub(super) async fn run(
     let stop = lifecycle.soft();
     let database = wiring::database(settings, "purge", Patience::Command, &stop).await?;
     let store = &database.store;
-    wiring::migrated(settings, store).await?;
+    wiring::migrated(settings, store, &stop).await?;
     let before = store.ago(older_than).await?;
     let stored = store.entities().await?;
     let is_named = |entity: &&'static Entity| named.iter().any(|named| named.covers(entity));

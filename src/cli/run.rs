@@ -21,7 +21,7 @@ pub(super) async fn run(settings: &Settings, mut lifecycle: Lifecycle) -> anyhow
             Err(_) if stop.is_cancelled() => return Ok(()),
             connected => connected?,
         };
-        wiring::migrated(&settings, &database.store).await?;
+        wiring::migrated(&settings, &database.store, &stop).await?;
         let drawing = Drawing::logged(options.board.clone());
         let mirrored = sync::run(&database.store, &portal, &options, &stop).await;
         drawing.finish().await;

@@ -136,11 +136,17 @@ async fn connect(
 }
 
 /// Brings the schema up to date where the settings allow it, and refuses any other.
-pub(super) async fn migrated(settings: &Settings, store: &Store) -> anyhow::Result<()> {
+pub(super) async fn migrated(
+    settings: &Settings,
+    store: &Store,
+    stop: &CancellationToken,
+) -> anyhow::Result<()> {
     if settings.database.migrate {
-        return Ok(store.migrate().await?);
+        let migrating = || async { Ok(store.migrate().await?) };
+        return Ok(sync::outlast(retry()?, stop, migrating).await?);
     }
-    match store.schema_state().await? {
+    let looking = || async { Ok(store.schema_state().await?) };
+    match sync::outlast(retry()?, stop, looking).await? {
         SchemaState::Current => Ok(()),
         SchemaState::Newer => {
             Err(StoreError::SchemaNewer { schema: store.schema().clone() }.into())

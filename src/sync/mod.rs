@@ -103,7 +103,7 @@ pub use self::{
     mirror::Mirror,
     mirror::Tally,
     pass::Mismatch,
-    patience::DATABASE_PATIENCE,
+    patience::{DATABASE_PATIENCE, outlast},
     progress::{EntityProgress, ProgressBoard},
     reporting::refresh_reports,
     scheduler::run,
@@ -172,7 +172,7 @@ pub enum SyncError {
     #[error("the portal's answer stopped the work")]
     Portal(#[from] PortalError),
     /// The database refused or failed.
-    #[error("the database stopped the work")]
+    #[error(transparent)]
     Store(#[from] StoreError),
     /// The portal answered another question than was asked; nothing of it was used.
     #[error(

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
 
 use super::{Consequence, SyncError};
 use crate::retry::{Delays, RetryPolicy};
@@ -50,6 +51,32 @@ impl Patience {
         sleep(pause).await;
         self.began = Instant::now();
         Ok(())
+    }
+}
+
+/// Does something of a command again while the database is away, for as long as a command
+/// waits for it.
+///
+/// # Errors
+/// What the work fails with for other reasons, or once the database has been away for too
+/// long; [`SyncError::Stopping`] when `stop` is cancelled in a pause.
+pub async fn outlast<T, W>(
+    retry: RetryPolicy,
+    stop: &CancellationToken,
+    mut work: impl FnMut() -> W,
+) -> Result<T, SyncError>
+where
+    W: Future<Output = Result<T, SyncError>>,
+{
+    let mut patience = Patience::new(retry);
+    loop {
+        match work().await {
+            Ok(done) => return Ok(done),
+            Err(error) => {
+                let bearing = stop.run_until_cancelled(patience.bear(error));
+                bearing.await.unwrap_or(Err(SyncError::Stopping))?;
+            }
+        }
     }
 }
 

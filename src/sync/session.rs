@@ -16,7 +16,7 @@ use super::{
     ending::Ending,
     halt::Halt,
     mirror::{Ground, Mirror, Tally},
-    patience::Patience,
+    patience::outlast,
     pauses::Pauses,
     progress::ProgressBoard,
     reporting::{ReportBell, refresh_reports},
@@ -508,13 +508,7 @@ impl Mirror {
     where
         W: Future<Output = Result<T, SyncError>>,
     {
-        let mut patience = Patience::new(self.retry());
-        loop {
-            match work().await {
-                Ok(done) => return Ok(done),
-                Err(error) => self.unless_stopped(patience.bear(error)).await?,
-            }
-        }
+        outlast(self.retry(), self.stop(), work).await
     }
 
     /// Records whether the entity is being read, and if not, why.

@@ -4,7 +4,8 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use b24mirror::{store::Verdict, sync::Ending};
+use b24mirror::{simulator::Options, store::Verdict, sync::Ending};
+use secrecy::ExposeSecret as _;
 use sqlx::{AssertSqlSafe, PgPool};
 use tokio::time::sleep;
 
@@ -13,7 +14,7 @@ use super::{
     stage::Stage,
     work::{Work, fill, run, whole},
 };
-use crate::support::{Dice, database, long, tables::value};
+use crate::support::{Dice, Run, TestPortal, database, long, tables::value, unlimited};
 
 /// Messages at which connections are cut in a run of everyday length, beside the COMMITs.
 const CUTS: u64 = 8;
@@ -96,6 +97,44 @@ async fn a_connection_that_breaks_at_any_message_of_a_backfill_costs_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_breaks_at_any_message_of_a_cycle_costs_nothing() {
     cut_everywhere(Work::Incremental, 12).await;
+}
+
+/// The command itself, from its first word to the database on: what it says before the work
+/// begins, and after it, is borne as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_breaks_at_any_message_of_a_command_fails_no_command() {
+    let database = database().await;
+    let cutter = Cutter::to(&database.url()).await;
+    let portal = TestPortal::with(Options { contacts: 60, leads: 20, ..unlimited() });
+    let settings = format!(
+        "[portal]\nwebhook_url = \"{}\"\n[database]\nurl = \"{}\"\n",
+        portal.webhook_url(),
+        cutter.url().expose_secret(),
+    );
+    let command = async |arguments: &[&str], at| {
+        cutter.arm(at);
+        let finished = Run::b24mirror(arguments).config(&settings).finish().await;
+        (finished, cutter.disarm())
+    };
+    let (first, _) = command(&["backfill"], None).await;
+    assert_eq!(first.code, Some(0), "{first:#?}");
+    let again = ["backfill", "contacts"];
+    let (_, Heard { messages, .. }) = command(&again, None).await;
+
+    let mut dice = Dice::new(44);
+    let at: Vec<u64> = if long() {
+        (1..=messages).collect()
+    } else {
+        (0..CUTS).map(|_| 1 + dice.below(messages)).chain([2, messages / 2]).collect()
+    };
+    let mut cuts = 0;
+    for word in &at {
+        let side = if dice.one_in(2) { Cut::Before } else { Cut::After };
+        let (finished, heard) = command(&again, Some((Word::Any(*word), side))).await;
+        assert_eq!(finished.code, Some(0), "message {word} of {messages}, {side:?}: {finished:#?}");
+        cuts += usize::from(heard.cut);
+    }
+    assert!(cuts * 4 >= at.len() * 3, "{cuts} of {}", at.len());
 }
 
 /// What the server may refuse with (appendix "PostgreSQL Error Codes"), and whether the
