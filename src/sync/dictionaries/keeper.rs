@@ -143,7 +143,9 @@ impl Keeper {
                         self.processes.push(entity);
                         each.push(Mirrored { entity, ..*one });
                     }
-                    Err(StoreError::LeaseLost) => return Err(StoreError::LeaseLost),
+                    Err(error @ StoreError::LeaseLost) => return Err(error),
+                    // Else it would look as if the portal had no such process.
+                    Err(error) if error.is_disconnection() => return Err(error),
                     Err(error) => tracing::warn!(
                         entity = entity.name,
                         error = &error as &dyn std::error::Error,
