@@ -8,11 +8,13 @@ use super::{
         self, Losses, NotCanonical, Raw, Writer,
         raw::{Quoted, Shape},
     },
+    record::Value,
     value,
 };
 
-/// How a user field's value is kept: as the portal's JSON, but for what would never
-/// look the same twice (days, instants) and what carries a secret (files).
+/// How a user field's value is kept: as the portal's JSON, but for what would not look the
+/// same twice (days, instants, and yes or no: classic lists say `true` or `"1"`, items `Y`)
+/// and what carries a secret (files).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CustomKind {
     Date,
@@ -69,6 +71,12 @@ impl CustomKind {
                 match self.moment(text) {
                     Some(moment) => writer.verbatim(&moment),
                     None => return writer.value(raw, depth),
+                }
+            }
+            shape @ (Shape::Text(_) | Shape::Number(_)) if self == Self::Boolean => {
+                match value::flag(&shape) {
+                    Ok(Value::Flag(flag)) => writer.verbatim(if flag { "true" } else { "false" }),
+                    _ => return writer.value(raw, depth),
                 }
             }
             Shape::Object if self.is_file(raw) => match value::file_id(raw) {

@@ -215,6 +215,11 @@ fn alike(sent: &Json, kept: &Json, kind: &str) -> bool {
             .iter()
             .filter(|(key, _)| !json::FILE_URLS.contains(&key.as_str()))
             .all(|(key, sent)| kept.get(key).is_some_and(|kept| alike(sent, kept, ""))),
+        (Json::String(_) | Json::Number(_), Json::Bool(kept)) if kind == "boolean" => {
+            let said = sent.as_str().map_or_else(|| sent.to_string(), str::to_owned);
+            let words = if *kept { ["Y", "y", "1"] } else { ["N", "n", "0"] };
+            words.contains(&said.trim())
+        }
         // A file, reduced to its ID; what is deeper or longer than a plain reader takes.
         (Json::Object(_), Json::Number(_)) | (Json::Bool(true), _) => true,
         (Json::String(sent), Json::String(kept)) => {

@@ -35,6 +35,7 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
+use self::record::{Record, Value};
 pub use self::{
     column::{Column, ColumnType},
     company::COMPANIES,
@@ -117,7 +118,38 @@ impl Classic {
     }
 }
 
+/// Which records of an entity a source shows at all. What is out of its sight has not gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sight {
+    /// All of them.
+    Everything,
+    /// Those alone that have what [`Classic::implies`].
+    Implied,
+}
+
 impl Entity {
+    /// What a source shows of the entity.
+    #[must_use]
+    pub fn sight(&self, dialect: Dialect) -> Sight {
+        match (dialect, self.classic) {
+            (Dialect::Classic, Some(classic)) if !classic.implies.is_empty() => Sight::Implied,
+            _ => Sight::Everything,
+        }
+    }
+
+    /// Whether a record lies within what a source shows.
+    #[must_use]
+    pub fn is_in(&self, sight: Sight, record: &Record) -> bool {
+        let implied = match sight {
+            Sight::Everything => &[],
+            Sight::Implied => self.classic.map_or(&[][..], |classic| classic.implies),
+        };
+        implied.iter().all(|(field, value)| {
+            let stored = self.position(field).and_then(|at| record.values().get(at));
+            !matches!(stored, Some(Value::Integer(stored)) if stored != value)
+        })
+    }
+
     /// What nearly all entities call the time of the last modification.
     const MODIFIED: &'static str = "DATE_MODIFY";
 

@@ -112,7 +112,7 @@ pub(super) fn integer(shape: &Shape<'_>) -> Result<Option<i64>, Unreadable> {
     whole.parse().map(Some).map_err(|_| Unreadable)
 }
 
-fn flag(shape: &Shape<'_>) -> Result<Value, Unreadable> {
+pub(super) fn flag(shape: &Shape<'_>) -> Result<Value, Unreadable> {
     let numeral = match shape {
         Shape::Bool(flag) => return Ok(Value::Flag(*flag)),
         other => numeral(other)?,

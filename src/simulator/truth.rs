@@ -162,6 +162,7 @@ impl Teller<'_> {
         };
         let value = match custom {
             Custom::Empty => return,
+            Custom::Json(raw) if field.kind == UserFieldType::Boolean => yes_or_no(raw),
             Custom::Json(raw) => json(raw),
             Custom::Days(days) => {
                 shape(days.iter().map(|day| Value::String(day_text(*day))).collect())
@@ -233,7 +234,7 @@ fn whole(raw: &Php) -> Option<i64> {
 
 /// Booleans are letters in documented fields, and `true` or `"1"` elsewhere. All of
 /// them say yes or no; what says neither is no flag.
-fn flag(raw: &Php) -> Option<bool> {
+pub(super) fn flag(raw: &Php) -> Option<bool> {
     match raw {
         Php::Bool(value) => Some(*value),
         other => match scalar(other)?.as_str() {
@@ -241,6 +242,14 @@ fn flag(raw: &Php) -> Option<bool> {
             "N" | "0" => Some(false),
             _ => None,
         },
+    }
+}
+
+/// One meaning for the spellings of a boolean user field, in a list too.
+fn yes_or_no(raw: &Php) -> Value {
+    match raw {
+        Php::Array(values) => values.iter().map(|(_, value)| yes_or_no(value)).collect(),
+        other => flag(other).map_or_else(|| json(other), Value::Bool),
     }
 }
 

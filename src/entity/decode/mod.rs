@@ -17,7 +17,7 @@ use super::{
 
 /// Raised whenever the same answer would decode to other content, so that every
 /// stored record is read again.
-pub(super) const DECODER_VERSION: u32 = 5;
+pub(super) const DECODER_VERSION: u32 = 6;
 
 /// One row of a page.
 #[derive(Debug, Clone, PartialEq, Eq)]

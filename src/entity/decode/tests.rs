@@ -251,3 +251,22 @@ fn a_private_value_is_in_no_part_of_a_page_whatever_its_shape() {
         Decoded::Reject(_) => true,
     }));
 }
+
+#[test]
+fn a_boolean_user_field_says_the_same_in_every_spelling() {
+    let kept = |value: Json| {
+        let record = contact(&json!({"ID": 12, "UF_CRM_YES": value}));
+        record.custom_fields().to_map().remove("UF_CRM_YES")
+    };
+    for yes in [json!(true), json!("1"), json!(1), json!("Y")] {
+        assert_eq!(kept(yes.clone()).as_deref(), Some("true"), "{yes}");
+    }
+    for no in [json!(false), json!("0"), json!(0), json!("N")] {
+        assert_eq!(kept(no.clone()).as_deref(), Some("false"), "{no}");
+    }
+    for unset in [json!(null), json!("")] {
+        assert_eq!(kept(unset.clone()), None, "{unset}");
+    }
+    assert_eq!(kept(json!("perhaps")).as_deref(), Some("\"perhaps\""));
+    assert_eq!(kept(json!(["Y", "0", true])).as_deref(), Some("[true,false,true]"));
+}

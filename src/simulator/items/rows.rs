@@ -2,9 +2,11 @@
 
 use super::super::dataset::mix;
 use super::super::fields::{Content, InItems, MULTI, Type};
-use super::super::php::{write_int, write_text};
+use super::super::php::{Php, write_int, write_text};
 use super::super::records::{Custom, Facts, Multi, Plain, Record};
 use super::super::rows::{Encoder, Marks, choose, empty_custom, has, list, open, pick};
+use super::super::truth::flag;
+use super::super::user_fields::UserFieldType;
 
 /// Names that hold the first value of a multi-field, of certain value types if there are any.
 pub(super) const ALIASES: [(&str, usize, &[&str]); 11] = [
@@ -163,6 +165,9 @@ impl Encoder<'_> {
                 let pick = pick(record.id, 1000 + place);
                 out.extend_from_slice(empty_custom(field, pick).as_bytes());
             }
+            Custom::Json(json) if field.kind == UserFieldType::Boolean => {
+                letters(json).write(out, self.writing);
+            }
             Custom::Json(json) => json.write(out, self.writing),
             Custom::Days(days) => list(out, field.multiple, days, |out, day| self.day(out, *day)),
             Custom::Locals(locals) => list(out, field.multiple, locals, |out, local| {
@@ -258,4 +263,15 @@ fn empty(kind: Type, pick: u64) -> &'static str {
         _ => &["null"],
     };
     choose(choices, pick)
+}
+
+/// Items say yes and no in letters, in user fields too (vendor page `universal/crm-item-add`).
+fn letters(value: &Php) -> Php {
+    match value {
+        Php::Array(values) => Php::Array(values.values().map(letters).collect()),
+        other => match flag(other) {
+            Some(yes) => if yes { "Y" } else { "N" }.into(),
+            None => other.clone(),
+        },
+    }
 }

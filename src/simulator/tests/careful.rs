@@ -79,6 +79,7 @@ fn assert_row_tells(truth: &TrueRecord, row: &Value, catalogue: &Value) {
                 ("date" | "datetime" | "file" | "crm_entity", value) => {
                     careful(kind, value).unwrap()
                 }
+                ("boolean", Value::String(text)) => (text == "1").into(),
                 (_, Value::String(text)) => text.replace('\0', "").into(),
                 (_, other) => other.clone(),
             };
@@ -188,6 +189,9 @@ fn assert_item_tells(entity: Entity, truth: &TrueRecord, row: &Value, catalogue:
             "{entity:?} {} {name}",
             truth.id
         );
+        if let Value::Bool(truth) = truth.custom_fields[name] {
+            assert_eq!(row[name], if truth { "Y" } else { "N" }, "{entity:?} {name}");
+        }
     }
 }
 

@@ -62,6 +62,7 @@ fn column_holds(kind: ColumnType, form: Form) -> (Value, bool) {
 fn custom_field_holds(field: &str, form: Form) -> Option<Value> {
     let (reference, boolean) = (field.starts_with("PARENT_ID_"), field.contains("BOOLEAN"));
     match form {
+        ZeroText | Zero if boolean => Some(json!(false)),
         ZeroText | Zero if !reference => form.json(),
         False if boolean => form.json(),
         _ => None,
