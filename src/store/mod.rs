@@ -23,6 +23,7 @@ mod fields;
 mod forgotten;
 mod health;
 mod history;
+mod in_sight;
 mod indexes;
 mod lease;
 mod pauses;

@@ -12,7 +12,7 @@ use super::{
     statements::Statements,
 };
 use crate::entity::{
-    ColumnType, Entity, RecordId, json,
+    ColumnType, Entity, RecordId, Sight, json,
     record::{ChildList, ContentHash, CustomFields, Note, Reason, Record, Value},
 };
 
@@ -69,12 +69,13 @@ impl Store {
     pub async fn stored_keys(
         &self,
         entity: &'static Entity,
+        sight: Sight,
         after: RecordId,
         up_to: Option<RecordId>,
         limit: u32,
     ) -> Result<Vec<StoredKey>, StoreError> {
         type Row = (i64, Option<DateTime<Utc>>, DateTime<Utc>, Option<DateTime<Utc>>);
-        let rows: Vec<Row> = sqlx::query_as(Statements::of(entity).verify().rows())
+        let rows: Vec<Row> = sqlx::query_as(Statements::of(entity).in_sight(sight).rows())
             .bind(after.get())
             .bind(up_to.map(RecordId::get))
             .bind(i64::from(limit))
@@ -90,10 +91,15 @@ impl Store {
     }
 
     /// The highest ID of a live record.
-    pub async fn highest(&self, entity: &'static Entity) -> Result<Option<RecordId>, StoreError> {
-        let highest: Option<i64> = sqlx::query_scalar(Statements::of(entity).verify().highest())
-            .fetch_optional(&self.pool)
-            .await?;
+    pub async fn highest(
+        &self,
+        entity: &'static Entity,
+        sight: Sight,
+    ) -> Result<Option<RecordId>, StoreError> {
+        let highest: Option<i64> =
+            sqlx::query_scalar(Statements::of(entity).in_sight(sight).highest())
+                .fetch_optional(&self.pool)
+                .await?;
         Ok(highest.and_then(RecordId::new))
     }
 
@@ -102,9 +108,10 @@ impl Store {
     pub async fn live_ranges(
         &self,
         entity: &'static Entity,
+        sight: Sight,
         size: u32,
     ) -> Result<Vec<LiveRange>, StoreError> {
-        let rows: Vec<(i64, i64)> = sqlx::query_as(Statements::of(entity).verify().ranges())
+        let rows: Vec<(i64, i64)> = sqlx::query_as(Statements::of(entity).in_sight(sight).ranges())
             .bind(i64::from(size.max(1)))
             .fetch_all(&self.pool)
             .await?;
@@ -129,6 +136,12 @@ impl Store {
         let stored = records(&mut snapshot, entity, ids).await?;
         snapshot.commit().await?;
         Ok(stored)
+    }
+
+    /// Counts the live records that a source could show. Reads the whole table.
+    pub async fn live(&self, entity: &'static Entity, sight: Sight) -> Result<i64, StoreError> {
+        let live = Statements::of(entity).in_sight(sight).live();
+        Ok(sqlx::query_scalar(live).fetch_one(&self.pool).await?)
     }
 
     /// Counts an entity's records. Reads the whole table.

@@ -12,8 +12,8 @@ use std::{
 
 use sqlx::AssertSqlSafe;
 
-use super::verify_statements::VerifyStatements;
-use crate::entity::{ColumnType, Entity, Link, MultiField};
+use super::{in_sight::InSight, verify_statements::VerifyStatements};
+use crate::entity::{ColumnType, Entity, Link, MultiField, Sight};
 
 /// A statement made at run time, and audited above.
 pub(super) type Sql = AssertSqlSafe<Cow<'static, str>>;
@@ -25,11 +25,10 @@ pub(super) struct Statements {
     read: String,
     read_locked: String,
     count: String,
+    in_sight: [InSight; 2],
     lock_deleted: String,
     remove: String,
     verify: VerifyStatements,
-    keys: String,
-    count_above: String,
     count_confirmed: String,
     tombstones: String,
     children: Vec<ChildStatements>,
@@ -93,15 +92,13 @@ impl Statements {
         &self.verify
     }
 
-    /// `$1` and `$2` IDs that enclose a range, `$3` when the answer was asked for, `$4` a
-    /// limit → ID, modification time, tombstone, newer.
-    pub(super) fn keys(&'static self) -> Sql {
-        sql(&self.keys)
-    }
-
-    /// `$1` an ID, `$2` a limit → live records above it.
-    pub(super) fn count_above(&'static self) -> Sql {
-        sql(&self.count_above)
+    /// What is held against that which a source shows.
+    pub(super) const fn in_sight(&'static self, sight: Sight) -> &'static InSight {
+        let [everything, implied] = &self.in_sight;
+        match sight {
+            Sight::Everything => everything,
+            Sight::Implied => implied,
+        }
     }
 
     /// `$1` the entity → live records whose deletion a sweep has confirmed.
@@ -138,7 +135,6 @@ impl Statements {
                 let _ = write!(reads, "\"{name}\", ");
             }
         }
-        let modified = modified(entity);
         let read = format!(
             "select id, {reads}custom_fields::text, content_hash, synced_at, deleted_at \
              from \"{table}\" where id = any($1) order by id"
@@ -166,6 +162,7 @@ impl Statements {
             ),
             read_locked: format!("{read} for update"),
             read,
+            in_sight: [Sight::Everything, Sight::Implied].map(|sight| InSight::make(entity, sight)),
             count: format!(
                 "select count(*) filter (where deleted_at is null), count(deleted_at) \
                  from \"{table}\""
@@ -176,16 +173,6 @@ impl Statements {
             ),
             remove: format!("delete from \"{table}\" where id = any($1)"),
             verify: VerifyStatements::make(entity),
-            keys: format!(
-                "select id, {modified}, deleted_at is not null, \
-                    greatest(synced_at, deleted_at) > $3 \
-                 from \"{table}\" where id > $1 and id <= $2 order by id limit $4"
-            ),
-            count_above: format!(
-                "select count(*) from ( \
-                    select from \"{table}\" where id > $1 and deleted_at is null \
-                    order by id limit $2) as part"
-            ),
             count_confirmed: format!(
                 "select count(*) from sweep_candidates c join \"{table}\" t using (id) \
                  where c.entity = $1 and t.deleted_at is null and t.synced_at <= c.confirmed_at"

@@ -7,7 +7,7 @@ use super::{
     Generation, Refusal, Run, Store, StoreError, checkpoint::read_id, history, quarantine,
     refusals::drop_refusals, run_log, statements::Statements,
 };
-use crate::entity::{Entity, RecordId};
+use crate::entity::{Entity, RecordId, Sight};
 
 /// A sweep under way.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -162,13 +162,14 @@ impl Store {
     pub async fn mirror_keys(
         &self,
         entity: &'static Entity,
+        sight: Sight,
         after: RecordId,
         up_to: Option<RecordId>,
         asked_at: DateTime<Utc>,
         at_most: u32,
     ) -> Result<Vec<MirrorKey>, StoreError> {
         let rows: Vec<(i64, Option<DateTime<Utc>>, bool, bool)> =
-            sqlx::query_as(Statements::of(entity).keys())
+            sqlx::query_as(Statements::of(entity).in_sight(sight).keys())
                 .bind(after.get())
                 .bind(up_to.map_or(i64::MAX, RecordId::get))
                 .bind(asked_at)
@@ -186,10 +187,11 @@ impl Store {
     pub async fn records_above(
         &self,
         entity: &'static Entity,
+        sight: Sight,
         after: RecordId,
         at_most: u32,
     ) -> Result<usize, StoreError> {
-        let count: i64 = sqlx::query_scalar(Statements::of(entity).count_above())
+        let count: i64 = sqlx::query_scalar(Statements::of(entity).in_sight(sight).count_above())
             .bind(after.get())
             .bind(i64::from(at_most))
             .fetch_one(&self.pool)

@@ -1,34 +1,15 @@
 //! The SQL of comparing and repairing, made once from an entity's declaration.
 
-use super::statements::{Sql, modified, sql};
+use super::statements::{Sql, sql};
 use crate::entity::Entity;
 
 /// The statements of one entity.
 pub(super) struct VerifyStatements {
-    rows: String,
-    highest: String,
-    ranges: String,
     distrust: String,
     bury: String,
 }
 
 impl VerifyStatements {
-    /// `$1` below the first ID, `$2` the last one or null, `$3` how many at most → ID,
-    /// modified, synced, deleted.
-    pub(super) fn rows(&'static self) -> Sql {
-        sql(&self.rows)
-    }
-
-    /// → the highest live ID.
-    pub(super) fn highest(&'static self) -> Sql {
-        sql(&self.highest)
-    }
-
-    /// `$1` live records of a range → its last ID, its live records.
-    pub(super) fn ranges(&'static self) -> Sql {
-        sql(&self.ranges)
-    }
-
     /// `$1` to `$3` IDs and the times that their rows had, `$4` when the answer was asked
     /// for → the IDs of the rows that still have them.
     pub(super) fn distrust(&'static self) -> Sql {
@@ -42,7 +23,7 @@ impl VerifyStatements {
     }
 
     pub(super) fn make(entity: &'static Entity) -> Self {
-        let (table, modified) = (entity.name, modified(entity));
+        let table = entity.name;
         // An update locks in no order of its own, so rows that still have the times that
         // they had when they were read are locked before it.
         let unwritten = format!(
@@ -53,19 +34,6 @@ impl VerifyStatements {
              where t.id = any($1) order by t.id for update of t"
         );
         Self {
-            rows: format!(
-                "select id, {modified}, synced_at, deleted_at from \"{table}\" \
-                 where id > $1 and ($2::bigint is null or id <= $2) order by id limit $3"
-            ),
-            highest: format!(
-                "select id from \"{table}\" where deleted_at is null order by id desc limit 1"
-            ),
-            ranges: format!(
-                "select max(id), count(*) from ( \
-                    select id, (row_number() over (order by id) - 1) / $1 as part \
-                    from \"{table}\" where deleted_at is null) as live \
-                 group by part order by part"
-            ),
             distrust: format!(
                 "with seen as materialized ({unwritten}) \
                  update \"{table}\" as t set synced_at = least(t.synced_at, $4), \

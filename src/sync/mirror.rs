@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     entity::{
-        Entity, RecordId, catalogue::Catalogue, decode::Decoded, dictionary::Dictionary,
+        Entity, RecordId, Sight, catalogue::Catalogue, decode::Decoded, dictionary::Dictionary,
         privacy::Privacy, record::Record,
     },
     portal::{Lane, Meter, Portal, PortalTime},
@@ -196,6 +196,11 @@ impl Mirror {
     /// The method that lists the records; the portal's operating time is counted by it.
     pub(super) fn list_method(&self) -> &'static str {
         self.reader.source.method()
+    }
+
+    /// What the source shows of the entity.
+    pub(super) fn sight(&self) -> Sight {
+        self.entity.sight(self.reader.dialect())
     }
 
     pub(super) const fn reader(&self) -> &Reader {

@@ -46,7 +46,7 @@ impl Mirror {
         kind: SegmentKind,
         checkpoint: &Checkpoint,
     ) -> Result<(), SyncError> {
-        let live = self.store().counts(self.entity()).await?.live;
+        let live = self.store().live(self.entity(), self.sight()).await?;
         let expected = (live > 0).then_some(live);
         let fill = Fill { kind, up_to: checkpoint.newest, expected };
         self.store().start_backfill(self.generation(), self.entity(), checkpoint, fill).await?;

@@ -40,6 +40,8 @@ enum Outcome {
     SetAside,
     /// Neither the portal nor the mirror has it.
     Unknown,
+    /// The source does not show such records, so it cannot tell whether this one is there.
+    OutOfSight,
     /// It has been forgotten, and was not asked for.
     Forgotten,
 }
@@ -55,6 +57,7 @@ impl Outcome {
             Self::StillDeleted => "still_deleted",
             Self::SetAside => "set_aside",
             Self::Unknown => "unknown",
+            Self::OutOfSight => "out_of_sight",
             Self::Forgotten => "forgotten",
         }
     }
@@ -70,6 +73,9 @@ impl Outcome {
             Self::StillDeleted => "tombstones as before",
             Self::SetAside => "set aside; `sync_quarantine` says why",
             Self::Unknown => "neither in the portal nor in the mirror",
+            Self::OutOfSight => {
+                "kept as they were: `source = \"classic\"` does not show such records"
+            }
             Self::Forgotten => "forgotten, and stay so",
         }
     }
@@ -180,15 +186,22 @@ impl Mirror {
         let asked_at = self.now().await?;
         let shown = self.shown(lane, ids).await?;
         let seen = |id: RecordId, row: Option<&Stored>| Seen { id, version: version(row) };
+        let live = |id: &RecordId| before.get(id).filter(|row| row.deleted_at.is_none());
+        let out_of_sight = |id: &RecordId| {
+            let hidden = |row: &Stored| !entity.is_in(self.sight(), &row.record);
+            !shown.contains_key(id) && before.get(id).is_some_and(hidden)
+        };
+        let (hidden, ids): (Vec<RecordId>, Vec<RecordId>) =
+            ids.iter().copied().partition(out_of_sight);
+        outcomes.extend(hidden.into_iter().map(|id| (id, Outcome::OutOfSight)));
+        let gone: Vec<RecordId> =
+            ids.iter().copied().filter(|id| !shown.contains_key(id)).collect();
         // Damage that a row does not show by its hash is put right as well.
         let wrong: Vec<Seen> = ids
             .iter()
             .filter(|id| difference(entity, &as_shown(shown.get(id)), before.get(id)).is_some())
             .map(|id| seen(*id, before.get(id)))
             .collect();
-        let live = |id: &RecordId| before.get(id).filter(|row| row.deleted_at.is_none());
-        let gone: Vec<RecordId> =
-            ids.iter().copied().filter(|id| !shown.contains_key(id)).collect();
         let extra: Vec<Seen> =
             gone.iter().filter_map(|id| Some(seen(*id, Some(live(id)?)))).collect();
         let came: HashMap<RecordId, Came> =
@@ -197,9 +210,9 @@ impl Mirror {
         let rows = shown.into_values().collect();
         *tally += self.rewrite(lane, asked_at, rows, &wrong, &entry.run).await?.tally;
         tally.deleted += self.delete_gone(lane, &extra).await?;
-        self.store().date_quarantine(self.generation(), entity, ids, &gone, asked_at).await?;
-        let after = self.rows(ids).await?;
-        for id in ids {
+        self.store().date_quarantine(self.generation(), entity, &ids, &gone, asked_at).await?;
+        let after = self.rows(&ids).await?;
+        for id in &ids {
             let came = came.get(id).copied().unwrap_or(Came::Not);
             outcomes.insert(*id, outcome(before.get(id), came, after.get(id)));
         }

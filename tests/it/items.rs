@@ -242,7 +242,44 @@ async fn a_switched_entity_follows_changes_in_what_both_sources_bring() {
     done(&portal, &database, Dialect::Classic, &["backfill"]).await;
     done(&portal, &database, Dialect::Classic, &["sync"]).await;
     done(&portal, &database, Dialect::Classic, &["sweep"]).await;
+    // What it cannot see is another matter.
+    let others = "delete from bitrix24.contacts where category_id <> 0";
+    sqlx::query(others).execute(database.pool()).await.unwrap();
     assert_equal(&portal, database.pool()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_classic_list_does_not_show_has_not_gone() {
+    let portal = TestPortal::with(Options { contacts: 1_000, leads: 20, ..unlimited() });
+    let database = database().await;
+    let pool = database.pool();
+    done(&portal, &database, Dialect::Item, &["backfill"]).await;
+    let others = "select array_agg(id order by id) from bitrix24.contacts \
+                  where category_id <> 0 and deleted_at is null";
+    let kept: Vec<i64> = value(pool, others).await;
+    assert!(kept.len() > 3);
+
+    done(&portal, &database, Dialect::Classic, &["backfill"]).await;
+    let family = simulator::Entity::Contacts;
+    portal.happens(Action::Delete { entity: family, ids: Vec::new(), count: 4 });
+    done(&portal, &database, Dialect::Classic, &["sweep"]).await;
+    for level in ["counts", "ids", "full"] {
+        done(&portal, &database, Dialect::Classic, &["verify", "--level", level]).await;
+    }
+    let one = kept[1].to_string();
+    let refresh = ["refresh", "contacts", &one];
+    let refreshed = run(&portal, &database, Dialect::Classic, &refresh).await;
+    assert!(refreshed.stdout.contains("does not show such records"), "{refreshed:#?}");
+    assert_eq!(refreshed.code, Some(0), "{refreshed:#?}");
+    assert_eq!(value::<Vec<i64>>(pool, others).await, kept);
+
+    // Whether they are still there, their own source tells.
+    portal.happens(Action::Delete { entity: family, ids: vec![kept[0]], count: 1 });
+    for command in ["backfill", "sweep"] {
+        done(&portal, &database, Dialect::Item, &[command]).await;
+    }
+    assert_eq!(value::<Vec<i64>>(pool, others).await, kept[1..]);
+    assert_equal_to_items(&portal, pool).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -161,13 +161,14 @@ impl Sweeper<'_> {
         let mut listing = Listing::above(progress.cursor);
         let mut delays = mirror.retry().delays();
         let mut contradicted = 0;
-        let highest = async { Ok(self.store().highest(entity).await?) };
+        let highest = async { Ok(self.store().highest(entity, mirror.sight()).await?) };
         let highest = mirror.unless_stopped(highest).await?;
         let mut end = None;
         while !progress.listed {
             let asked_at = mirror.now().await?;
+            let (sight, cursor) = (mirror.sight(), listing.cursor());
             let counting =
-                async { Ok(self.store().records_above(entity, listing.cursor(), LONGEST).await?) };
+                async { Ok(self.store().records_above(entity, sight, cursor, LONGEST).await?) };
             let own_above = mirror.unless_stopped(counting).await?;
             let wanted = listing.wanted(own_above, mirror.longest_key_chain(self.lane));
             let asked = Wanted { newest: wanted.newest || end.is_none(), ..wanted };
@@ -241,9 +242,10 @@ impl Sweeper<'_> {
         let mut difference = Difference::default();
         let (mut after, mut keys): (RecordId, &[Key]) = (listed.after, &listed.keys);
         loop {
-            let (store, entity) = (self.store(), self.mirror.entity());
+            let (store, entity, sight) = (self.store(), self.mirror.entity(), self.mirror.sight());
             let reading = async {
-                Ok(store.mirror_keys(entity, after, listed.up_to, asked_at, OWN_AT_ONCE).await?)
+                let (up_to, at_most) = (listed.up_to, OWN_AT_ONCE);
+                Ok(store.mirror_keys(entity, sight, after, up_to, asked_at, at_most).await?)
             };
             let own: Vec<Own> =
                 self.mirror.unless_stopped(reading).await?.into_iter().map(Own::from).collect();
@@ -342,7 +344,7 @@ impl Sweeper<'_> {
         if gone <= allowance(0, 0.0) {
             return Ok(None);
         }
-        let live = self.store().counts(entity).await?.live;
+        let live = self.store().live(entity, self.mirror.sight()).await?;
         let allowed = allowance(live, self.mirror.checks().max_delete_share);
         if gone <= allowed {
             return Ok(None);
@@ -358,7 +360,7 @@ impl Sweeper<'_> {
     async fn refuse(&mut self, what: &str) -> Result<End, SyncError> {
         let (entity, generation) = (self.mirror.entity(), self.mirror.generation());
         let counted = self.mirror.count_records(self.lane).await?;
-        let live = self.store().counts(entity).await?.live;
+        let live = self.store().live(entity, self.mirror.sight()).await?;
         let (run, name) = (self.entry.run.id(), entity.name);
         let counted = counted.and_then(|counted| i64::try_from(counted).ok());
         let counted = counted.map(|counted| (counted - self.forgotten).max(0));

@@ -25,7 +25,8 @@ impl Comparison<'_> {
     /// its plan. So the IDs of these ranges are compared; numbers alone prove nothing wrong.
     pub(super) async fn count(&mut self) -> Result<Vec<RangeCount>, SyncError> {
         let mirror = self.mirror;
-        let cutting = async { Ok(mirror.store().live_ranges(mirror.entity(), RANGE).await?) };
+        let cutting =
+            async { Ok(mirror.store().live_ranges(mirror.entity(), mirror.sight(), RANGE).await?) };
         let ranges = mirror.unless_stopped(cutting).await?;
         let last = ranges.last().map_or(RecordId::ZERO, |range| range.up_to);
         let mut counts: Vec<RangeCount> = ranges

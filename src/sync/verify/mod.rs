@@ -155,7 +155,7 @@ impl Comparison<'_> {
     async fn end(&self) -> Result<Option<RecordId>, SyncError> {
         let mirror = self.mirror;
         let (newest, _) = mirror.newest(self.lane).await?;
-        let reading = async { Ok(mirror.store().highest(mirror.entity()).await?) };
+        let reading = async { Ok(mirror.store().highest(mirror.entity(), mirror.sight()).await?) };
         let highest = mirror.unless_stopped(reading).await?;
         Ok(newest.first().copied().max(highest))
     }

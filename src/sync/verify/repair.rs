@@ -62,7 +62,7 @@ impl Comparison<'_> {
             return Ok(());
         }
         let mirror = self.mirror;
-        let counting = async { Ok(mirror.store().counts(mirror.entity()).await?.live) };
+        let counting = async { Ok(mirror.store().live(mirror.entity(), mirror.sight()).await?) };
         let live = mirror.unless_stopped(counting).await?;
         let allowed = allowance(live, mirror.checks().max_delete_share);
         if i64::try_from(extra.len()).is_ok_and(|extra| extra > allowed) {

@@ -25,7 +25,7 @@ impl Mirror {
         let entity = self.entity();
         let reading = async {
             let (round, now) = self.store().rolling_round(entity).await?;
-            Ok((round, now, self.store().counts(entity).await?.live))
+            Ok((round, now, self.store().live(entity, self.sight()).await?))
         };
         let (round, now, live) = self.unless_stopped(reading).await?;
         let mut round = round.unwrap_or(RollingRound {

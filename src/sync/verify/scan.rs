@@ -34,8 +34,9 @@ impl Comparison<'_> {
     ) -> Result<(), SyncError> {
         let (mirror, cursor) = (self.mirror, listing.cursor());
         let reach = u32::try_from(longest * PAGE_ROWS).unwrap_or(u32::MAX);
-        let counting =
-            async { Ok(mirror.store().records_above(mirror.entity(), cursor, reach).await?) };
+        let counting = async {
+            Ok(mirror.store().records_above(mirror.entity(), mirror.sight(), cursor, reach).await?)
+        };
         let wanted = listing.wanted(mirror.unless_stopped(counting).await?, longest);
         if self.level == Level::Full {
             self.look_at_content(listing, wanted).await
@@ -174,7 +175,8 @@ impl Rows {
         }
         let reading = async {
             let (store, entity) = (mirror.store(), mirror.entity());
-            Ok(store.stored_keys(entity, self.after, self.up_to, limit).await?)
+            let sight = mirror.sight();
+            Ok(store.stored_keys(entity, sight, self.after, self.up_to, limit).await?)
         };
         let keys = mirror.unless_stopped(reading).await?;
         let full = keys.len() >= limit as usize;

@@ -315,8 +315,9 @@ impl Mirror {
     async fn missing(&self, seen: &Seen) -> Result<Vec<RecordId>, SyncError> {
         let (mut missing, mut after) = (Vec::new(), RecordId::ZERO);
         loop {
-            let reading =
-                async { Ok(self.store().stored_keys(self.entity(), after, None, KEYS).await?) };
+            let reading = async {
+                Ok(self.store().stored_keys(self.entity(), self.sight(), after, None, KEYS).await?)
+            };
             let keys = self.unless_stopped(reading).await?;
             let Some(last) = keys.last() else { return Ok(missing) };
             after = last.id;

@@ -137,8 +137,12 @@ impl Comparison<'_> {
         let mirror = self.mirror;
         let (mut suspects, mut after) = (Vec::new(), RecordId::ZERO);
         loop {
-            let reading =
-                async { Ok(mirror.store().stored_keys(mirror.entity(), after, None, KEYS).await?) };
+            let reading = async {
+                Ok(mirror
+                    .store()
+                    .stored_keys(mirror.entity(), mirror.sight(), after, None, KEYS)
+                    .await?)
+            };
             let keys = mirror.unless_stopped(reading).await?;
             let Some(last) = keys.last() else { break };
             after = last.id;
