@@ -59,6 +59,7 @@ from unnest(array[
     'lead_product_rows', 'deal_product_rows', 'quote_product_rows', 'smart_invoice_product_rows',
     'lead_stage_history', 'lead_stage_step_changes', 'deal_stage_history',
     'deal_stage_step_changes', 'smart_invoice_stage_history', 'smart_invoice_stage_step_changes',
+    'activities', 'activity_changes',
     'mail_recipients', 'mail_recipient_changes',
     'statuses', 'users', 'departments', 'currencies', 'pipelines', 'fields', 'field_options'
 ]) as name

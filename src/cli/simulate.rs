@@ -48,6 +48,9 @@ pub(super) struct SimulateArgs {
     /// Records of a smart process without any of that
     #[arg(long, default_value_t = 0)]
     equipment: u64,
+    /// Activities
+    #[arg(long, default_value_t = 0)]
+    activities: u64,
     /// Entries of the mail address book of the webhook's user
     #[arg(long, default_value_t = 0)]
     recipients: u64,
@@ -114,6 +117,7 @@ impl SimulateArgs {
             smart_invoices: self.smart_invoices,
             projects: self.projects,
             equipment: self.equipment,
+            activities: self.activities,
             recipients: self.recipients,
             seed: self.seed,
             gaps: self.gaps,

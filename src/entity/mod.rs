@@ -5,6 +5,7 @@
 //! time, and that what cannot be read becomes a note instead of a loss. It does
 //! no IO and knows neither HTTP nor SQL.
 
+mod activity;
 pub mod catalogue;
 mod column;
 mod company;
@@ -37,6 +38,7 @@ use serde::{Deserialize, Serialize};
 
 use self::record::{Record, Value};
 pub use self::{
+    activity::ACTIVITIES,
     column::{Column, ColumnType},
     company::COMPANIES,
     contact::CONTACTS,
@@ -155,7 +157,7 @@ impl Entity {
 
     /// Every entity that is read by ID and that all portals have, in the order in which status
     /// shows them. The smart processes of a portal come on top; its mirror's schema knows them.
-    pub const ALL: [&'static Self; 9] = [
+    pub const ALL: [&'static Self; 10] = [
         &CONTACTS,
         &LEADS,
         &COMPANIES,
@@ -165,6 +167,7 @@ impl Entity {
         &LEAD_STAGE_HISTORY,
         &DEAL_STAGE_HISTORY,
         &SMART_INVOICE_STAGE_HISTORY,
+        &ACTIVITIES,
     ];
 
     /// The entities that are mirrored where nothing is set.

@@ -47,7 +47,10 @@ pub fn indexes(entity: &'static Entity) -> Vec<Index> {
     }
     // Tombstones are few, so reports look for those instead of for every living record.
     indexes.push(of("deleted", "(id) where deleted_at is not null"));
-    if let Some(owner) = named("OWNER_ID") {
+    if let (Some(of_kind), Some(owner)) = (named("OWNER_TYPE_ID"), named("OWNER_ID")) {
+        // What was done for a record.
+        indexes.push(of(owner, &format!("({owner}, {of_kind}, id) where deleted_at is null")));
+    } else if let Some(owner) = named("OWNER_ID") {
         // The steps of a record, one after the other.
         indexes.push(of(owner, &format!("({owner}, created_time, id) where deleted_at is null")));
     }

@@ -4,7 +4,7 @@ use config::{Map, Value, ValueKind};
 
 use super::error::{Place, SettingsError};
 use crate::entity::{
-    COMPANIES, CONTACTS, DEAL_STAGE_HISTORY, DEALS, Entity, LEAD_STAGE_HISTORY, LEADS,
+    ACTIVITIES, COMPANIES, CONTACTS, DEAL_STAGE_HISTORY, DEALS, Entity, LEAD_STAGE_HISTORY, LEADS,
     MAIL_RECIPIENTS, QUOTES, SMART_INVOICE_STAGE_HISTORY, SMART_INVOICES, SMART_ITEMS,
 };
 
@@ -110,6 +110,11 @@ pub(super) const KEYS: &[&str] = &[
     "entities.smart_invoice_stage_history.history",
     "entities.smart_invoice_stage_history.exclude_fields",
     "entities.smart_invoice_stage_history.hash_fields",
+    "entities.activities.enabled",
+    "entities.activities.interval",
+    "entities.activities.history",
+    "entities.activities.exclude_fields",
+    "entities.activities.hash_fields",
     "entities.mail_recipients.enabled",
     "entities.mail_recipients.interval",
     "entities.mail_recipients.history",
@@ -157,7 +162,7 @@ macro_rules! section {
 }
 
 /// The sections of the entities.
-pub(super) static ENTITIES: [(&Entity, EntityKeys); 11] = [
+pub(super) static ENTITIES: [(&Entity, EntityKeys); 12] = [
     (&CONTACTS, section!("contacts", Some("entities.contacts.source"))),
     (
         &LEADS,
@@ -175,6 +180,7 @@ pub(super) static ENTITIES: [(&Entity, EntityKeys); 11] = [
     (&LEAD_STAGE_HISTORY, section!("lead_stage_history", None)),
     (&DEAL_STAGE_HISTORY, section!("deal_stage_history", None)),
     (&SMART_INVOICE_STAGE_HISTORY, section!("smart_invoice_stage_history", None)),
+    (&ACTIVITIES, section!("activities", None)),
     (&MAIL_RECIPIENTS, section!("mail_recipients", None)),
 ];
 

@@ -8,7 +8,10 @@ use super::portal::{Answer, Failure, Portal, parameter};
 use super::user_fields::user_field_list;
 
 /// Methods that exist, with the scope that each needs.
-const METHODS: [(&str, &str); 30] = [
+const METHODS: [(&str, &str); 33] = [
+    ("crm.activity.list", "crm"),
+    ("crm.activity.get", "crm"),
+    ("crm.activity.fields", "crm"),
     ("crm.stagehistory.list", "crm"),
     ("crm.item.productrow.list", "crm"),
     ("crm.category.list", "crm"),
@@ -54,6 +57,7 @@ impl Portal {
             "crm.item.fields" => self.item_fields(params)?,
             "crm.contact.fields" => self.catalogue(Entity::Contacts),
             "crm.lead.fields" => self.catalogue(Entity::Leads),
+            "crm.activity.fields" => self.catalogue(Entity::Activities),
             "crm.contact.userfield.list" => {
                 return Ok(self.user_fields(Entity::Contacts, params));
             }

@@ -4,11 +4,13 @@ use std::sync::LazyLock;
 
 use serde::{Deserialize, Serialize};
 
-use super::families::{COMPANY, CONTACT, DEAL, EQUIPMENT, LEAD, PROJECT, QUOTE, SMART_INVOICE};
+use super::families::{
+    ACTIVITY, COMPANY, CONTACT, DEAL, EQUIPMENT, LEAD, PROJECT, QUOTE, SMART_INVOICE,
+};
 use super::fields::{Content, Field};
 
 /// How many families there are.
-pub(super) const FAMILIES: usize = 8;
+pub(super) const FAMILIES: usize = 9;
 
 /// A family of records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -30,13 +32,27 @@ pub enum Entity {
     Projects,
     /// A smart process without any of that: `crm.item.*` with the type 1036
     Equipment,
+    /// Calls, mails and meetings: `crm.activity.list`, and no item
+    Activities,
 }
 
 impl Entity {
-    /// The families that have a classic list.
+    /// The families of people, which have a classic list and are items as well.
     pub const ALL: [Self; 2] = [Self::Contacts, Self::Leads];
 
-    /// All families; those without a classic list are in `crm.item.*` only.
+    /// All that are in `crm.item.*`.
+    pub const ITEMS: [Self; FAMILIES - 1] = [
+        Self::Contacts,
+        Self::Leads,
+        Self::Companies,
+        Self::Deals,
+        Self::Quotes,
+        Self::SmartInvoices,
+        Self::Projects,
+        Self::Equipment,
+    ];
+
+    /// All families.
     pub const EVERY: [Self; FAMILIES] = [
         Self::Contacts,
         Self::Leads,
@@ -46,6 +62,7 @@ impl Entity {
         Self::SmartInvoices,
         Self::Projects,
         Self::Equipment,
+        Self::Activities,
     ];
 
     pub(super) fn index(self) -> usize {
@@ -58,10 +75,11 @@ impl Entity {
             Self::SmartInvoices => 5,
             Self::Projects => 6,
             Self::Equipment => 7,
+            Self::Activities => 8,
         }
     }
 
-    /// The `entityTypeId` of `crm.item.*`.
+    /// The vendor's number of the family, the `entityTypeId` of `crm.item.*`.
     #[must_use]
     pub fn type_id(self) -> i64 {
         match self {
@@ -73,12 +91,13 @@ impl Entity {
             Self::SmartInvoices => 31,
             Self::Projects => 128,
             Self::Equipment => 1036,
+            Self::Activities => 6,
         }
     }
 
-    /// The family of an `entityTypeId`.
+    /// The family of items that an `entityTypeId` means.
     pub(super) fn of_type(id: i64) -> Option<Self> {
-        Self::EVERY.into_iter().find(|entity| entity.type_id() == id)
+        Self::ITEMS.into_iter().find(|entity| entity.type_id() == id)
     }
 
     pub(super) fn fields(self) -> &'static [Field] {
@@ -91,6 +110,7 @@ impl Entity {
             Self::SmartInvoices => SMART_INVOICE,
             Self::Projects => PROJECT,
             Self::Equipment => EQUIPMENT,
+            Self::Activities => ACTIVITY,
         }
     }
 
@@ -125,6 +145,7 @@ impl Entity {
             Self::SmartInvoices => "smart_invoice",
             Self::Projects => "3",
             Self::Equipment => "7",
+            Self::Activities => "activity",
         }
     }
 
@@ -146,13 +167,18 @@ impl Entity {
             Self::Quotes => Some("Q"),
             Self::SmartInvoices => Some("SI"),
             Self::Projects => Some("T80"),
-            Self::Contacts | Self::Companies | Self::Equipment => None,
+            Self::Contacts | Self::Companies | Self::Equipment | Self::Activities => None,
         }
     }
 
     /// Whether the portal's people have made it up.
     pub(super) fn is_smart_process(self) -> bool {
         matches!(self, Self::Projects | Self::Equipment)
+    }
+
+    /// Whether people may give it fields of their own.
+    pub(super) fn has_user_fields(self) -> bool {
+        self != Self::Activities
     }
 
     /// Whether records have phones and the like.

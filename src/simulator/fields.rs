@@ -27,6 +27,9 @@ pub(super) enum Type {
     Deal,
     Quote,
     Location,
+    /// A number from a fixed set, under a name of its own.
+    Enumerated(&'static str),
+    Object,
 }
 
 impl Type {
@@ -51,12 +54,15 @@ impl Type {
             Self::Deal => "crm_deal",
             Self::Quote => "crm_quote",
             Self::Location => "location",
+            Self::Enumerated(name) => name,
+            Self::Object => "object",
         }
     }
 
     /// Whether filters compare it as a whole number.
     pub(super) fn is_whole(self) -> bool {
-        self.is_reference() || matches!(self, Self::Integer | Self::Photo | Self::Category)
+        self.is_reference()
+            || matches!(self, Self::Integer | Self::Photo | Self::Category | Self::Enumerated(_))
     }
 
     /// Whether filters can look for a part of it.
@@ -129,6 +135,10 @@ pub(super) enum Content {
     /// A word and a number.
     Numbered(&'static str),
     OneOf(&'static [&'static str]),
+    /// One of these numbers.
+    Among(&'static [i64]),
+    /// The record that an activity is about.
+    Owner,
     Percent,
     Small,
     Day,
@@ -298,7 +308,7 @@ pub(super) fn description(kind: &str, read_only: bool, multiple: bool, dynamic: 
         .with("isMultiple", multiple)
         .with("isDynamic", dynamic)
 }
-/// The answer of `crm.contact.fields` or `crm.lead.fields`.
+/// The answer of `crm.contact.fields` and its like.
 pub(super) fn catalogue(entity: Entity, user_fields: &[UserField]) -> Php {
     let mut answer = Array::default();
     for field in entity.fields().iter().filter(|field| field.classic) {

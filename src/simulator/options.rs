@@ -38,6 +38,8 @@ pub struct Options {
     pub projects: u64,
     /// Records of a smart process without any of that.
     pub equipment: u64,
+    /// Activities.
+    pub activities: u64,
     /// Entries of the mail address book of the webhook's user.
     pub recipients: u64,
     /// The data are the same for the same seed.
@@ -104,6 +106,7 @@ impl Default for Options {
             smart_invoices: 0,
             projects: 0,
             equipment: 0,
+            activities: 0,
             recipients: 0,
             seed: 1,
             gaps: 30,
@@ -145,6 +148,7 @@ impl Options {
             Entity::SmartInvoices => self.smart_invoices,
             Entity::Projects => self.projects,
             Entity::Equipment => self.equipment,
+            Entity::Activities => self.activities,
         }
     }
 

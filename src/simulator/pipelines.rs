@@ -126,7 +126,7 @@ impl Entity {
             Self::Quotes => QUOTES,
             Self::SmartInvoices => SMART_INVOICES,
             Self::Projects => PROJECTS,
-            Self::Contacts | Self::Companies | Self::Equipment => &[],
+            Self::Contacts | Self::Companies | Self::Equipment | Self::Activities => &[],
         }
     }
 

@@ -497,6 +497,7 @@ impl Portal {
         let listed = match method {
             "crm.contact.list" => self.list(request, Entity::Contacts, params, &faults),
             "crm.lead.list" => self.list(request, Entity::Leads, params, &faults),
+            "crm.activity.list" => self.list(request, Entity::Activities, params, &faults),
             "crm.item.list" => self.item_list(request, params, &faults),
             "crm.stagehistory.list" => self.stage_history(params),
             "crm.item.productrow.list" => self.product_rows(params),
@@ -515,6 +516,7 @@ impl Portal {
         match method {
             "crm.contact.get" => self.get(request, Entity::Contacts, params),
             "crm.lead.get" => self.get(request, Entity::Leads, params),
+            "crm.activity.get" => self.get(request, Entity::Activities, params),
             "crm.item.get" => self.item_get(request, params),
             "mail.recipient.listcontacts" => self.list_recipients(params),
             other => self.directory(other, params),
@@ -559,6 +561,8 @@ pub(super) fn family(method: &str, params: &Array) -> Option<Entity> {
         Some(Entity::Contacts)
     } else if method.starts_with("crm.lead.") {
         Some(Entity::Leads)
+    } else if method.starts_with("crm.activity.") {
+        Some(Entity::Activities)
     } else {
         named_entity(params)
     }

@@ -351,6 +351,7 @@ fn empty(kind: Type, pick: u64) -> &'static str {
         Type::Integer => &["null", "null", "\"\"", "false"],
         Type::Date | Type::DateTime => &["\"\"", "\"\"", "\"\"", "\"\"", "\"\"", "null", "false"],
         Type::Double | Type::Flag => &["null", "\"\""],
+        Type::Object => &["[]", "[]", "null"],
         _ => &["null", "null", "null", "\"\"", "\"\"", "\"\"", "false"],
     };
     choose(choices, pick)

@@ -208,7 +208,7 @@ impl Teller<'_> {
                 let id = raw.as_array().map_or(Some(raw), |file| file.get("id"))?;
                 whole(id).map(pointer)
             }
-            Type::Integer | Type::Category => whole(raw).map(Value::from),
+            Type::Integer | Type::Category | Type::Enumerated(_) => whole(raw).map(Value::from),
             kind if kind.is_reference() => whole(raw).map(pointer),
             Type::Double => canonical_decimal(&scalar(raw)?).map(Value::String),
             Type::DateTime => match strtotime(&scalar(raw)?, self.clock)? {

@@ -165,6 +165,9 @@ fn words(code: &str) -> String {
 pub(super) fn initial_user_fields(entity: Entity) -> Vec<UserField> {
     let prefix = entity.user_field_prefix();
     let mut fields = Vec::new();
+    if !entity.has_user_fields() {
+        return fields;
+    }
     for multiple in [false, true] {
         for kind in UserFieldType::ALL {
             let id = u32::try_from(fields.len()).unwrap_or(0) + 1;

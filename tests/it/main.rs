@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper that fails should fail the test it helps")]
 
+mod activities;
 mod backfill;
 mod bad_input;
 mod clocks;

@@ -24,6 +24,8 @@ select
         when 'smart_invoice_stage_history' then
             (select max(created_time) from {data}.smart_invoice_stage_history
             where deleted_at is null)
+        when 'activities' then
+            (select max(last_updated) from {data}.activities where deleted_at is null)
         else
             (select max(s.date_modify) from {data}.smart_items s
                 where s.entity_type_id = substring(e.entity from '^smart_items_([0-9]+)$')::bigint

@@ -48,7 +48,8 @@ mod world;
 use std::{env, ops::Range};
 
 use b24mirror::entity::{
-    COMPANIES, CONTACTS, DEALS, Dialect, Entity, LEADS, QUOTES, SMART_INVOICES, smart_process,
+    ACTIVITIES, COMPANIES, CONTACTS, DEALS, Dialect, Entity, LEADS, QUOTES, SMART_INVOICES,
+    smart_process,
 };
 use proptest::{
     strategy::Strategy as _,
@@ -105,6 +106,7 @@ impl Subject {
     const fn dialect(self) -> Dialect {
         match self {
             Self::People(dialect) => dialect,
+            Self::Only(entity) if entity.item.is_none() => Dialect::Classic,
             Self::Only(_) | Self::Selling(_) => Dialect::Item,
         }
     }
@@ -181,6 +183,11 @@ fn deletions_of_items_and_nothing_else_become_tombstones() {
 #[test]
 fn changes_of_companies_and_their_links_arrive() {
     hold_of(Theme::Changes, Subject::Only(&COMPANIES));
+}
+
+#[test]
+fn changes_of_activities_arrive() {
+    hold_of(Theme::Changes, Subject::Only(&ACTIVITIES));
 }
 
 #[test]

@@ -9,7 +9,8 @@ use std::{
 
 use b24mirror::{
     entity::{
-        COMPANIES, CONTACTS, DEALS, Dialect, Entity, LEADS, QUOTES, SMART_INVOICES, smart_process,
+        ACTIVITIES, COMPANIES, CONTACTS, DEALS, Dialect, Entity, LEADS, QUOTES, SMART_INVOICES,
+        smart_process,
     },
     simulator::{self, Action, Fault, FaultKind, Options, UserFieldType},
 };
@@ -76,6 +77,7 @@ impl Scene {
             quotes: count(&QUOTES),
             smart_invoices: count(&SMART_INVOICES),
             projects: count(smart_process(128).unwrap()),
+            activities: count(&ACTIVITIES),
             equipment: count(smart_process(1036).unwrap()),
             seed: setup.seed,
             gaps: setup.gaps,
