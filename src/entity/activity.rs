@@ -1,6 +1,7 @@
 //! Activities: what people do for a record, such as calls, e-mails, meetings and tasks. Every
-//! field that the vendor lists on its page `crm-activity-fields`, but for what a list brings only
-//! when it is named (communications, files) and what other methods bring (bindings).
+//! plain field that the vendor lists on its page `crm-activity-fields`. The objects among them
+//! stand with the other fields that have no column; what a list brings only when it is named
+//! (communications, files) and what other methods bring (bindings) is not read.
 
 use super::{
     Classic, Entity,
