@@ -243,7 +243,7 @@ pub(super) fn plain(rng: &mut Rng, content: Content, created: i64, standing: Sta
     }
 }
 
-/// What only the families without a classic list hold.
+/// What deals and their like hold, and activities.
 fn of_business(rng: &mut Rng, content: Content, created: i64, standing: Standing) -> Plain {
     match content {
         Content::PreviousStage => {
@@ -260,12 +260,7 @@ fn of_business(rng: &mut Rng, content: Content, created: i64, standing: Standing
             0 => Plain::Unset,
             _ => Plain::Int(rng.between(0, 100)),
         },
-        Content::Among(numbers) => {
-            let at = rng.below(numbers.len() as u64);
-            Plain::Int(
-                usize::try_from(at).ok().and_then(|at| numbers.get(at)).copied().unwrap_or(0),
-            )
-        }
+        Content::Among(numbers) => Plain::Int(rng.of(numbers)),
         Content::Owner => Plain::Int(rng.between(1, 5_000)),
         Content::Small => Plain::Int(rng.between(0, 3)),
         Content::Day => match rng.below(3) {

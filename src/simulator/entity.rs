@@ -40,18 +40,6 @@ impl Entity {
     /// The families of people, which have a classic list and are items as well.
     pub const ALL: [Self; 2] = [Self::Contacts, Self::Leads];
 
-    /// All that are in `crm.item.*`.
-    pub const ITEMS: [Self; FAMILIES - 1] = [
-        Self::Contacts,
-        Self::Leads,
-        Self::Companies,
-        Self::Deals,
-        Self::Quotes,
-        Self::SmartInvoices,
-        Self::Projects,
-        Self::Equipment,
-    ];
-
     /// All families.
     pub const EVERY: [Self; FAMILIES] = [
         Self::Contacts,
@@ -64,6 +52,11 @@ impl Entity {
         Self::Equipment,
         Self::Activities,
     ];
+
+    /// Those that are in `crm.item.*`.
+    pub(super) fn items() -> impl Iterator<Item = Self> {
+        Self::EVERY.into_iter().filter(|entity| *entity != Self::Activities)
+    }
 
     pub(super) fn index(self) -> usize {
         match self {
@@ -97,7 +90,7 @@ impl Entity {
 
     /// The family of items that an `entityTypeId` means.
     pub(super) fn of_type(id: i64) -> Option<Self> {
-        Self::ITEMS.into_iter().find(|entity| entity.type_id() == id)
+        Self::items().find(|entity| entity.type_id() == id)
     }
 
     pub(super) fn fields(self) -> &'static [Field] {

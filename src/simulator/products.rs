@@ -140,7 +140,7 @@ impl Portal {
             return Err(Failure::parameter(text));
         };
         let code = code.to_text().unwrap_or_default();
-        let entity = Entity::ITEMS.into_iter().find(|own| own.product_code() == Some(&*code));
+        let entity = Entity::EVERY.into_iter().find(|own| own.product_code() == Some(&*code));
         let Some(entity) = entity.filter(|own| self.has_family(*own)) else {
             let text = "Invalid filter: field 'ownerType' has invalid value";
             return Err(Failure::new(400, "INVALID_ARG_VALUE", text));

@@ -57,7 +57,7 @@ fn smart_type(entity: Entity, title: &str, full: bool, time: &str) -> Array {
 /// The smart processes that a portal begins with: those that are to have records.
 pub(super) fn processes(options: &Options) -> impl Iterator<Item = Entity> {
     let made = |entity: &Entity| entity.is_smart_process() && options.count(*entity) > 0;
-    Entity::ITEMS.into_iter().filter(made)
+    Entity::EVERY.into_iter().filter(made)
 }
 
 impl Portal {

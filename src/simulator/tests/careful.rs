@@ -211,7 +211,7 @@ fn the_truth_of_items_is_what_a_careful_client_reads() {
             zone,
             ..Options::default()
         });
-        for entity in Entity::ITEMS {
+        for entity in Entity::items() {
             desk.apply(json!({"action": "change", "entity": entity, "count": 60}));
             let query = format!("entityTypeId={}&useOriginalUfNames=Y", entity.type_id());
             let fields = desk.call("crm.item.fields", &query).unwrap();

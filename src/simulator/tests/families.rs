@@ -28,7 +28,7 @@ fn first(desk: &mut Desk, entity: Entity) -> Value {
 #[test]
 fn every_family_has_rows_a_catalogue_and_a_truth() {
     let mut desk = business();
-    for entity in Entity::ITEMS {
+    for entity in Entity::items() {
         let row = first(&mut desk, entity);
         let truth = desk.portal.item_truth(entity);
         assert_eq!(row["id"], truth[0].id, "{entity:?}");
@@ -143,7 +143,7 @@ fn smart_processes_are_found_by_their_types_and_exist_only_if_made() {
 #[test]
 fn all_actions_work_on_every_family() {
     let mut desk = business();
-    for entity in Entity::ITEMS {
+    for entity in Entity::items() {
         let before = desk.portal.item_truth(entity);
         let created = desk.apply(json!({"action": "create", "entity": entity})).ids[0];
         let changed = desk.apply(json!({"action": "change", "entity": entity, "ids": [created]}));

@@ -472,8 +472,8 @@ pub(crate) fn family(entity: &'static Entity) -> simulator::Entity {
         "quotes" => simulator::Entity::Quotes,
         "smart_invoices" => simulator::Entity::SmartInvoices,
         "smart_items_128" => simulator::Entity::Projects,
-        "activities" => simulator::Entity::Activities,
         "smart_items_1036" => simulator::Entity::Equipment,
+        "activities" => simulator::Entity::Activities,
         other => panic!("the simulator has no {other}"),
     }
 }
