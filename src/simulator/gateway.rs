@@ -76,6 +76,8 @@ pub struct GatewayOptions {
     pub date_filter: DateFilter,
     /// Whether `fm` comes only when it is named.
     pub names_fm: bool,
+    /// Whether a record without values has no `fm` at all.
+    pub leaves_out_empty_fm: bool,
     /// Whether the inner pages of an answer come in another order.
     pub loses_order: bool,
     /// Whether `total` ends at 5,000.
@@ -94,6 +96,7 @@ impl Default for GatewayOptions {
             modified: Some("updatedAt".to_owned()),
             date_filter: DateFilter::Works,
             names_fm: false,
+            leaves_out_empty_fm: false,
             loses_order: false,
             caps_total: false,
             search_without_meta: false,
@@ -494,7 +497,11 @@ impl Portal {
         for (name, value) in &fields {
             let Some(name) = self.gateway_name(name) else { continue };
             let named = select.iter().any(|own| own == name);
-            let hidden = name == "fm" && self.options.gateway.names_fm;
+            let gateway = &self.options.gateway;
+            let hidden = name == "fm" && gateway.names_fm;
+            if name == "fm" && gateway.leaves_out_empty_fm && value.get() == "[]" {
+                continue;
+            }
             if named || (everything && !hidden) {
                 shown.insert(name, *value);
             }

@@ -1,14 +1,14 @@
 //! Stage histories of leads, deals and smart invoices: lists of what never changes.
 
-use std::collections::BTreeMap;
-
 use b24mirror::{
     entity::{DEAL_STAGE_HISTORY, Entity, LEAD_STAGE_HISTORY, SMART_INVOICE_STAGE_HISTORY},
-    simulator::{self, Action, Options, TrueStep},
+    simulator::{self, Action, Options},
 };
-use sqlx::{AssertSqlSafe, FromRow, PgPool};
+use sqlx::AssertSqlSafe;
 
-use crate::support::{Database, Finished, Run, TestPortal, database, tables::value, unlimited};
+use crate::support::{
+    Database, Finished, Run, TestPortal, database, steps, tables::value, unlimited,
+};
 
 const HISTORIES: [(&Entity, simulator::Entity); 3] = [
     (&LEAD_STAGE_HISTORY, simulator::Entity::Leads),
@@ -47,67 +47,11 @@ async fn done(portal: &TestPortal, database: &Database, arguments: &[&str]) {
     assert_eq!(finished.code, Some(0), "{arguments:?}: {finished:#?}");
 }
 
-/// A step as the tables have it.
-#[derive(FromRow)]
-struct Step {
-    id: i64,
-    type_id: i64,
-    owner_id: i64,
-    created_time: String,
-    category_id: i64,
-    stage_id: String,
-    stage_semantic_id: String,
-}
-
-async fn mirrored(pool: &PgPool, entity: &Entity) -> Vec<TrueStep> {
-    let name = |field: &str| entity.columns[entity.position(field).unwrap()].name;
-    let of_lead = entity == &LEAD_STAGE_HISTORY;
-    let (category, stage, semantics) = if of_lead {
-        ("0::bigint", "STATUS_ID", "STATUS_SEMANTIC_ID")
-    } else {
-        ("category_id", "STAGE_ID", "STAGE_SEMANTIC_ID")
-    };
-    let select = format!(
-        "select id, type_id, {owner} as owner_id, \
-            to_char(created_time at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') \
-                as created_time, \
-            {category} as category_id, {stage} as stage_id, {semantics} as stage_semantic_id \
-         from bitrix24.{table} where deleted_at is null and custom_fields = '{{}}' order by id",
-        owner = name("OWNER_ID"),
-        stage = name(stage),
-        semantics = name(semantics),
-        table = entity.name
-    );
-    let steps: Vec<Step> = sqlx::query_as(AssertSqlSafe(select)).fetch_all(pool).await.unwrap();
-    let step = |step: Step| TrueStep {
-        id: step.id,
-        type_id: step.type_id,
-        owner_id: step.owner_id,
-        created_time: step.created_time,
-        category_id: step.category_id,
-        stage_id: step.stage_id,
-        stage_semantic_id: step.stage_semantic_id,
-    };
-    steps.into_iter().map(step).collect()
-}
-
 async fn assert_equal(portal: &TestPortal, database: &Database) {
     for (entity, family) in HISTORIES {
-        let truth = portal.stage_history(family);
-        let mirror = mirrored(database.pool(), entity).await;
-        assert!(!truth.is_empty());
-        let by_id = |steps: Vec<TrueStep>| {
-            steps.into_iter().map(|step| (step.id, step)).collect::<BTreeMap<_, _>>()
-        };
-        let (mut truth, mut mirror) = (by_id(truth), by_id(mirror));
-        let same: Vec<i64> =
-            truth.keys().copied().filter(|id| truth.get(id) == mirror.get(id)).collect();
-        for id in same {
-            truth.remove(&id);
-            mirror.remove(&id);
-        }
-        let name = entity.name;
-        assert!(truth.is_empty() && mirror.is_empty(), "{name}: {truth:#?}\nand {mirror:#?}");
+        assert!(!portal.stage_history(family).is_empty());
+        let differing = steps::differences(portal, database.pool(), entity, family).await;
+        assert!(differing.is_empty(), "{}: {differing}", entity.name);
     }
 }
 
@@ -178,7 +122,7 @@ async fn the_daemon_follows_and_stages_and_records_have_names() {
     let (entity, family) = HISTORIES[1];
     let wanted = portal.stage_history(family);
     let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
-    while mirrored(database.pool(), entity).await != wanted {
+    while steps::mirrored(database.pool(), entity).await != wanted {
         assert!(tokio::time::Instant::now() < deadline, "the daemon does not follow");
         tokio::time::sleep(std::time::Duration::from_millis(200)).await;
     }

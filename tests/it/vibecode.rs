@@ -110,6 +110,12 @@ fn positions() -> Vec<(&'static str, GatewayOptions, Vec<&'static str>)> {
         ("refused", GatewayOptions { date_filter: DateFilter::Refused, ..usual() }, none()),
         ("ignored", GatewayOptions { date_filter: DateFilter::Ignored, ..usual() }, none()),
         ("names fm", GatewayOptions { names_fm: true, ..usual() }, none()),
+        ("no empty fm", GatewayOptions { leaves_out_empty_fm: true, ..usual() }, none()),
+        (
+            "names fm, and no empty one",
+            GatewayOptions { names_fm: true, leaves_out_empty_fm: true, ..usual() },
+            none(),
+        ),
         ("loses order", GatewayOptions { loses_order: true, ..usual() }, none()),
         ("caps total", GatewayOptions { caps_total: true, ..usual() }, none()),
         ("without meta", GatewayOptions { search_without_meta: true, ..usual() }, none()),

@@ -160,6 +160,58 @@ fn a_row_that_lost_its_phones_keeps_all_that_it_does_not_deny_to_have() {
     assert!(untrusted(&row).is_empty());
 }
 
+/// What a gateway's rows say of their phones, e-mails and web addresses.
+fn from_gateway(rows: &[Json]) -> Vec<Record> {
+    let texts: Vec<String> = rows.iter().map(ToString::to_string).collect();
+    let page = Decoder::new(&CONTACTS, Dialect::Vibecode)
+        .page(texts.iter().map(|text| Raw::well_formed(text)), &Catalogue::default())
+        .unwrap();
+    let record = |row| match row {
+        Decoded::Record(record) => *record,
+        Decoded::Reject(reject) => panic!("rejected: {reject:?}"),
+    };
+    page.rows.into_iter().map(record).collect()
+}
+
+#[test]
+fn a_gateways_missing_list_is_believed_where_a_flag_or_another_row_speaks_for_it() {
+    let kinds: Vec<&str> = CONTACTS.multi_fields.iter().map(|multi| multi.field).collect();
+    let lists = |record: &Record| -> Vec<ChildList> {
+        let of = |field| {
+            record.children()[kinds.iter().position(|kind| *kind == field).unwrap()].clone()
+        };
+        ["PHONE", "EMAIL", "WEB"].map(of).to_vec()
+    };
+    let (kept, none) = (ChildList::Kept, ChildList::Known(Vec::new()));
+    // A gateway that brings no list at all says nothing of what is stored.
+    let silent = json!({"id": 1, "hasPhone": "Y"});
+    assert_eq!(lists(&from_gateway(std::slice::from_ref(&silent))[0]), vec![kept.clone(); 3]);
+    let denied = json!({"id": 2, "hasPhone": "N"});
+    let records = from_gateway(&[silent.clone(), denied.clone()]);
+    assert_eq!(lists(&records[0]), vec![kept.clone(); 3]);
+    assert_eq!(lists(&records[1]), [none.clone(), kept.clone(), kept]);
+    // One that brings it leaves it out where it is empty, and loses it where it must not be.
+    let full = json!({"id": 3, "hasPhone": "Y",
+        "fm": [{"id": 5, "typeId": "PHONE", "valueType": "WORK", "value": "+7"}]});
+    let records = from_gateway(&[silent, denied, full, json!({"id": 4})]);
+    assert_eq!(lists(&records[0])[0], ChildList::Untrusted);
+    assert_eq!(records[0].notes()[0].reason, Reason::ChildrenMissing);
+    assert_eq!(lists(&records[1]), vec![none.clone(); 3]);
+    assert_eq!(lists(&records[3]), vec![none; 3]);
+}
+
+#[test]
+fn what_stands_in_the_list_of_all_values_and_is_none_is_noted() {
+    let record = &from_gateway(&[json!({"id": 1, "fm": [
+        {"id": 5, "typeId": "PHONE", "value": "+7"}, "stray", {"id": 6, "value": "x"},
+        {"id": 7, "typeId": "NOBODY_KNOWS_IT", "value": "y"},
+    ]})])[0];
+    let ChildList::Known(phones) = &record.children()[0] else { panic!("untrusted") };
+    assert_eq!(phones.len(), 1);
+    let notes: Vec<_> = record.notes().iter().map(|note| (&*note.field, note.reason)).collect();
+    assert_eq!(notes, [("fm", Reason::UnreadableValue); 2]);
+}
+
 #[test]
 fn a_parent_is_a_number_and_zero_is_none() {
     let row = json!({"ID": 1, "PARENT_ID_128": "0", "PARENT_ID_129": 0, "PARENT_ID_130": "30"});

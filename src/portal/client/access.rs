@@ -83,8 +83,27 @@ pub(super) struct Access {
 #[derive(Default)]
 struct Renewal {
     /// Bought and not kept yet: nobody may use it.
-    unkept: Option<Tokens>,
+    unkept: Option<Unkept>,
     refused: Option<(Instant, TokenRefusal)>,
+}
+
+/// A pair that was bought and could not be kept.
+struct Unkept {
+    tokens: Tokens,
+    /// The refresh token of the stored pair that bought it, unless the settings' token did.
+    spent: Option<SecretString>,
+}
+
+impl Unkept {
+    /// Whether another pair has been stored since: by whoever had the lease meanwhile, or by
+    /// ourselves, where only the answer was lost. The stored one is the newer one then.
+    fn is_overtaken_by(&self, stored: Option<&Tokens>) -> bool {
+        stored.is_some_and(|stored| {
+            self.spent
+                .as_ref()
+                .is_none_or(|spent| spent.expose_secret() != stored.refresh.expose_secret())
+        })
+    }
 }
 
 impl Pass {
@@ -234,17 +253,20 @@ impl Access {
         used: Option<&Arc<Pass>>,
         renewal: &mut Renewal,
     ) -> Result<Arc<Pass>, PortalError> {
+        let stored = store.load().await?;
+        renewal.unkept.take_if(|unkept| unkept.is_overtaken_by(stored.as_ref()));
         if renewal.unkept.is_none() {
             if let Some(pass) = self.load(store, used).await? {
                 return Ok(pass);
             }
-            let stored = store.load().await?;
-            renewal.unkept = Some(self.ask(stored.as_ref(), &mut renewal.refused).await?);
+            let tokens = self.ask(stored.as_ref(), &mut renewal.refused).await?;
+            let spent = stored.map(|stored| stored.refresh);
+            renewal.unkept = Some(Unkept { tokens, spent });
         }
-        if let Some(tokens) = &renewal.unkept {
+        if let Some(Unkept { tokens, .. }) = &renewal.unkept {
             store.keep(tokens).await?;
         }
-        let tokens = renewal.unkept.take().ok_or(PortalError::NoTokens)?;
+        let Unkept { tokens, .. } = renewal.unkept.take().ok_or(PortalError::NoTokens)?;
         tracing::info!("the application's tokens were renewed and are stored");
         Ok(self.use_from_now_on(tokens, true))
     }

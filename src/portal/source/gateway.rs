@@ -366,15 +366,21 @@ impl GatewaySource {
         }
     }
 
-    /// Looks at the first record, without and with a `select` that names everything.
+    /// Looks at the first records, without and with a `select` that names everything. One alone
+    /// would prove nothing: it may have no values, and then not even an empty list.
     async fn find_multi_values(&self, lane: Lane, shape: &mut Shape) -> Result<(), PortalError> {
         let scan = ScanAsk { detail: Detail::Full, ..ScanAsk::keys_above(RecordId::ZERO) };
         for names_fields in [false, true] {
             shape.names_fields = names_fields;
-            let answer = self.search(lane, &scan, shape, 1, Patience::Persist).await?;
+            let answer = self.search(lane, &scan, shape, PAGE_ROWS, Patience::Persist).await?;
             let rows = answer.rows()?;
-            let Some(row) = rows.first() else { break };
-            if Raw::from(*row).fields().any(|(key, _)| key.unescaped() == Some(MULTI_VALUES)) {
+            if rows.is_empty() {
+                break;
+            }
+            let names = |row: &&RawValue| {
+                Raw::from(*row).fields().any(|(key, _)| key.unescaped() == Some(MULTI_VALUES))
+            };
+            if rows.iter().any(names) {
                 return Ok(());
             }
         }

@@ -48,8 +48,8 @@ mod world;
 use std::{env, ops::Range};
 
 use b24mirror::entity::{
-    ACTIVITIES, COMPANIES, CONTACTS, DEALS, Dialect, Entity, LEADS, QUOTES, SMART_INVOICES,
-    smart_process,
+    ACTIVITIES, COMPANIES, CONTACTS, DEAL_STAGE_HISTORY, DEALS, Dialect, Entity,
+    LEAD_STAGE_HISTORY, LEADS, QUOTES, SMART_INVOICES, smart_process,
 };
 use proptest::{
     strategy::Strategy as _,
@@ -81,8 +81,6 @@ fn seeds() -> Range<u64> {
     }
 }
 
-/// Lets histories of a theme happen, and fails with the smallest form of the first one that
-/// breaks the law.
 /// Whose histories they are.
 #[derive(Clone, Copy)]
 enum Subject {
@@ -92,14 +90,26 @@ enum Subject {
     Only(&'static Entity),
     /// The same with its product rows.
     Selling(&'static Entity),
+    /// The steps of records through their stages; what happens, happens to the records.
+    Steps { mirrored: &'static Entity, of: &'static Entity },
 }
 
 impl Subject {
+    /// What is mirrored.
     fn entity(self, leads: bool) -> &'static Entity {
         match self {
             Self::People(_) if leads => &LEADS,
             Self::People(_) => &CONTACTS,
             Self::Only(entity) | Self::Selling(entity) => entity,
+            Self::Steps { mirrored, .. } => mirrored,
+        }
+    }
+
+    /// What it happens to.
+    fn records(self, leads: bool) -> &'static Entity {
+        match self {
+            Self::Steps { of, .. } => of,
+            _ => self.entity(leads),
         }
     }
 
@@ -108,11 +118,10 @@ impl Subject {
             Self::People(dialect) => dialect,
             Self::Only(entity) if entity.item.is_none() => Dialect::Classic,
             Self::Only(_) | Self::Selling(_) => Dialect::Item,
+            Self::Steps { .. } => Dialect::Classic,
         }
     }
-}
 
-impl Subject {
     const fn sells(self) -> bool {
         matches!(self, Self::Selling(_))
     }
@@ -122,6 +131,8 @@ fn hold(theme: Theme) {
     hold_of(theme, Subject::People(Dialect::Classic));
 }
 
+/// Lets histories of a theme happen, and fails with the smallest form of the first one that
+/// breaks the law.
 fn hold_of(theme: Theme, subject: Subject) {
     let world = World::new(subject);
     for seed in seeds() {
@@ -183,6 +194,17 @@ fn deletions_of_items_and_nothing_else_become_tombstones() {
 #[test]
 fn changes_of_companies_and_their_links_arrive() {
     hold_of(Theme::Changes, Subject::Only(&COMPANIES));
+}
+
+#[test]
+fn steps_of_deals_and_of_leads_arrive() {
+    hold_of(Theme::Changes, Subject::Steps { mirrored: &DEAL_STAGE_HISTORY, of: &DEALS });
+    hold_of(Theme::Changes, Subject::Steps { mirrored: &LEAD_STAGE_HISTORY, of: &LEADS });
+}
+
+#[test]
+fn steps_of_deleted_deals_and_nothing_else_become_tombstones() {
+    hold_of(Theme::Sweeps, Subject::Steps { mirrored: &DEAL_STAGE_HISTORY, of: &DEALS });
 }
 
 #[test]

@@ -29,7 +29,10 @@ const SET_CLOCK: &str = "select setval('passage.clock', greatest(last_value, $1)
 /// The portal of one history and what has happened to it.
 pub(super) struct Scene {
     pub(super) portal: TestPortal,
+    /// What is mirrored.
     pub(super) entity: &'static Entity,
+    /// What it happens to.
+    records: &'static Entity,
     pub(super) dialect: Dialect,
     /// Whether the records are mirrored with their product rows.
     pub(super) sells: bool,
@@ -68,7 +71,8 @@ impl Scene {
             }
         };
         let entity = subject.entity(setup.leads);
-        let count = |wanted: &Entity| if entity == wanted { setup.records } else { 0 };
+        let records = subject.records(setup.leads);
+        let count = |wanted: &Entity| if records == wanted { setup.records } else { 0 };
         let options = Options {
             contacts: count(&CONTACTS),
             leads: count(&LEADS),
@@ -95,6 +99,7 @@ impl Scene {
         Self {
             portal,
             entity,
+            records,
             dialect: subject.dialect(),
             sells: subject.sells(),
             pool: pool.clone(),
@@ -105,6 +110,16 @@ impl Scene {
 
     fn told(&self) -> MutexGuard<'_, Told> {
         self.told.lock().unwrap()
+    }
+
+    /// What it happens to, as the simulator calls it.
+    pub(super) fn family(&self) -> simulator::Entity {
+        family(self.records)
+    }
+
+    /// Whether the steps of records are mirrored, and not the records.
+    pub(super) fn walks(&self) -> bool {
+        self.records != self.entity
     }
 
     /// The overlap.
@@ -197,7 +212,7 @@ impl Scene {
     }
 
     fn who(&self, who: Who) -> (Vec<i64>, u64) {
-        let ids = || self.portal.ids(family(self.entity));
+        let ids = || self.portal.ids(self.family());
         let newest = |count: usize| {
             let ids = ids();
             ids[ids.len().saturating_sub(count)..].to_vec()
@@ -215,7 +230,7 @@ impl Scene {
     }
 
     fn actions(&self, event: &Event) -> Vec<Action> {
-        let entity: simulator::Entity = family(self.entity);
+        let entity = self.family();
         let after = |late: u8| f64::from(self.overlap) * f64::from(late) / 100.0;
         let each = |who: Who, action: &dyn Fn(i64) -> Action| {
             let (ids, count) = self.who(who);
@@ -225,6 +240,10 @@ impl Scene {
         match *event {
             Event::Create { count, late } => {
                 vec![Action::Create { entity, count, visible_after: after(late) }]
+            }
+            Event::Edit { who, late: 0 } if self.walks() => {
+                let (ids, count) = self.who(who);
+                vec![Action::MoveStage { entity, ids, count, stage: None }]
             }
             Event::Edit { who, late } => {
                 let (ids, count) = self.who(who);
@@ -237,6 +256,9 @@ impl Scene {
                 let products = (0..u128::from(count)).map(|one| row((one + price) % 7)).collect();
                 Action::SetProducts { entity, id, products }
             }),
+            Event::Phones { who, .. } if self.walks() => {
+                each(who, &|id| Action::MoveStage { entity, ids: vec![id], count: 0, stage: None })
+            }
             // Nobody calls a deal.
             Event::Phones { who, .. }
                 if self.entity.multi_fields.iter().all(|one| !one.is_phone()) =>

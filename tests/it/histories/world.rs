@@ -17,7 +17,7 @@ use super::{
 use crate::support::{
     Database, database,
     equal::{differences, differences_but_for, item_differences},
-    products,
+    products, steps,
     tables::value,
 };
 
@@ -230,6 +230,11 @@ impl World {
     fn compare_all(&self, scene: &Scene) -> Result<(), String> {
         let pool = self.database.pool();
         let found = match scene.dialect {
+            Dialect::Classic if scene.walks() => {
+                let compared =
+                    steps::differences(&scene.portal, pool, scene.entity, scene.family());
+                self.harness.block_on(compared)
+            }
             Dialect::Classic => {
                 self.harness.block_on(differences(&scene.portal, pool, scene.entity))
             }
@@ -259,7 +264,13 @@ impl World {
     fn compare(&self, when: &str, scene: &Scene, left_out: &BTreeSet<i64>) -> Result<(), String> {
         let pool = self.database.pool();
         let (portal, entity, dialect) = (&scene.portal, scene.entity, scene.dialect);
-        let compared = differences_but_for(left_out, portal, pool, entity, dialect);
+        let compared = async {
+            if scene.walks() {
+                steps::differences_but_for(left_out, portal, pool, entity, scene.family()).await
+            } else {
+                differences_but_for(left_out, portal, pool, entity, dialect).await
+            }
+        };
         match self.harness.block_on(compared) + &self.products(scene, left_out) {
             found if found.is_empty() => Ok(()),
             found => Err(format!("{when}:\n{found}")),

@@ -111,6 +111,26 @@ async fn a_pair_that_could_not_be_kept_is_kept_later_and_not_bought_again() {
 }
 
 #[tokio::test]
+async fn a_pair_that_could_not_be_kept_does_not_replace_a_newer_one() {
+    let portal = simulator();
+    let (ours, theirs): (Arc<Memory>, Arc<Memory>) = (Arc::default(), Arc::default());
+    *ours.failures.lock().unwrap() = 3;
+    let client = client(&portal, &portal, &ours);
+    call(&client).await.unwrap_err();
+    // Another process is given an authorization of its own, and stores what it buys.
+    let newer = {
+        let other = self::client(&portal, &portal, &theirs);
+        call(&other).await.unwrap();
+        theirs.kept.lock().unwrap().clone().unwrap()
+    };
+    *ours.kept.lock().unwrap() = Some(newer.clone());
+    call(&client).await.unwrap();
+    let kept = ours.kept.lock().unwrap().clone().unwrap();
+    assert_eq!(kept.refresh.expose_secret(), newer.refresh.expose_secret());
+    assert_eq!((portal.stats().requests, portal.stats().token_requests), (2, 2));
+}
+
+#[tokio::test]
 async fn a_renewal_outlives_the_call_that_wanted_it() {
     let portal = simulator();
     let store: Arc<Memory> = Arc::default();
