@@ -1,6 +1,10 @@
 //! What every command that reads the portal shares: doing the work under the lease, or
 //! handing it to the process that holds it and following it there.
 
+use std::time::Duration;
+
+use tokio::time::sleep;
+
 use super::{
     Exit,
     following::Following,
@@ -12,9 +16,12 @@ use crate::{
     entity::Entity,
     lifecycle::Lifecycle,
     settings::Settings,
-    store::RequestEnd,
-    sync::{Ending, Opened, Session, Work, outlast, requests::HandedOver},
+    store::{RequestEnd, StoreError},
+    sync::{Ending, Opened, Session, SyncError, Work, outlast, requests::HandedOver},
 };
+
+/// When a lease is looked at again that nobody can have but we ourselves.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// The work of a one-shot command.
 pub(super) struct OneShot<'a> {
@@ -122,7 +129,18 @@ impl OneShot<'_> {
         let mut handed = None;
         loop {
             let opening = || Session::open(store, &portal, &options, &stop);
-            match outlast(retry, &stop, opening).await? {
+            let opened = match outlast(retry, &stop, opening).await {
+                // An answer was lost, and with it what we had begun.
+                Err(SyncError::Store(StoreError::LeaseLost)) => None,
+                Ok(Opened::HeldBy { holder, .. }) if holder == options.holder => None,
+                opened => Some(opened?),
+            };
+            let Some(opened) = opened else {
+                let pause = stop.run_until_cancelled(sleep(LOOK_AGAIN));
+                pause.await.ok_or(SyncError::Stopping)?;
+                continue;
+            };
+            match opened {
                 Opened::Session(session) => {
                     let drawing = Drawing::of(options.board.clone());
                     let end = self.work(&session, handed.as_ref()).await?;

@@ -21,7 +21,14 @@ pub(super) async fn run(settings: &Settings, mut lifecycle: Lifecycle) -> anyhow
             Err(_) if stop.is_cancelled() => return Ok(()),
             connected => connected?,
         };
-        wiring::migrated(&settings, &database.store, &stop).await?;
+        while let Err(error) = wiring::migrated(&settings, &database.store, &stop).await {
+            if stop.is_cancelled() {
+                return Ok(());
+            }
+            if !wiring::awaits_database(&error) {
+                return Err(error);
+            }
+        }
         let drawing = Drawing::logged(options.board.clone());
         let mirrored = sync::run(&database.store, &portal, &options, &stop).await;
         drawing.finish().await;

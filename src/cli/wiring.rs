@@ -18,7 +18,10 @@ use crate::{
     retry::RetryPolicy,
     settings::{DatabaseSource, EntitySettings, Settings},
     store::{HistoryOptions, PrivacyOptions, SchemaState, Store, StoreError, StoreOptions},
-    sync::{self, CheckOptions, DATABASE_PATIENCE, Mirrored, ProgressBoard, SyncOptions},
+    sync::{
+        self, CheckOptions, Consequence, DATABASE_PATIENCE, Mirrored, ProgressBoard, SyncError,
+        SyncOptions,
+    },
 };
 
 /// The name of the database inside a private server.
@@ -156,6 +159,13 @@ pub(super) async fn migrated(
             store.schema()
         ),
     }
+}
+
+/// Whether what has failed may be tried again, once the database is back.
+pub(super) fn awaits_database(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<SyncError>()
+        .is_some_and(|error| error.consequence() == Consequence::AwaitDatabase)
 }
 
 /// The portal's limits as they are set.

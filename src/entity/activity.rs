@@ -1,7 +1,7 @@
 //! Activities: what people do for a record, such as calls, e-mails, meetings and tasks. Every
-//! plain field that the vendor lists on its page `crm-activity-fields`. The objects among them
-//! stand with the other fields that have no column; what a list brings only when it is named
-//! (communications, files) and what other methods bring (bindings) is not read.
+//! field that the vendor lists on its page `crm-activity-fields`. The objects among them stand
+//! with the user fields; what a list brings only when it is named (communications, files) and
+//! what other methods bring (bindings) is not read.
 
 use super::{
     Classic, Entity,
@@ -19,6 +19,8 @@ pub static ACTIVITIES: Entity = Entity {
     singular: "activity",
     classic: Some(Classic {
         modified: "LAST_UPDATED",
+        // An e-mail's addresses are among the settings.
+        objects: &["SETTINGS", "PROVIDER_PARAMS"],
         ..Classic::described("crm.activity.list", "crm.activity.fields")
     }),
     item: None,
@@ -70,4 +72,5 @@ static COLUMNS: &[Column] = &[
     column("AUTOCOMPLETE_RULE", "autocomplete_rule", Integer),
     column("ORIGINATOR_ID", "originator_id", Text),
     column("ORIGIN_ID", "origin_id", Text),
+    column("ORIGIN_VERSION", "origin_version", Text),
 ];

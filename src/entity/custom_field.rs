@@ -35,7 +35,8 @@ impl CustomKind {
             Some("date") => Self::Date,
             Some("datetime") => Self::DateTime,
             Some("boolean") => Self::Boolean,
-            Some("file") => Self::File,
+            // Files of activities come with a token in their URLs.
+            Some("file" | "diskfile") => Self::File,
             _ => Self::Other,
         }
     }

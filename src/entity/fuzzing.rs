@@ -220,6 +220,9 @@ fn alike(sent: &Json, kept: &Json, kind: &str) -> bool {
             let words = if *kept { ["Y", "y", "1"] } else { ["N", "n", "0"] };
             words.contains(&said.trim())
         }
+        (Json::String(sent), Json::Number(kept)) if kind.starts_with("PARENT") => {
+            sent.trim().parse() == Ok(kept.as_f64().unwrap_or(f64::NAN))
+        }
         // A file, reduced to its ID; what is deeper or longer than a plain reader takes.
         (Json::Object(_), Json::Number(_)) | (Json::Bool(true), _) => true,
         (Json::String(sent), Json::String(kept)) => {

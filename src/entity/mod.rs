@@ -94,6 +94,8 @@ pub struct Classic {
     pub lacks: &'static [&'static str],
     /// The columns that it does not bring because they are the same in all that it lists.
     pub implies: &'static [(&'static str, i64)],
+    /// Documented fields without a column: objects, which stand with the user fields.
+    pub objects: &'static [&'static str],
 }
 
 /// How an entity is read by `crm.item.list`.
@@ -116,6 +118,7 @@ impl Classic {
             modified: Entity::MODIFIED,
             lacks: &[],
             implies: &[],
+            objects: &[],
         }
     }
 }

@@ -119,13 +119,23 @@ impl PrivacyRules {
 
 /// Finds a field; gives the type of its column, if it has one.
 fn known(entity: &'static Entity, field: &str) -> Result<Option<ColumnType>, UnusableRule> {
-    // The mirror itself cannot do without these.
-    let needed = ["ID", entity.modified()];
+    // The mirror itself cannot do without these. What a classic list implies says which
+    // records it shows at all: unknown, hidden ones would look deleted.
+    let classic = entity.classic.as_ref();
+    let implied = classic.map_or(&[][..], |classic| classic.implies);
+    let needed: Vec<&str> = ["ID", entity.modified()]
+        .into_iter()
+        .chain(implied.iter().map(|(field, _)| *field))
+        .collect();
     if needed.contains(&field) {
         return Err(UnusableRule::Needed { field: field.to_owned() });
     }
     if let Some(column) = entity.columns.iter().find(|column| column.field == field) {
         return Ok(Some(column.kind));
+    }
+    let objects = classic.map_or(&[][..], |classic| classic.objects);
+    if objects.contains(&field) {
+        return Ok(None);
     }
     let custom = ["UF_", "PARENT_ID_"].iter().any(|prefix| {
         field.strip_prefix(prefix).is_some_and(|rest| {
@@ -143,6 +153,7 @@ fn known(entity: &'static Entity, field: &str) -> Result<Option<ColumnType>, Unu
     let names = entity.columns.iter().map(|column| column.field);
     let nearest = names
         .chain(entity.multi_fields.iter().map(|multi| multi.field))
+        .chain(objects.iter().copied())
         .filter(|known| !needed.contains(known))
         .map(|known| {
             (strsim::normalized_damerau_levenshtein(&field.to_ascii_uppercase(), known), known)
@@ -312,7 +323,7 @@ fn normal<'a>(field: &str, text: &'a str) -> Cow<'a, str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::entity::{CONTACTS, LEADS};
+    use crate::entity::{ACTIVITIES, CONTACTS, LEADS};
 
     fn rules(excluded: &[&str], hashed: &[&str]) -> Result<PrivacyRules, String> {
         let owned = |list: &[&str]| list.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
@@ -324,11 +335,14 @@ mod tests {
     #[test]
     fn every_field_can_be_excluded_but_those_that_the_mirror_needs() {
         for column in CONTACTS.columns {
-            let needed = column.field == "DATE_MODIFY";
+            let needed = ["DATE_MODIFY", "CATEGORY_ID"].contains(&column.field);
             assert_eq!(rules(&[column.field], &[]).is_err(), needed, "{}", column.field);
         }
         assert!(rules(&["PHONE", "LINK", "UF_CRM_1", "PARENT_ID_130"], &[]).is_ok());
         assert!(rules(&["ID"], &[]).unwrap_err().contains("cannot do without"));
+        let settings = ["SETTINGS".to_owned()];
+        assert!(PrivacyRules::excluding(&ACTIVITIES, &settings).is_ok());
+        assert!(PrivacyRules::excluding(&CONTACTS, &settings).is_err());
     }
 
     #[test]

@@ -75,5 +75,6 @@ const fn steps_of(entity_type_id: u32) -> Classic {
         modified: "CREATED_TIME",
         lacks: &[],
         implies: &[],
+        objects: &[],
     }
 }

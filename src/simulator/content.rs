@@ -145,6 +145,16 @@ fn comment(rng: &mut Rng) -> Plain {
     }
 }
 
+fn addresses(rng: &mut Rng) -> Plain {
+    if rng.below(100) < 60 {
+        return Plain::Unset;
+    }
+    let (from, to) = (rng.below(1_000), rng.below(1_000));
+    Plain::Text(Cow::Owned(format!(
+        r#"{{"EMAIL_META":{{"to":"p{to}@example.org","from":"p{from}@example.org"}},"N":{to}}}"#
+    )))
+}
+
 pub(super) fn plain(rng: &mut Rng, content: Content, created: i64, standing: Standing) -> Plain {
     let stage = standing.stage();
     match content {
@@ -162,6 +172,7 @@ pub(super) fn plain(rng: &mut Rng, content: Content, created: i64, standing: Sta
         | Content::Storage
         | Content::Nothing
         | Content::Unlisted => Plain::Unset,
+        Content::Addresses => addresses(rng),
         Content::Title => match rng.below(12) {
             0 => Plain::Unset,
             1 => text(rng.of(&NASTY)),

@@ -160,6 +160,8 @@ pub(super) enum Content {
     Search,
     /// The `entityTypeId`.
     TypeId,
+    /// An object with addresses, as JSON.
+    Addresses,
     /// Never a value.
     Nothing,
     /// Not part of any row.

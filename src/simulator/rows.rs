@@ -172,6 +172,9 @@ impl Encoder<'_> {
                 Plain::Unset | Plain::Raw(_) | Plain::Absent => {
                     out.extend_from_slice(empty(field.kind, pick).as_bytes());
                 }
+                Plain::Text(json) if field.kind == Type::Object => {
+                    out.extend_from_slice(json.as_bytes());
+                }
                 Plain::Text(text) => write_text(out, text, self.writing),
                 Plain::Int(id) if field.kind == Type::Photo => {
                     self.file(out, record.id, *id, !pick.is_multiple_of(3));

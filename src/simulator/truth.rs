@@ -130,6 +130,11 @@ impl Teller<'_> {
                 Value::Bool(has(facts, field.content))
             }
             (Plain::Unset, _) => Value::Null,
+            (Plain::Text(json), Content::Addresses) => {
+                let object = serde_json::from_str(json).unwrap_or(Value::Null);
+                truth.custom_fields.insert(name.to_owned(), object);
+                return;
+            }
             (Plain::Text(text), _) => Value::String(text.to_string()),
             (Plain::Int(value), Content::Parent) => {
                 truth.custom_fields.insert(name.to_owned(), Value::from(*value));

@@ -110,6 +110,20 @@ impl Store {
     }
 }
 
+/// Whether the stored records were mapped with another fingerprint.
+pub(super) async fn is_mapped_otherwise(
+    connection: &mut PgConnection,
+    entity: &'static Entity,
+    fingerprint: i64,
+) -> Result<bool, StoreError> {
+    let stored: Option<i64> =
+        sqlx::query_scalar("select fingerprint from sync_checkpoints where entity = $1")
+            .bind(entity.name)
+            .fetch_optional(connection)
+            .await?;
+    Ok(stored.is_some_and(|stored| stored != fingerprint))
+}
+
 /// Stores a checkpoint inside a batch's transaction.
 pub(super) async fn store_checkpoint(
     connection: &mut PgConnection,

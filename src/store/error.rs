@@ -167,11 +167,13 @@ impl StoreError {
         matches!(self, Self::Unavailable(_) | Self::Overtaken { .. })
     }
 
-    /// Whether it is the database that is away, and not something in it that is in the way.
+    /// Whether it is the database that is away, and not something in it that is in the way:
+    /// another's lock, or a statement that took too long.
     #[must_use]
     pub fn is_disconnection(&self) -> bool {
         let Self::Unavailable(error) = self else { return false };
-        state_of(error).is_none_or(|state| state.as_str().starts_with("57P"))
+        state_of(error)
+            .is_none_or(|state| !matches!(state.as_str(), "55P03" | "57014" | "40001" | "40P01"))
     }
 
     /// Whether the same transaction may well succeed when it is simply run again.

@@ -331,11 +331,19 @@ fn tell_row(entity: &'static Entity, past: &Past, record: &Record, lines: &mut V
     }
     let (mut old, new) = (past.custom_fields.to_map(), record.custom_fields().to_map());
     for (field, json) in &new {
-        tell(field, old.remove(field).map(plain), Some(plain(json.clone())));
+        let before = old.remove(field);
+        if !before.as_ref().is_some_and(|before| is_other_spelling(before, json)) {
+            tell(field, before.map(plain), Some(plain(json.clone())));
+        }
     }
     for (field, json) in old {
         tell(&field, Some(plain(json)), None);
     }
+}
+
+/// Whether a flag was stored as a source spells it, before there was one spelling for all.
+fn is_other_spelling(old: &str, new: &str) -> bool {
+    matches!((old, new), ("\"1\"" | "\"Y\"" | "1", "true") | ("\"0\"" | "\"N\"" | "0", "false"))
 }
 
 /// Both lists are in the order of their IDs.
@@ -512,7 +520,12 @@ mod tests {
                 ("OPENED", Value::Flag(true)),
                 ("DATE_MODIFY", Value::Timestamp(DateTime::UNIX_EPOCH)),
             ]),
-            custom_fields: fields(&[("UF_A", "\"a\""), ("UF_GONE", "[1,2]"), ("UF_SAME", "1")]),
+            custom_fields: fields(&[
+                ("UF_A", "\"a\""),
+                ("UF_GONE", "[1,2]"),
+                ("UF_SAME", "1"),
+                ("UF_YES", "\"1\""),
+            ]),
             deleted: true,
         };
         let record = Record::new(
@@ -524,7 +537,12 @@ mod tests {
                 ("DATE_MODIFY", Value::Timestamp(modified)),
                 ("MODIFY_BY_ID", Value::Integer(1)),
             ]),
-            fields(&[("UF_A", "\"ä\\n\""), ("UF_NEW", "{\"x\":1}"), ("UF_SAME", "1")]),
+            fields(&[
+                ("UF_A", "\"ä\\n\""),
+                ("UF_NEW", "{\"x\":1}"),
+                ("UF_SAME", "1"),
+                ("UF_YES", "true"),
+            ]),
             vec![ChildList::Known(Vec::new()); LEADS.multi_fields.len()],
             Vec::new(),
         );

@@ -145,6 +145,25 @@ impl Store {
     }
 }
 
+/// Forgets what sweeps have found and not deleted, because another mapping, of another source
+/// perhaps, has found it. Where it had been refused, a new sweep is due.
+pub(super) async fn forget_findings(
+    connection: &mut PgConnection,
+    entity: &'static Entity,
+) -> Result<(), StoreError> {
+    drop_candidates(connection, entity).await?;
+    drop_refusals(connection, entity).await?;
+    sqlx::query(
+        "update sweeps set started_at = null, wanted = wanted or refused_run is not null, \
+            refused_run = null, refused_from = null, refused_at = null, refused_why = null \
+         where entity = $1",
+    )
+    .bind(entity.name)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
 pub(super) async fn drop_refusals(
     connection: &mut PgConnection,
     entity: &'static Entity,

@@ -7,7 +7,8 @@ use sqlx::{FromRow, PgConnection};
 
 use super::{
     Checkpoint, Generation, Store, StoreError,
-    checkpoint::{read_id, store_checkpoint},
+    checkpoint::{is_mapped_otherwise, read_id, store_checkpoint},
+    refusals::forget_findings,
     words::stored_words,
 };
 use crate::entity::{Entity, RecordId};
@@ -115,6 +116,9 @@ impl Store {
         fill: Fill,
     ) -> Result<Vec<Segment>, StoreError> {
         let mut transaction = self.begin_leased(generation).await?;
+        if is_mapped_otherwise(&mut transaction, entity, checkpoint.fingerprint).await? {
+            forget_findings(&mut transaction, entity).await?;
+        }
         store_checkpoint(&mut transaction, entity, checkpoint).await?;
         // The run that worked on them ends here, whatever becomes of its task.
         sqlx::query(

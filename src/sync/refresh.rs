@@ -82,7 +82,7 @@ impl Outcome {
 
     /// Whether the mirror now has what the portal shows.
     const fn is_true(self) -> bool {
-        !matches!(self, Self::SetAside | Self::Unknown)
+        !matches!(self, Self::SetAside | Self::Unknown | Self::OutOfSight)
     }
 }
 

@@ -51,6 +51,10 @@ const BUCKET_MEMORY: chrono::Duration = chrono::Duration::minutes(5);
 pub(super) const NO_SUCH_PROCESS: &str = "the portal listed no smart process of this number when it \
     was last asked, or `entities.smart_items.enabled` is false in the process that mirrors";
 
+/// Said of a smart process that cannot be mirrored.
+const NO_TABLES: &str =
+    "its tables could not be made; the log says why, and the next session tries again";
+
 /// The answer to opening a session.
 pub enum Opened {
     /// The portal is ours to talk to.
@@ -178,6 +182,7 @@ impl Session {
             interval: options.dictionary_interval,
             reports: reports.clone(),
             processes: Vec::new(),
+            without_tables: Vec::new(),
             stop: stop.clone(),
         };
         let mut pauses = Pauses::new(store.clone());
@@ -349,15 +354,23 @@ impl Session {
         self.mirrors.iter().map(|(mirror, _)| mirror).filter(move |one| chosen(one.entity()))
     }
 
-    /// What was asked for and is not there: smart processes that the portal does not list.
-    fn absent(&self, entities: &[&'static Entity]) -> Vec<Ending> {
+    /// What was asked for and is not there: smart processes that the portal does not list, and
+    /// those without tables.
+    pub(super) fn absent(&self, entities: &[&'static Entity]) -> Vec<Ending> {
+        let without_tables = &self.dictionaries.without_tables;
         let is_there =
             |entity: &Entity| self.mirrors.iter().any(|(mirror, _)| entity.covers(mirror.entity()));
-        entities
-            .iter()
-            .filter(|entity| entity.smart_process().is_some() && !is_there(entity))
-            .map(|entity| Ending::without_result(entity, Verdict::Incomplete, NO_SUCH_PROCESS))
-            .collect()
+        let unknown = entities.iter().filter(|entity| {
+            let is_process = entity.smart_process().is_some();
+            is_process && !is_there(entity) && !without_tables.contains(entity)
+        });
+        let unknown = unknown
+            .map(|entity| Ending::without_result(entity, Verdict::Incomplete, NO_SUCH_PROCESS));
+        let is_meant = |process: &Entity| entities.iter().any(|asked| asked.covers(process));
+        let unmade = without_tables.iter().filter(|process| is_meant(process));
+        let unmade =
+            unmade.map(|entity| Ending::without_result(entity, Verdict::Incomplete, NO_TABLES));
+        unknown.chain(unmade).collect()
     }
 
     /// Reads records, and has what people need beside them attended to. Where no record could

@@ -112,13 +112,16 @@ async fn the_daemon_follows_and_people_see_who_is_responsible() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_written_about_people_can_be_left_out() {
     let (portal, database) = (portal(), database().await);
-    let private = "exclude_fields = [\"DESCRIPTION\"]\nhash_fields = [\"SUBJECT\"]\n";
+    let private = "exclude_fields = [\"DESCRIPTION\", \"PROVIDER_PARAMS\"]\n\
+                   hash_fields = [\"SUBJECT\", \"SETTINGS\"]\n";
     let settings = settings(&portal, &database, private);
     let finished = Run::b24mirror(&["backfill"]).config(&settings).finish().await;
     assert_eq!(finished.code, Some(0), "{finished:#?}");
     let kept = "select count(*) filter (where subject ~ '^[0-9a-f]{32}$') > 500 \
                     and count(description) = 0 \
                     and count(*) filter (where subject !~ '^[0-9a-f]{32}$') = 0 \
+                    and count(*) filter (where custom_fields->>'SETTINGS' ~ '^[0-9a-f]{32}$') > 100 \
+                    and count(*) filter (where custom_fields::text like '%@%') = 0 \
                 from bitrix24.activities";
     assert!(value::<bool>(database.pool(), kept).await);
 }

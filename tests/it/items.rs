@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use b24mirror::{
     entity::{CONTACTS, Dialect, Entity, LEADS},
-    simulator::{self, Action, Options},
+    simulator::{self, Action, Options, Rights},
 };
 use sqlx::{AssertSqlSafe, PgPool};
 
@@ -270,7 +270,14 @@ async fn what_the_classic_list_does_not_show_has_not_gone() {
     let refresh = ["refresh", "contacts", &one];
     let refreshed = run(&portal, &database, Dialect::Classic, &refresh).await;
     assert!(refreshed.stdout.contains("does not show such records"), "{refreshed:#?}");
-    assert_eq!(refreshed.code, Some(0), "{refreshed:#?}");
+    assert_eq!(refreshed.code, Some(2), "it cannot know: {refreshed:#?}");
+    assert_eq!(value::<Vec<i64>>(pool, others).await, kept);
+    // Nor does a repair touch them.
+    let damage = "update bitrix24.contacts set last_name = 'x' \
+                  where id = (select max(id) from bitrix24.contacts where category_id = 0)";
+    sqlx::query(damage).execute(pool).await.unwrap();
+    let repair = ["verify", "--level", "full", "--repair"];
+    done(&portal, &database, Dialect::Classic, &repair).await;
     assert_eq!(value::<Vec<i64>>(pool, others).await, kept);
 
     // Whether they are still there, their own source tells.
@@ -280,6 +287,35 @@ async fn what_the_classic_list_does_not_show_has_not_gone() {
     }
     assert_eq!(value::<Vec<i64>>(pool, others).await, kept[1..]);
     assert_equal_to_items(&portal, pool).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_source_has_refused_to_delete_is_not_accepted_by_another() {
+    let portal = TestPortal::with(Options { contacts: 1_000, leads: 20, ..unlimited() });
+    let database = database().await;
+    let pool = database.pool();
+    done(&portal, &database, Dialect::Item, &["backfill"]).await;
+    let live = "select count(*) from bitrix24.contacts where deleted_at is null";
+    let before: i64 = value(pool, live).await;
+
+    // Half of them out of the user's rights look as if they had been deleted.
+    let family = simulator::Entity::Contacts;
+    portal.happens(Action::Rights { entity: family, rights: Rights::Without(0.5) });
+    let refused = run(&portal, &database, Dialect::Item, &["sweep", "contacts"]).await;
+    assert_eq!(refused.code, Some(2), "{refused:#?}");
+    let run_of = "select refused_run from bitrix24.sweeps where entity = 'contacts'";
+    let refused: i64 = value(pool, run_of).await;
+    portal.happens(Action::Rights { entity: family, rights: Rights::Full });
+
+    // The classic list would not show those of other categories even if they are there.
+    let accept = ["sweep", "contacts", "--accept", &refused.to_string()];
+    for outcome in ["not finished", "no refused sweep waits"] {
+        let accepted = run(&portal, &database, Dialect::Classic, &accept).await;
+        assert_eq!(accepted.code, Some(2), "{accepted:#?}");
+        assert!(accepted.stdout.contains(outcome), "{accepted:#?}");
+        assert_eq!(value::<i64>(pool, live).await, before);
+        done(&portal, &database, Dialect::Classic, &["backfill"]).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

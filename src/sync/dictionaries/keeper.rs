@@ -46,6 +46,8 @@ pub(in crate::sync) struct Keeper {
     pub(in crate::sync) interval: Duration,
     /// The smart processes that the session mirrors.
     pub(in crate::sync) processes: Vec<&'static Entity>,
+    /// Those that it cannot mirror, since their tables could not be made.
+    pub(in crate::sync) without_tables: Vec<&'static Entity>,
     /// Rung when the portal's time zone, in which reports count days, becomes known, and when
     /// the titles of smart processes may have changed.
     pub(in crate::sync) reports: ReportBell,
@@ -146,11 +148,15 @@ impl Keeper {
                     Err(error @ StoreError::LeaseLost) => return Err(error),
                     // Else it would look as if the portal had no such process.
                     Err(error) if error.is_disconnection() => return Err(error),
-                    Err(error) => tracing::warn!(
-                        entity = entity.name,
-                        error = &error as &dyn std::error::Error,
-                        "the tables of a smart process could not be made, so it is not mirrored yet"
-                    ),
+                    Err(error) => {
+                        tracing::warn!(
+                            entity = entity.name,
+                            error = &error as &dyn std::error::Error,
+                            "the tables of a smart process could not be made, so it is not \
+                             mirrored yet"
+                        );
+                        self.without_tables.push(entity);
+                    }
                 }
             }
         }

@@ -14,7 +14,9 @@ use super::{
     stage::Stage,
     work::{Work, fill, run, whole},
 };
-use crate::support::{Dice, Run, TestPortal, database, long, tables::value, unlimited};
+use crate::support::{
+    Dice, Run, TestPortal, assert_equal, database, long, tables::value, unlimited,
+};
 
 /// Messages at which connections are cut in a run of everyday length, beside the COMMITs.
 const CUTS: u64 = 8;
@@ -135,6 +137,10 @@ async fn a_connection_that_breaks_at_any_message_of_a_command_fails_no_command()
         cuts += usize::from(heard.cut);
     }
     assert!(cuts * 4 >= at.len() * 3, "{cuts} of {}", at.len());
+    assert_equal(&portal, database.pool()).await;
+    // A lease that it had taken itself is no other process, to which work could be handed.
+    let handed = "select count(*) from bitrix24.sync_requests";
+    assert_eq!(value::<i64>(database.pool(), handed).await, 0);
 }
 
 /// What the server may refuse with (appendix "PostgreSQL Error Codes"), and whether the
