@@ -182,16 +182,20 @@ pub(super) fn limits(settings: &Settings) -> Limits {
 
 /// The portal's client.
 pub(super) fn portal(settings: &Settings) -> anyhow::Result<Portal> {
-    let portal = portal_with(settings, limits(settings), retry()?)?;
-    portal.limiter().restrain(&settings.portal.limits.restraint);
+    let per_minute = settings.portal.vibecode.requests_per_minute;
+    let portal = portal_with(settings, limits(settings), retry()?, per_minute)?;
+    portal.restrain(&settings.portal.limits.restraint);
     Ok(portal)
 }
+
+/// What a command beside the holder asks a gateway for at most.
+const MODEST_PER_MINUTE: u32 = 60;
 
 /// A client that sends at most one request a second and gives up soon: for commands
 /// that work beside the holder of the lease.
 pub(super) fn modest_portal(settings: &Settings) -> anyhow::Result<Portal> {
     let limits = Limits { requests_per_second: 1.0, burst: 1, operating: None };
-    portal_with(settings, limits, modest_retry()?)
+    portal_with(settings, limits, modest_retry()?, MODEST_PER_MINUTE)
 }
 
 /// Lets a command that works beside the holder use what the database knows of the portal:
@@ -224,7 +228,12 @@ pub(super) fn credentials(settings: &Settings) -> anyhow::Result<Credentials> {
     })
 }
 
-fn portal_with(settings: &Settings, limits: Limits, retry: RetryPolicy) -> anyhow::Result<Portal> {
+fn portal_with(
+    settings: &Settings,
+    limits: Limits,
+    retry: RetryPolicy,
+    per_minute: u32,
+) -> anyhow::Result<Portal> {
     let portal = Portal::new(PortalOptions {
         credentials: credentials(settings)?,
         timeout: settings.portal.timeout,
@@ -234,11 +243,11 @@ fn portal_with(settings: &Settings, limits: Limits, retry: RetryPolicy) -> anyho
         retry,
     })?;
     let wanted = entities(settings).iter().any(|one| one.dialect == Dialect::Vibecode);
-    Ok(if wanted { portal.with_gateway(gateway(settings, retry)?) } else { portal })
+    Ok(if wanted { portal.with_gateway(gateway(settings, retry, per_minute)?) } else { portal })
 }
 
 /// The gateway's client, for entities that are read through it.
-fn gateway(settings: &Settings, retry: RetryPolicy) -> anyhow::Result<Gateway> {
+fn gateway(settings: &Settings, retry: RetryPolicy, per_minute: u32) -> anyhow::Result<Gateway> {
     let portal = &settings.portal;
     let vibecode = &portal.vibecode;
     Ok(Gateway::new(GatewayOptions {
@@ -247,7 +256,7 @@ fn gateway(settings: &Settings, retry: RetryPolicy) -> anyhow::Result<Gateway> {
         timeout: portal.timeout,
         max_body: portal.max_body,
         ca_file: portal.ca_file.clone(),
-        requests_per_minute: vibecode.requests_per_minute,
+        requests_per_minute: per_minute.min(vibecode.requests_per_minute),
         full_pass_interval: vibecode.full_pass_interval,
         retry,
     })?)

@@ -46,9 +46,9 @@ const OPERATORS: [(&str, &str); 7] = [
     ("$in", "@"),
 ];
 
-/// What becomes of a filter on the time of the last modification.
+/// What becomes of a filter that no page promises.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum DateFilter {
+pub enum Filtering {
     /// It is passed on.
     #[default]
     Works,
@@ -72,12 +72,14 @@ pub struct GatewayOptions {
     pub requests_per_minute: Option<u32>,
     /// What it calls the time of the last modification, if it shows it.
     pub modified: Option<String>,
-    /// Whether that can be filtered by.
-    pub date_filter: DateFilter,
+    /// What becomes of a filter on it.
+    pub date_filter: Filtering,
     /// Whether `fm` comes only when it is named.
     pub names_fm: bool,
     /// Whether a record without values has no `fm` at all.
     pub leaves_out_empty_fm: bool,
+    /// What becomes of conditions in the address of a list.
+    pub list_filter: Filtering,
     /// Whether the inner pages of an answer come in another order.
     pub loses_order: bool,
     /// Whether `total` ends at 5,000.
@@ -94,12 +96,13 @@ impl Default for GatewayOptions {
             session: "s1mul4ted-session".to_owned(),
             requests_per_minute: Some(300),
             modified: Some("updatedAt".to_owned()),
-            date_filter: DateFilter::Works,
+            date_filter: Filtering::Works,
             names_fm: false,
             leaves_out_empty_fm: false,
+            list_filter: Filtering::Works,
             loses_order: false,
             caps_total: false,
-            search_without_meta: false,
+            search_without_meta: true,
         }
     }
 }
@@ -390,9 +393,9 @@ impl Portal {
             let own = self.item_name_of(entity, name).ok_or_else(unknown)?;
             if own == "updatedTime" {
                 match self.options.gateway.date_filter {
-                    DateFilter::Works => {}
-                    DateFilter::Refused => return Err(unknown()),
-                    DateFilter::Ignored => continue,
+                    Filtering::Works => {}
+                    Filtering::Refused => return Err(unknown()),
+                    Filtering::Ignored => continue,
                 }
             }
             let Value::Object(conditions) = value else {
@@ -427,7 +430,14 @@ impl Portal {
         }
         let method = format!("vibecode.{action}");
         let faults = self.faults.strike_command(&method, Some(entity), 0, 1);
-        let filter = self.gateway_filter(entity, &question.filter)?;
+        let has_conditions = question.filter.values().any(Value::is_object);
+        let filter = match self.options.gateway.list_filter {
+            Filtering::Refused if action == "list" && has_conditions => {
+                return Err(Refusal::new(400, "INVALID_FILTER", "Conditions are not allowed"));
+            }
+            Filtering::Ignored if action == "list" => Array::default(),
+            _ => self.gateway_filter(entity, &question.filter)?,
+        };
         let schema = self.item_schema(entity, false);
         let filter = Filter::read(schema, &filter, blindness(&faults))?;
         let order = Order::read(schema, &order)?;

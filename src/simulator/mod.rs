@@ -84,7 +84,7 @@ pub use actions::{Action, ActionError, Outcome};
 pub use applications::{ApplicationEvent, ApplicationOptions};
 pub use entity::Entity;
 pub use faults::{Fault, FaultKind, Place, Poison};
-pub use gateway::{DateFilter, GatewayOptions};
+pub use gateway::{Filtering, GatewayOptions};
 
 pub use history::TrueStep;
 pub use limits::{Booking, BucketLimit, OperatingLimit};

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use b24mirror::{
     entity::{COMPANIES, CONTACTS, Entity, LEADS},
-    simulator::{Action, DateFilter, Fault, FaultKind, GatewayOptions, Options, Poison},
+    simulator::{Action, Fault, FaultKind, Filtering, GatewayOptions, Options, Poison},
 };
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -13,6 +13,7 @@ use sqlx::{AssertSqlSafe, PgPool};
 use crate::support::{
     Database, Finished, Run, TestPortal, database,
     equal::{differences_unless_hidden, family},
+    eventually,
     tables::value,
     unlimited,
 };
@@ -107,8 +108,8 @@ fn positions() -> Vec<(&'static str, GatewayOptions, Vec<&'static str>)> {
             none(),
         ),
         ("no time", GatewayOptions { modified: None, ..usual() }, undated),
-        ("refused", GatewayOptions { date_filter: DateFilter::Refused, ..usual() }, none()),
-        ("ignored", GatewayOptions { date_filter: DateFilter::Ignored, ..usual() }, none()),
+        ("refused", GatewayOptions { date_filter: Filtering::Refused, ..usual() }, none()),
+        ("ignored", GatewayOptions { date_filter: Filtering::Ignored, ..usual() }, none()),
         ("names fm", GatewayOptions { names_fm: true, ..usual() }, none()),
         ("no empty fm", GatewayOptions { leaves_out_empty_fm: true, ..usual() }, none()),
         (
@@ -118,7 +119,21 @@ fn positions() -> Vec<(&'static str, GatewayOptions, Vec<&'static str>)> {
         ),
         ("loses order", GatewayOptions { loses_order: true, ..usual() }, none()),
         ("caps total", GatewayOptions { caps_total: true, ..usual() }, none()),
-        ("without meta", GatewayOptions { search_without_meta: true, ..usual() }, none()),
+        ("search with meta", GatewayOptions { search_without_meta: false, ..usual() }, none()),
+        (
+            "no conditions in addresses",
+            GatewayOptions { list_filter: Filtering::Refused, ..usual() },
+            none(),
+        ),
+        (
+            "conditions in addresses mean nothing, and search counts",
+            GatewayOptions {
+                list_filter: Filtering::Ignored,
+                search_without_meta: false,
+                ..usual()
+            },
+            none(),
+        ),
     ]
 }
 
@@ -126,7 +141,7 @@ fn positions() -> Vec<(&'static str, GatewayOptions, Vec<&'static str>)> {
 async fn every_value_is_mirrored_and_stays_so_whatever_the_vendor_leaves_open() {
     for (position, gateway, hidden) in positions() {
         println!("{position}");
-        let portal = portal_of(300, gateway);
+        let portal = portal_of(300, gateway.clone());
         let database = database().await;
         done(&portal, &database, &["backfill"]).await;
         assert_equal(&portal, database.pool(), &hidden).await;
@@ -136,10 +151,18 @@ async fn every_value_is_mirrored_and_stays_so_whatever_the_vendor_leaves_open() 
         done(&portal, &database, &["sweep"]).await;
         assert_equal(&portal, database.pool(), &hidden).await;
         done(&portal, &database, &["verify", "--level", "full"]).await;
+        let searches_alone = gateway.list_filter != Filtering::Works;
+        // Of a search alone no page says that it counts.
+        if !searches_alone || !gateway.search_without_meta {
+            done(&portal, &database, &["verify", "--level", "counts"]).await;
+            done(&portal, &database, &["verify", "--level", "ids"]).await;
+        }
         let commands = portal.stats().commands;
         let lists = ["crm.contact.list", "crm.lead.list", "crm.item.list"];
         assert!(lists.iter().all(|list| !commands.contains_key(*list)), "{commands:?}");
-        assert!(commands["vibecode.search"] > 10);
+        let asked = |method: &str| commands.get(method).copied().unwrap_or(0);
+        assert!(asked("vibecode.list") > 0, "{commands:?}");
+        assert!(asked("vibecode.search") + asked("vibecode.list") > 20, "{commands:?}");
         let paged = portal.stats().gateway_largest;
         assert!(paged > 50, "{paged}");
     }
@@ -225,7 +248,7 @@ async fn a_difference_is_found_and_repaired() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_daemon_without_dates_finds_news_at_once_and_changes_by_reading_everything() {
-    let portal = portal(GatewayOptions { date_filter: DateFilter::Refused, ..Default::default() });
+    let portal = portal(GatewayOptions { date_filter: Filtering::Refused, ..Default::default() });
     let database = database().await;
     done(&portal, &database, &["backfill"]).await;
     let often = format!("{KEY}\nfull_pass_interval = \"4s\"");
@@ -312,8 +335,8 @@ fn portal_without_scope() -> TestPortal {
 #[tokio::test(flavor = "multi_thread")]
 async fn check_says_how_changes_are_found() {
     for (date_filter, finding) in [
-        (DateFilter::Works, "readable, and the filters are understood"),
-        (DateFilter::Refused, "cannot be asked for what was modified"),
+        (Filtering::Works, "readable, and the filters are understood"),
+        (Filtering::Refused, "cannot be asked for what was modified"),
     ] {
         let portal = portal(GatewayOptions { date_filter, ..Default::default() });
         let database = database().await;
@@ -332,7 +355,9 @@ async fn a_limit_is_kept_by_itself_and_a_refusal_is_waited_for() {
         code: "RATE_LIMITED".to_owned(),
         description: "Too many requests".to_owned(),
     };
-    portal.fault(Fault::times("vibecode.search", 3, limited));
+    for method in ["vibecode.list", "vibecode.search"] {
+        portal.fault(Fault::times(method, 3, limited.clone()));
+    }
     done(&portal, &database, &["backfill"]).await;
     assert_equal(&portal, database.pool(), &HIDDEN).await;
 
@@ -356,6 +381,32 @@ async fn a_limit_is_kept_by_itself_and_a_refusal_is_waited_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn quiet_hours_hold_at_the_gateway_as_well() {
+    let portal = portal(GatewayOptions::default());
+    let database = database().await;
+    let pool = database.pool();
+    // A Wednesday, in Moscow.
+    portal.happens(Action::SetClock { to: "2026-03-04T17:59:00+03:00".to_owned() });
+    let quiet = "burst = 10000\nquiet_hours = [\"mon-fri 09:00-18:00\"]\n";
+    let settings = settings(&portal, &database, "vibecode", KEY).replace("burst = 10000\n", quiet);
+    let mut daemon = Run::b24mirror(&["run"]).config(&settings).spawn();
+    daemon.logged("waiting: quiet hours until 18:00 (portal time)").await;
+    let entity = family(&CONTACTS);
+    let new = portal.happens(Action::Create { entity, count: 1, visible_after: 0.0 }).ids[0];
+    let there = format!("select count(*) = 1 from bitrix24.contacts where id = {new}");
+    eventually("the new contact is there", || value(pool, &there)).await;
+    let read = "select count(*) from bitrix24.contacts";
+    assert!(value::<i64>(pool, read).await < 200, "nothing else is read");
+
+    portal.happens(Action::SetClock { to: "2026-03-04T18:00:00+03:00".to_owned() });
+    eventually("everything is there", || async {
+        differences_unless_hidden(&portal, pool, &CONTACTS, &HIDDEN).await.is_empty()
+    })
+    .await;
+    daemon.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_broken_gateway_is_borne() {
     let portal = portal(GatewayOptions::default());
     let database = database().await;
@@ -370,6 +421,7 @@ async fn a_broken_gateway_is_borne() {
             description: String::new(),
         },
     ] {
+        portal.fault(Fault::once("vibecode.list", fault.clone()));
         portal.fault(Fault::once("vibecode.search", fault));
     }
     done(&portal, &database, &["backfill"]).await;
@@ -412,5 +464,7 @@ async fn more_than_one_answer_holds_are_read_to_the_last() {
     let stats = portal.stats();
     assert!(stats.gateway_truncated > 0);
     assert!((1_000..=5_000).contains(&stats.gateway_largest), "{}", stats.gateway_largest);
-    assert!(stats.commands["vibecode.search"] < 80, "{:?}", stats.commands);
+    let asked = ["vibecode.list", "vibecode.search"];
+    let asked: u64 = asked.iter().filter_map(|method| stats.commands.get(*method)).sum();
+    assert!(asked < 80, "{:?}", stats.commands);
 }

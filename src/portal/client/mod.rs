@@ -8,6 +8,7 @@
 mod access;
 mod http;
 mod token_server;
+mod turns;
 
 use std::{
     fmt,
@@ -431,7 +432,7 @@ impl Portal {
                 self.inner.http.settle();
                 answer.each_failure(&mut |failure| self.own(failure, pass));
                 answer.waited(waited);
-                self.inner.limiter.learn_clock(answer.clock());
+                self.learn_clock(answer.clock());
                 // The figures tell until when a block lasts, so they come first.
                 permit.settle(&figures);
                 for blocked in answer.blocked_methods() {

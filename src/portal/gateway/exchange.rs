@@ -7,10 +7,13 @@ use reqwest::{
     header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER},
     redirect,
 };
+use serde_json::{Map, Value};
+use url::form_urlencoded::Serializer;
 
 use super::{
     GatewayOptions,
     envelope::GatewayAnswer,
+    failure::GatewayFailure,
     key::{GatewayKey, GatewayUrl},
 };
 use crate::portal::{
@@ -23,6 +26,54 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Idle connections are closed before the gateway would close them.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// What goes with a request, and how it is sent.
+#[derive(Debug, Clone)]
+pub(in crate::portal) enum Parameters {
+    /// Nothing; by GET.
+    None,
+    /// In the address; by GET.
+    Query(String),
+    /// As JSON; by POST.
+    Body(String),
+}
+
+impl Parameters {
+    /// JSON for a body.
+    pub(in crate::portal) fn body(json: &Value) -> Self {
+        Self::Body(json.to_string())
+    }
+
+    /// The same as a query, with the names of nested objects in brackets and lists with commas
+    /// (vendor page "List contacts").
+    pub(in crate::portal) fn query(json: &Map<String, Value>) -> Self {
+        let mut query = Serializer::new(String::new());
+        for (name, value) in json {
+            write(&mut query, name, value);
+        }
+        Self::Query(query.finish())
+    }
+}
+
+fn write(query: &mut Serializer<'_, String>, name: &str, value: &Value) {
+    match value {
+        Value::Object(parts) => {
+            for (part, value) in parts {
+                write(query, &format!("{name}[{part}]"), value);
+            }
+        }
+        Value::Array(values) => {
+            let texts: Vec<&str> = values.iter().filter_map(Value::as_str).collect();
+            query.append_pair(name, &texts.join(","));
+        }
+        Value::String(text) => {
+            query.append_pair(name, text);
+        }
+        other => {
+            query.append_pair(name, &other.to_string());
+        }
+    }
+}
 
 /// The header that carries the key.
 const API_KEY: &str = "X-Api-Key";
@@ -86,26 +137,36 @@ impl Exchange {
     pub(super) async fn ask(
         &self,
         path: &str,
-        body: Option<&str>,
+        parameters: &Parameters,
     ) -> Result<GatewayAnswer, PortalError> {
-        let address = self.url.of(path).ok_or_else(|| PortalError::Inexpressible {
+        let mut address = self.url.of(path).ok_or_else(|| PortalError::Inexpressible {
             method: path.to_owned(),
             what: "it cannot be part of an address".to_owned(),
         })?;
-        let request = match body {
-            Some(body) => self
+        let request = match parameters {
+            Parameters::Body(body) => self
                 .client
                 .post(address)
                 .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
-                .body(body.to_owned()),
-            None => self.client.get(address),
+                .body(body.clone()),
+            Parameters::Query(query) => {
+                address.set_query(Some(query));
+                self.client.get(address)
+            }
+            Parameters::None => self.client.get(address),
         };
         #[expect(clippy::disallowed_methods, reason = "this is the one place that asks gateways")]
         let response =
             request.send().await.map_err(|error| self.broken(path, error.without_url()))?;
         let status = response.status().as_u16();
         let retry_after = seconds(response.headers());
-        let body = Body::new(path, status, self.collected(path, response).await?)?;
+        let body = match Body::new(path, status, self.collected(path, response).await?) {
+            // Whatever stands before the gateway refuses with a page, and says for how long.
+            Err(PortalError::Gateway { .. }) if status == 429 || retry_after.is_some() => {
+                return Err(GatewayFailure::new(path, "", status, "", retry_after).into());
+            }
+            body => body?,
+        };
         GatewayAnswer::read(path, status, body, retry_after, &self.key)
     }
 

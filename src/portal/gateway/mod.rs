@@ -19,11 +19,10 @@ use std::{
     time::Duration,
 };
 
-use serde_json::Value;
 use tokio::time::Instant;
 
-pub(super) use self::envelope::GatewayAnswer;
 use self::exchange::Exchange;
+pub(super) use self::{envelope::GatewayAnswer, exchange::Parameters};
 pub use self::{
     failure::GatewayFailure,
     key::{GatewayKey, GatewayUrl, InvalidGatewayKey, InvalidGatewayUrl},
@@ -31,7 +30,7 @@ pub use self::{
 use super::{
     client::{Meter, Patience},
     error::PortalError,
-    limiter::{Demand, Lane, Limiter, Limits},
+    limiter::{Demand, Lane, Limiter, Limits, Restraint},
 };
 use crate::retry::{Disposition, RetryPolicy, Step};
 
@@ -100,9 +99,12 @@ impl Gateway {
             operating: None,
         };
         let (retry, full_pass_interval) = (options.retry, options.full_pass_interval);
+        let limiter = Limiter::new(&limits);
+        // The minute may have begun with another process's requests.
+        limiter.restore(f64::INFINITY);
         let inner = Inner {
             exchange: Exchange::new(options)?,
-            limiter: Limiter::new(&limits),
+            limiter,
             retry,
             full_pass_interval,
             paused_until: Mutex::default(),
@@ -135,6 +137,16 @@ impl Gateway {
         }
     }
 
+    /// Stays below the key's limit from now on, and keeps the portal's quiet hours.
+    pub(super) fn restrain(&self, restraint: &Restraint) {
+        self.inner.limiter.restrain(restraint);
+    }
+
+    /// Who waits for a turn, and what for.
+    pub(super) fn limiter(&self) -> &Limiter {
+        &self.inner.limiter
+    }
+
     /// Asks a path below `/v1/`: with a body by POST, else by GET.
     ///
     /// # Errors
@@ -144,11 +156,10 @@ impl Gateway {
         &self,
         lane: Lane,
         path: &str,
-        body: Option<&Value>,
+        parameters: &Parameters,
         patience: Patience,
     ) -> Result<GatewayAnswer, PortalError> {
-        let body = body.map(ToString::to_string);
-        let attempt = || self.attempt(lane, path, body.as_deref());
+        let attempt = || self.attempt(lane, path, parameters);
         let classify = |error: &PortalError| match patience {
             Patience::FailFastWhenHeavy if error.is_heavy() => Step::StopAfterPause,
             _ => error.disposition().step(),
@@ -170,7 +181,7 @@ impl Gateway {
         &self,
         lane: Lane,
         path: &str,
-        body: Option<&str>,
+        parameters: &Parameters,
     ) -> Result<GatewayAnswer, PortalError> {
         let asked = Instant::now();
         self.rest().await;
@@ -178,7 +189,7 @@ impl Gateway {
         let waited = asked.elapsed();
         self.waited(waited);
         self.inner.requests.fetch_add(1, Ordering::Relaxed);
-        match self.inner.exchange.ask(path, body).await {
+        match self.inner.exchange.ask(path, parameters).await {
             Ok(mut answer) => {
                 answer.waited = waited;
                 Ok(answer)
@@ -285,9 +296,9 @@ mod tests {
     async fn a_refusal_is_waited_for_as_long_as_the_gateway_says() {
         let (gateway, asked) = refusing(0.4).await;
         let began = Instant::now();
-        let body = json!({ "limit": 1 });
+        let body = Parameters::body(&json!({ "limit": 1 }));
         let path = "contacts/search";
-        let answer = gateway.call(Lane::People, path, Some(&body), Patience::Persist).await;
+        let answer = gateway.call(Lane::People, path, &body, Patience::Persist).await;
         assert_eq!(answer.unwrap().rows().unwrap().len(), 1);
         assert!(began.elapsed() >= Duration::from_millis(400), "{:?}", began.elapsed());
         assert_eq!(gateway.meter().requests, 2);

@@ -1,5 +1,8 @@
-//! Records that are read through the VibeCode gateway: `POST /v1/{entity}/search`, which takes
-//! its filters in the body, and `GET /v1/{entity}/fields`.
+//! Records that are read through the VibeCode gateway: `GET /v1/{entity}` where a range of IDs
+//! says which, `POST /v1/{entity}/search`, which takes its filters in the body, for everything
+//! else, and `GET /v1/{entity}/fields`. The list counts, too; of a search no page says that it
+//! does. Whether an address may hold conditions is shown in examples only, so where a list
+//! refuses them or brings rows that do not fulfil them, everything is asked for by search.
 //!
 //! Pages go by ID and never by `offset`, since what is deleted meanwhile would move the rows
 //! behind it. One request brings up to 5,000 rows: the gateway reads them from the portal 50
@@ -35,7 +38,7 @@ use crate::{
     entity::{Dialect, Entity, MultiField, RecordId, json::Raw},
     portal::{
         Lane, Patience, Portal, PortalError, Timing,
-        gateway::{Gateway, GatewayAnswer},
+        gateway::{Gateway, GatewayAnswer, Parameters},
     },
     retry::Disposition,
 };
@@ -63,6 +66,8 @@ struct Known {
     shape: Mutex<Option<Shape>>,
     /// Rows of several inner pages have come out of order, so one at a time is asked for.
     page_by_page: AtomicBool,
+    /// A list has not done what its address asked for.
+    search_alone: AtomicBool,
 }
 
 /// How a gateway shows an entity.
@@ -145,11 +150,11 @@ impl GatewaySource {
             heard.probes = Some(self.probe(lane, patience).await);
         }
         if ask.count {
-            heard.count = Some(self.count(lane, &json!({}), patience).await);
+            let everything = (RecordId::ZERO, None);
+            heard.count = Some(self.count(lane, everything, patience).await);
         }
-        for (after, up_to) in &ask.counts {
-            let filter = json!({ "id": ids(*after, *up_to) });
-            heard.counts.push(self.count(lane, &filter, patience).await);
+        for range in &ask.counts {
+            heard.counts.push(self.count(lane, *range, patience).await);
         }
         Ok(heard)
     }
@@ -166,7 +171,7 @@ impl GatewaySource {
         let most =
             if self.known.page_by_page.load(Ordering::Relaxed) { 1 } else { Self::MOST_PAGES };
         let limit = PAGE_ROWS * scan.pages.clamp(1, most);
-        match self.search(lane, scan, &shape, limit, patience).await {
+        match self.ask(lane, scan, &shape, limit, patience).await {
             Ok(answer) => {
                 timing.waited += answer.waited;
                 self.chain(lane, scan, (&shape, limit), &answer, patience).await
@@ -179,7 +184,8 @@ impl GatewaySource {
         }
     }
 
-    async fn search(
+    /// Asks for rows by a list or a search, whichever can be asked.
+    async fn ask(
         &self,
         lane: Lane,
         scan: &ScanAsk,
@@ -188,15 +194,61 @@ impl GatewaySource {
         patience: Patience,
     ) -> Result<GatewayAnswer, PortalError> {
         let order = if scan.newest_first { "desc" } else { "asc" };
-        let mut body = json!({
-            "filter": self.filter(scan, shape)?,
-            "order": { "id": order },
-            "limit": limit,
-        });
+        let mut question = Map::new();
+        question.insert("filter".to_owned(), self.filter(scan, shape)?);
+        question.insert("order".to_owned(), json!({ "id": order }));
+        question.insert("limit".to_owned(), json!(limit));
         if let Some(select) = select(scan.detail, shape) {
-            body["select"] = select;
+            question.insert("select".to_owned(), select);
         }
-        self.gateway.call(lane, &self.path("search"), Some(&body), patience).await
+        let is_range =
+            scan.ids.is_none() && scan.modified_after.is_none() && scan.modified_up_to.is_none();
+        if is_range {
+            let range = (scan.after, scan.up_to);
+            if let Some(answer) = self.list(lane, &question, range, patience).await? {
+                return Ok(answer);
+            }
+        }
+        let body = Parameters::body(&Value::Object(question));
+        self.gateway.call(lane, &self.path("search"), &body, patience).await
+    }
+
+    /// Asks for a range of IDs by a list; `None` where lists do not do what they are asked for.
+    async fn list(
+        &self,
+        lane: Lane,
+        question: &Map<String, Value>,
+        (after, up_to): (RecordId, Option<RecordId>),
+        patience: Patience,
+    ) -> Result<Option<GatewayAnswer>, PortalError> {
+        if self.known.search_alone.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        let query = Parameters::query(question);
+        let answer = match self.gateway.call(lane, self.entity.name, &query, patience).await {
+            Ok(answer) => answer,
+            Err(error) if error.disposition() == Disposition::CallerBug => {
+                self.distrust_lists();
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        let lies_within = |id: RecordId| id > after && up_to.is_none_or(|last| id <= last);
+        if answer.rows()?.iter().filter_map(|row| id_of(row)).all(lies_within) {
+            return Ok(Some(answer));
+        }
+        self.distrust_lists();
+        Ok(None)
+    }
+
+    fn distrust_lists(&self) {
+        if !self.known.search_alone.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                entity = self.entity.name,
+                "the gateway's list does not do what its address asks for; everything is asked \
+                 for by search from now on"
+            );
+        }
     }
 
     fn filter(&self, scan: &ScanAsk, shape: &Shape) -> Result<Value, PortalError> {
@@ -250,7 +302,7 @@ impl GatewaySource {
         if limit > PAGE_ROWS && !in_order(&rows, scan.newest_first) {
             if full || answer.goes_on {
                 self.distrust_order();
-                let first = self.search(lane, scan, shape, PAGE_ROWS, patience).await?;
+                let first = self.ask(lane, scan, shape, PAGE_ROWS, patience).await?;
                 let rows = first.rows()?;
                 self.refuse_gap(&first, rows.len(), PAGE_ROWS)?;
                 return Ok(chain_of(first.pages(&rows), &first));
@@ -297,7 +349,7 @@ impl GatewaySource {
         patience: Patience,
     ) -> Result<Box<RawValue>, PortalError> {
         let path = self.path("fields");
-        let answer = self.gateway.call(lane, &path, None, patience).await?;
+        let answer = self.gateway.call(lane, &path, &Parameters::None, patience).await?;
         let fields = answer.data()?.to_owned();
         let described = names(&path, &fields)?;
         let mut shape = self.known.shape.lock().unwrap_or_else(PoisonError::into_inner);
@@ -321,7 +373,7 @@ impl GatewaySource {
 
     async fn find_out(&self, lane: Lane) -> Result<Shape, PortalError> {
         let path = self.path("fields");
-        let answer = self.gateway.call(lane, &path, None, Patience::Persist).await?;
+        let answer = self.gateway.call(lane, &path, &Parameters::None, Patience::Persist).await?;
         let described = names(&path, answer.data()?)?;
         let modified = DIALECT.modified_names().iter();
         let modified = modified.copied().find(|name| described.iter().any(|own| own == name));
@@ -359,7 +411,8 @@ impl GatewaySource {
             "select": ["id"],
         });
         let path = self.path("search");
-        match self.gateway.call(lane, &path, Some(&body), Patience::Persist).await {
+        let body = Parameters::body(&body);
+        match self.gateway.call(lane, &path, &body, Patience::Persist).await {
             Ok(answer) => Ok(answer.rows()?.is_empty()),
             Err(error) if error.disposition() == Disposition::CallerBug => Ok(false),
             Err(error) => Err(error),
@@ -372,7 +425,7 @@ impl GatewaySource {
         let scan = ScanAsk { detail: Detail::Full, ..ScanAsk::keys_above(RecordId::ZERO) };
         for names_fields in [false, true] {
             shape.names_fields = names_fields;
-            let answer = self.search(lane, &scan, shape, PAGE_ROWS, Patience::Persist).await?;
+            let answer = self.ask(lane, &scan, shape, PAGE_ROWS, Patience::Persist).await?;
             let rows = answer.rows()?;
             if rows.is_empty() {
                 break;
@@ -401,8 +454,8 @@ impl GatewaySource {
             let modified_after = DateTime::parse_from_rfc3339(date).ok();
             ScanAsk { modified_after, ..ScanAsk::keys_above(RecordId::ZERO) }
         };
-        let past = self.search(lane, &modified_after(LONG_AGO), &shape, 1, patience).await?;
-        let future = self.search(lane, &modified_after(FAR_AHEAD), &shape, 1, patience).await?;
+        let past = self.ask(lane, &modified_after(LONG_AGO), &shape, 1, patience).await?;
+        let future = self.ask(lane, &modified_after(FAR_AHEAD), &shape, 1, patience).await?;
         Ok(Probes {
             past_gave_rows: !past.rows()?.is_empty(),
             future_gave_none: future.rows()?.is_empty(),
@@ -412,12 +465,25 @@ impl GatewaySource {
     async fn count(
         &self,
         lane: Lane,
-        filter: &Value,
+        range: (RecordId, Option<RecordId>),
         patience: Patience,
     ) -> Result<u64, PortalError> {
+        let mut question = Map::new();
+        question.insert("filter".to_owned(), json!({ "id": ids(range.0, range.1) }));
+        // The one row shows whether the condition was heard: the last one, if there is an end.
+        let order = if range.1.is_some() { "desc" } else { "asc" };
+        question.insert("order".to_owned(), json!({ "id": order }));
+        question.insert("limit".to_owned(), json!(1));
+        question.insert("select".to_owned(), json!(["id"]));
+        let listed = self.list(lane, &question, range, patience).await?;
         let path = self.path("search");
-        let body = json!({ "filter": filter, "limit": 1, "select": ["id"] });
-        let answer = self.gateway.call(lane, &path, Some(&body), patience).await?;
+        let counted = listed.filter(|answer| answer.total.is_some());
+        let answer = if let Some(answer) = counted {
+            answer
+        } else {
+            let body = Parameters::body(&Value::Object(question));
+            self.gateway.call(lane, &path, &body, patience).await?
+        };
         let uncounted = || PortalError::unusable(&path, "it does not say how many there are");
         let total = answer.total.ok_or_else(uncounted)?;
         // From here on the number may be where counting has ended.

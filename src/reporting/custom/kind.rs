@@ -54,7 +54,8 @@ impl Kind {
     pub(super) fn of(field: &FieldDescription) -> &'static [Self] {
         match field.kind.as_str() {
             _ if field.field.starts_with("PARENT_ID_") => &[Self::Id],
-            "integer" | "double" => &[Self::Number],
+            // A gateway's word is the last one.
+            "integer" | "double" | "number" => &[Self::Number],
             "boolean" | "char" => &[Self::Flag],
             "date" => &[Self::Day],
             "datetime" => &[Self::Time],

@@ -496,7 +496,8 @@ pub(super) const REPORTS: &[ReadyReport] = &[
             column(
                 "entity",
                 "text",
-                "contacts or leads; mail_recipients where the address book is mirrored.",
+                "contacts, leads, and whatever else is mirrored; items of smart processes as \
+                 smart_items_128.",
             ),
             column(
                 "last_complete_cycle",

@@ -81,8 +81,7 @@ fn names_and_filters_follow_the_switches() {
     let future = json!({ "filter": { "updatedAt": { "$gt": "2999-01-01T00:00:00+00:00" } } });
     assert_eq!(ids(&ask(&simulator, KEY, "leads/search", Some(&future)).2), [0; 0]);
 
-    for (date_filter, status, rows) in
-        [(DateFilter::Refused, 400, 0), (DateFilter::Ignored, 200, 20)]
+    for (date_filter, status, rows) in [(Filtering::Refused, 400, 0), (Filtering::Ignored, 200, 20)]
     {
         let simulator =
             started(GatewayOptions { date_filter, names_fm: true, ..Default::default() });

@@ -84,7 +84,7 @@ async fn tell_waits(
     generation: Generation,
     told: Vec<Waiting>,
 ) -> Vec<Waiting> {
-    let waits = portal.limiter().waits();
+    let waits = portal.waits();
     let same = |(now, before): (&Waiting, &Waiting)| {
         let moved = now.until.max(before.until) - now.until.min(before.until);
         now.reason == before.reason && moved < WAIT_MOVED

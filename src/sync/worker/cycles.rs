@@ -87,8 +87,8 @@ impl Worker {
             return;
         }
         self.cycles.due = true;
-        let limiter = self.mirror.portal().limiter();
-        let held_back = self.cycles.slot.task().is_some_and(|task| limiter.holds_back(task));
+        let portal = self.mirror.portal();
+        let held_back = self.cycles.slot.task().is_some_and(|task| portal.holds_back(task));
         if self.cycles.lane == Lane::People && held_back {
             let why = "goes on in the daemon's own lane";
             self.cycles.slot.give_up(&self.mirror, RunKind::Incremental, why).await;

@@ -126,6 +126,8 @@ struct Mirrored {
     multi_fields: BTreeMap<&'static str, Vec<TrueMulti>>,
     /// In the portal's order.
     links: BTreeMap<&'static str, Vec<i64>>,
+    /// Those that are the primary ones.
+    primaries: BTreeMap<&'static str, Vec<i64>>,
     /// Open notes: field and reason.
     notes: BTreeSet<(String, String)>,
 }
@@ -329,6 +331,13 @@ fn compare(
         if dialect == Dialect::Item && stored != linked {
             found.push(format!("{}: {stored:?} instead of {linked:?}", multi.field));
         }
+        let primary = multi.link.and_then(|link| entity.position(link.primary?));
+        let primary = primary.and_then(|at| mirror.columns[entity.columns[at].name].as_i64());
+        let expected: Vec<i64> = linked.into_iter().filter(|id| Some(*id) == primary).collect();
+        let marked = mirror.primaries.get(multi.field).cloned().unwrap_or_default();
+        if dialect == Dialect::Item && marked != expected {
+            found.push(format!("{}: {marked:?} are primary, not {expected:?}", multi.field));
+        }
     }
     for multi in entity.multi_fields.iter().filter(|multi| multi.is_values()) {
         let stored = mirror.multi_fields.get(multi.field).cloned().unwrap_or_default();
@@ -384,14 +393,16 @@ async fn mirrored(
             columns,
             multi_fields: BTreeMap::new(),
             links: BTreeMap::new(),
+            primaries: BTreeMap::new(),
             notes: BTreeSet::new(),
         };
         records.insert(row.get::<i64, _>("id"), mirrored);
     }
     for multi in entity.multi_fields {
         let Some(link) = multi.link else { continue };
-        let linked: Vec<(i64, i64)> = sqlx::query_as(AssertSqlSafe(format!(
-            "select {key}, {} from bitrix24.{} \
+        let is_primary = if link.primary.is_some() { "is_primary" } else { "false" };
+        let linked: Vec<(i64, i64, bool)> = sqlx::query_as(AssertSqlSafe(format!(
+            "select {key}, {}, {is_primary} from bitrix24.{} \
              where $1::bigint[] is null or {key} = any($1) order by 1, position",
             link.column, multi.table
         )))
@@ -399,9 +410,12 @@ async fn mirrored(
         .fetch_all(&mut *transaction)
         .await
         .unwrap();
-        for (parent, id) in linked {
+        for (parent, id, is_primary) in linked {
             if let Some(record) = records.get_mut(&parent) {
                 record.links.entry(multi.field).or_default().push(id);
+                if is_primary {
+                    record.primaries.entry(multi.field).or_default().push(id);
+                }
             }
         }
     }
