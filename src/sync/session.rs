@@ -356,7 +356,7 @@ impl Session {
 
     /// What was asked for and is not there: smart processes that the portal does not list, and
     /// those without tables.
-    pub(super) fn absent(&self, entities: &[&'static Entity]) -> Vec<Ending> {
+    fn absent(&self, entities: &[&'static Entity]) -> Vec<Ending> {
         let without_tables = &self.dictionaries.without_tables;
         let is_there =
             |entity: &Entity| self.mirrors.iter().any(|(mirror, _)| entity.covers(mirror.entity()));
