@@ -8,7 +8,6 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::{
     Entity, RecordId,
-    decode::is_always_brought,
     json::{self, NotCanonical, Raw, raw::Quoted},
 };
 
@@ -427,4 +426,9 @@ impl Parts {
             None => self.tag(b'0'),
         }
     }
+}
+
+/// Whether every source brings the field, so that its absence means that it is empty.
+pub(super) fn is_always_brought(field: &str) -> bool {
+    field.starts_with("UF_") || field.starts_with("PARENT_ID_")
 }

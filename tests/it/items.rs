@@ -70,12 +70,16 @@ fn a_day_of_work(portal: &TestPortal) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_value_of_every_item_is_mirrored_and_stays_so() {
-    for (item_total_zero, item_cast_arrays) in [(false, false), (true, true)] {
+    // Whatever of this a portal does.
+    let positions =
+        [(false, false, false), (true, true, true), (true, false, true), (false, true, false)];
+    for (item_total_zero, item_cast_arrays, item_null_dates) in positions {
         let portal = TestPortal::with(Options {
-            contacts: 1_500,
-            leads: 600,
+            contacts: 800,
+            leads: 300,
             item_total_zero,
             item_cast_arrays,
+            item_null_dates,
             ..unlimited()
         });
         let database = database().await;

@@ -221,6 +221,20 @@ async fn what_the_gateway_does_not_show_stays_as_items_have_brought_it() {
     let observers: i64 =
         value(database.pool(), "select count(*) from bitrix24.contact_observers").await;
     assert!(before > 10 && observers > 10, "{before} {observers}");
+    // What is the same is not written at all, neither there nor back.
+    let versions = "select string_agg(t.line, ' ' order by t.line) from ( \
+                        select 'c' || id || '/' || xmin || '/' || ctid as line \
+                        from bitrix24.contacts \
+                        union all select 'l' || id || '/' || xmin || '/' || ctid \
+                        from bitrix24.leads \
+                        union all select 'p' || id || '/' || xmin || '/' || ctid \
+                        from bitrix24.contact_phones) t";
+    let written: String = value(database.pool(), versions).await;
+    done(&portal, &database, &["backfill"]).await;
+    assert!(value::<String>(database.pool(), versions).await == written, "the gateway wrote rows");
+    let finished = Run::b24mirror(&["backfill"]).config(&as_items).finish().await;
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+    assert!(value::<String>(database.pool(), versions).await == written, "items wrote rows");
     done(&portal, &database, &["backfill"]).await;
     assert_eq!(value::<i64>(database.pool(), hidden).await, before);
     let now: i64 = value(database.pool(), "select count(*) from bitrix24.contact_observers").await;

@@ -5,7 +5,7 @@ use std::{borrow::Cow, ops::Range};
 use super::{
     Decoder, Kept, Slot,
     draft::{Draft, evidence},
-    is_always_brought, record_id,
+    record_id,
 };
 use crate::entity::{
     RecordId,
@@ -13,7 +13,7 @@ use crate::entity::{
     custom_field::CustomKind,
     json::{self, Raw, raw::Quoted},
     privacy::Privacy,
-    record::{CustomFields, Reason, Reject},
+    record::{CustomFields, Reason, Reject, is_always_brought},
 };
 
 /// How far ahead of the last key the next one is looked for.

@@ -353,11 +353,6 @@ impl Decoder {
     }
 }
 
-/// Whether every source brings the field, so that its absence means that it is empty.
-pub(super) fn is_always_brought(field: &str) -> bool {
-    field.starts_with("UF_") || field.starts_with("PARENT_ID_")
-}
-
 /// Reads a row's ID leniently.
 pub(super) fn record_id(raw: Raw<'_>) -> Option<RecordId> {
     value::integer(&raw.shape()).ok().flatten().and_then(RecordId::new)

@@ -50,7 +50,8 @@ fn ids(answer: &Value) -> Vec<i64> {
 
 #[test]
 fn a_list_and_a_search_find_the_same() {
-    let simulator = started(GatewayOptions::default());
+    let simulator =
+        started(GatewayOptions { search_without_meta: false, ..GatewayOptions::default() });
     let body = json!({
         "filter": { "id": { "$gt": 20, "$lte": 400 } },
         "order": { "id": "asc" },
@@ -65,6 +66,9 @@ fn a_list_and_a_search_find_the_same() {
     assert_eq!(found["meta"]["hasMore"], true);
     let path = "contacts?filter[%3Eid]=20&filter[%3C%3Did]=400&order[id]=asc&limit=120&select=id,updatedAt";
     let (_, _, listed) = ask(&simulator, KEY, path, None);
+    assert_eq!(listed, found);
+    let conditions = path.replace("[%3Eid]", "[id][%24gt]").replace("[%3C%3Did]", "[id][%24lte]");
+    let (_, _, listed) = ask(&simulator, KEY, &conditions, None);
     assert_eq!(listed, found);
     let (_, _, later) = ask(&simulator, KEY, &format!("{path}&offset=70"), None);
     assert_eq!(ids(&later)[..50], ids(&found)[70..]);

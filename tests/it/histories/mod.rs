@@ -49,7 +49,7 @@ use std::{env, ops::Range};
 
 use b24mirror::entity::{
     ACTIVITIES, COMPANIES, CONTACTS, DEAL_STAGE_HISTORY, DEALS, Dialect, Entity,
-    LEAD_STAGE_HISTORY, LEADS, QUOTES, SMART_INVOICES, smart_process,
+    LEAD_STAGE_HISTORY, LEADS, QUOTES, SMART_INVOICE_STAGE_HISTORY, SMART_INVOICES, smart_process,
 };
 use proptest::{
     strategy::Strategy as _,
@@ -197,7 +197,9 @@ fn changes_of_companies_and_their_links_arrive() {
 }
 
 #[test]
-fn steps_of_deals_and_of_leads_arrive() {
+fn steps_of_every_kind_arrive() {
+    let mirrored = &SMART_INVOICE_STAGE_HISTORY;
+    hold_of(Theme::Changes, Subject::Steps { mirrored, of: &SMART_INVOICES });
     hold_of(Theme::Changes, Subject::Steps { mirrored: &DEAL_STAGE_HISTORY, of: &DEALS });
     hold_of(Theme::Changes, Subject::Steps { mirrored: &LEAD_STAGE_HISTORY, of: &LEADS });
 }
