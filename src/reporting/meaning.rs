@@ -1,7 +1,10 @@
 //! What the codes and numbers in documented columns stand for.
 
 use super::{Blueprint, sql};
-use crate::entity::{Column, Entity, dictionary::Explained};
+use crate::entity::{
+    ACTIVITIES, Column, DEAL_STAGE_HISTORY, Entity, LEAD_STAGE_HISTORY,
+    SMART_INVOICE_STAGE_HISTORY, dictionary::Explained,
+};
 
 /// Where the label of a column's value is found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -10,6 +13,10 @@ pub(super) enum Meaning {
     Explained(Explained),
     /// How a stage ends.
     Semantics,
+    /// A number that the vendor's own pages explain, and no directory.
+    Words(&'static Words),
+    /// The record that an activity is about.
+    Owner,
     /// A company.
     Company,
     /// A deal.
@@ -24,12 +31,57 @@ pub(super) enum Meaning {
     SmartInvoice,
 }
 
+/// What the numbers of a column stand for.
+type Words = [(i64, &'static str)];
+
+/// Records of these kinds have activities (vendor page `crm/data-types`, object types).
+const OWNERS: &Words = &[
+    (1, "lead"),
+    (2, "deal"),
+    (3, "contact"),
+    (4, "company"),
+    (7, "quote"),
+    (31, "smart invoice"),
+];
+
+/// Numbers of activities (vendor pages `crm_enum_activitytype` and its neighbours).
+const TYPES: &Words =
+    &[(1, "meeting"), (2, "call"), (3, "task"), (4, "e-mail"), (5, "event"), (6, "other")];
+const DIRECTIONS: &Words = &[(1, "incoming"), (2, "outgoing")];
+const STATES: &Words = &[(1, "waiting"), (2, "done"), (3, "done by itself")];
+const PRIORITIES: &Words = &[(1, "low"), (2, "medium"), (3, "high")];
+const UNITS: &Words = &[(1, "minutes"), (2, "hours"), (3, "days")];
+
+/// What a step through the stages was (vendor page `crm-stage-history-list`).
+const STEPS: &Words = &[(1, "created"), (2, "moved on"), (3, "ended"), (5, "moved to a pipeline")];
+
+/// The words for a column's numbers, where the vendor's pages have them.
+fn words(entity: &Entity, column: &Column) -> Option<&'static Words> {
+    let is_step = [&LEAD_STAGE_HISTORY, &DEAL_STAGE_HISTORY, &SMART_INVOICE_STAGE_HISTORY]
+        .iter()
+        .any(|steps| **steps == *entity);
+    match column.name {
+        "type_id" if is_step => Some(STEPS),
+        _ if *entity != ACTIVITIES => None,
+        "owner_type_id" => Some(OWNERS),
+        "type_id" => Some(TYPES),
+        "direction" => Some(DIRECTIONS),
+        "status" => Some(STATES),
+        "priority" => Some(PRIORITIES),
+        "notify_type" => Some(UNITS),
+        _ => None,
+    }
+}
+
 impl Meaning {
     /// The meaning of a documented column; `None` where the value speaks for itself, or for
     /// something that is not mirrored.
     pub(super) fn of(entity: &Entity, column: &Column) -> Option<Self> {
         if let Some(explained) = entity.explained(column) {
             return Some(Self::Explained(explained));
+        }
+        if let Some(words) = words(entity, column) {
+            return Some(Self::Words(words));
         }
         // By the columns' names: those of links say what they link to, whatever the portal's do.
         Some(match column.name {
@@ -40,6 +92,7 @@ impl Meaning {
             "deal_id" => Self::Deal,
             "quote_id" => Self::Quote,
             "smart_invoice_id" => Self::SmartInvoice,
+            "owner_id" if *entity == ACTIVITIES => Self::Owner,
             _ => return None,
         })
     }
@@ -62,6 +115,28 @@ impl Meaning {
                 "case {value} when 'P' then 'in progress' when 'S' then 'successful' \
                  when 'F' then 'failed' end"
             ),
+            Self::Words(words) => {
+                let word = |(number, word): &(i64, &str)| {
+                    format!("when {number} then {} ", sql::literal(word))
+                };
+                let words: String = words.iter().map(word).collect();
+                format!("case {value} {words}end")
+            }
+            Self::Owner => {
+                let owner = |(number, meaning): (i64, Self)| {
+                    format!("when {number} then {} ", meaning.label(plan, value))
+                };
+                let owners = [
+                    (1, Self::Lead),
+                    (2, Self::Deal),
+                    (3, Self::Contact),
+                    (4, Self::Company),
+                    (7, Self::Quote),
+                    (31, Self::SmartInvoice),
+                ];
+                let owners: String = owners.into_iter().map(owner).collect();
+                format!("case t.owner_type_id {owners}end")
+            }
             Self::Company => titled(plan, "companies", value),
             Self::Deal => titled(plan, "deals", value),
             Self::Quote => titled(plan, "quotes", value),
@@ -96,6 +171,13 @@ impl Meaning {
                 format!("Title of the invoice in {of}, where smart invoices are mirrored.")
             }
             Self::Semantics => "in progress, successful or failed.".to_owned(),
+            Self::Words(words) => {
+                let words: Vec<&str> = words.iter().map(|(_, word)| *word).collect();
+                format!("{of} in words: {}.", words.join(", "))
+            }
+            Self::Owner => {
+                "What the record in owner_id is called, where such are mirrored.".to_owned()
+            }
             Self::Contact => format!("Full name of the contact in {of}."),
             Self::Lead => format!("Title of the lead in {of}, or the name in it."),
         }

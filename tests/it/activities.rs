@@ -107,6 +107,23 @@ async fn the_daemon_follows_and_people_see_who_is_responsible() {
     let named = "select count(*) filter (where responsible is null) * 1.0 / count(*) < 0.3 \
                  from bitrix24_report.activities";
     assert!(value::<bool>(database.pool(), named).await);
+    let in_words = "select count(*) filter (where type_id = 2 and type = 'call' \
+                        and owner_type_id = 3 and owner_type = 'contact' \
+                        and direction = 1 and direction_name = 'incoming') > 0 \
+                    and count(*) filter (where type is null and type_id <> 0) = 0 \
+                    from bitrix24_report.activities";
+    assert!(value::<bool>(database.pool(), in_words).await);
+    let owners = "insert into bitrix24.contacts (id, last_name, content_hash, synced_at) \
+                  select distinct owner_id, 'Known', 0, now() from bitrix24.activities \
+                  where owner_type_id = 3";
+    sqlx::query(owners).execute(database.pool()).await.unwrap();
+    let called = "select count(*) filter (where owner_type_id = 3 and owner <> 'Known') = 0 \
+                    and count(*) filter (where owner = 'Known') > 100 \
+                  from bitrix24_report.activities";
+    assert!(value::<bool>(database.pool(), called).await);
+    let counted = "select (select sum(activities) from bitrix24_report.activities_per_responsible) \
+                    = (select count(*) from bitrix24.activities where deleted_at is null)";
+    assert!(value::<bool>(database.pool(), counted).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -389,6 +389,26 @@ pub(super) const REPORTS: &[ReadyReport] = &[
         sql: include_str!("time_in_stage.sql"),
     },
     ReadyReport {
+        name: "activities_per_responsible",
+        comment: "Who calls, writes and meets how often? Activities by the month in which they \
+                  begin, responsible, type and direction, where activities are mirrored.",
+        columns: &[
+            column("month", "date", "The month's first day."),
+            column("responsible_id", "bigint", "The responsible person's ID."),
+            column(
+                "responsible",
+                "text",
+                "The responsible person; the ID where the portal hides the name.",
+            ),
+            column("type", "text", "meeting, call, task, e-mail, event or other."),
+            column("direction", "text", "incoming or outgoing; null where it is neither."),
+            column("activities", "bigint", "How many there are."),
+            column("completed", "bigint", "How many of them are done."),
+            column("overdue", "bigint", "How many are not done although their time is over."),
+        ],
+        sql: include_str!("activities_per_responsible.sql"),
+    },
+    ReadyReport {
         name: "product_rows",
         comment: "What do records list? One row for each product row of deals, leads, quotes and \
                   smart invoices, where these are mirrored with their product rows.",
