@@ -124,6 +124,11 @@ async fn the_daemon_follows_and_people_see_who_is_responsible() {
     let counted = "select (select sum(activities) from bitrix24_report.activities_per_responsible) \
                     = (select count(*) from bitrix24.activities where deleted_at is null)";
     assert!(value::<bool>(database.pool(), counted).await);
+    // One word for one thing, in the view and in the report.
+    let worded = "select not exists ( \
+                    select type, direction from bitrix24_report.activities_per_responsible \
+                    except select type, direction_name from bitrix24_report.activities)";
+    assert!(value::<bool>(database.pool(), worded).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -14,7 +14,7 @@ impl Portal {
     pub fn restrain(&self, restraint: &Restraint) {
         self.limiter().restrain(restraint);
         if let Some(gateway) = &self.gateway {
-            gateway.restrain(restraint);
+            gateway.limiter().restrain(restraint);
         }
     }
 

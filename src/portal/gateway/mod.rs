@@ -30,7 +30,7 @@ pub use self::{
 use super::{
     client::{Meter, Patience},
     error::PortalError,
-    limiter::{Demand, Lane, Limiter, Limits, Restraint},
+    limiter::{Demand, Lane, Limiter, Limits},
 };
 use crate::retry::{Disposition, RetryPolicy, Step};
 
@@ -137,12 +137,7 @@ impl Gateway {
         }
     }
 
-    /// Stays below the key's limit from now on, and keeps the portal's quiet hours.
-    pub(super) fn restrain(&self, restraint: &Restraint) {
-        self.inner.limiter.restrain(restraint);
-    }
-
-    /// Who waits for a turn, and what for.
+    /// The limiter of the key.
     pub(super) fn limiter(&self) -> &Limiter {
         &self.inner.limiter
     }

@@ -364,7 +364,7 @@ pub(super) const REPORTS: &[ReadyReport] = &[
         comment: "How long do records stay in each stage? One row for each stage and pipeline of \
                   leads, deals and smart invoices, as far as their stage histories are mirrored \
                   (deal_stage_history and its like). A record that comes to a stage again stays \
-                  there a second time; final stages are left out.",
+                  there a second time; final stages are left out, templates of repeated deals count.",
         columns: &[
             column("record", "text", "lead, deal or smart invoice."),
             column("category_id", "bigint", "The pipeline's ID; leads have none."),
@@ -457,7 +457,7 @@ pub(super) const REPORTS: &[ReadyReport] = &[
         name: "companies_by_sales",
         comment: "Who are our best customers? Companies with their deals, those with the highest \
                   amount won first. Amounts are in the base currency; our own companies are left \
-                  out.",
+                  out, and deals without a company that is mirrored.",
         columns: &[
             column("company_id", "bigint", "The company's ID."),
             column("company", "text", "The company."),
