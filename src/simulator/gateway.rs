@@ -86,6 +86,8 @@ pub struct GatewayOptions {
     pub caps_total: bool,
     /// Whether `search` has no `meta`.
     pub search_without_meta: bool,
+    /// Whether a field is described by one of a few words alone, as its page has them.
+    pub plain_fields: bool,
 }
 
 impl Default for GatewayOptions {
@@ -103,6 +105,7 @@ impl Default for GatewayOptions {
             loses_order: false,
             caps_total: false,
             search_without_meta: true,
+            plain_fields: true,
         }
     }
 }
@@ -365,15 +368,28 @@ impl Portal {
         if let Some(Value::Object(described)) = described.get("fields") {
             for (name, info) in described {
                 if let Some(name) = self.gateway_name(name) {
-                    let mut info = info.clone();
-                    if let Some(info) = info.as_object_mut() {
-                        info.remove("upperName");
-                    }
-                    fields.insert(name.to_owned(), info);
+                    fields.insert(name.to_owned(), self.gateway_field(info));
                 }
             }
         }
         json!({ "success": true, "data": fields }).to_string().into_bytes()
+    }
+
+    /// What the gateway says of one field.
+    fn gateway_field(&self, info: &Value) -> Value {
+        let mut info = info.clone();
+        if self.options.gateway.plain_fields {
+            let kind = match info["type"].as_str() {
+                Some("integer" | "double" | "user") => "number",
+                Some("crm_multifield") => "multifield",
+                _ => "string",
+            };
+            return json!({ "type": kind, "readonly": info["isReadOnly"] });
+        }
+        if let Some(info) = info.as_object_mut() {
+            info.remove("upperName");
+        }
+        info
     }
 
     /// A filter as `crm.item.list` takes it.

@@ -119,6 +119,7 @@ fn positions() -> Vec<(&'static str, GatewayOptions, Vec<&'static str>)> {
         ),
         ("loses order", GatewayOptions { loses_order: true, ..usual() }, none()),
         ("caps total", GatewayOptions { caps_total: true, ..usual() }, none()),
+        ("fields described at length", GatewayOptions { plain_fields: false, ..usual() }, none()),
         ("search with meta", GatewayOptions { search_without_meta: false, ..usual() }, none()),
         (
             "no conditions in addresses",
@@ -166,6 +167,45 @@ async fn every_value_is_mirrored_and_stays_so_whatever_the_vendor_leaves_open() 
         let paged = portal.stats().gateway_largest;
         assert!(paged > 50, "{paged}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_number_at_which_counting_may_have_ended_is_made_sure_of() {
+    let portal = TestPortal::with(Options {
+        contacts: 4_500,
+        gateway: GatewayOptions {
+            requests_per_minute: None,
+            caps_total: true,
+            ..GatewayOptions::default()
+        },
+        ..unlimited()
+    });
+    let database = database().await;
+    let settings = portal.settings_with(
+        &database,
+        &format!(
+            "[portal.limits]\nrequests_per_second = 1000\nburst = 10000\n\
+             [portal.vibecode]\nurl = \"{}\"\nrequests_per_minute = 100000\n{KEY}\n\
+             [entities]\ncontacts.source = \"vibecode\"\nleads.enabled = false\n",
+            portal.url()
+        ),
+    );
+    let entity = family(&CONTACTS);
+    let reaches = async |wanted: i64, code: i32| {
+        let there: i64 = value(database.pool(), "select count(*) from bitrix24.contacts").await;
+        let count = u64::try_from(wanted - there).unwrap();
+        portal.happens(Action::Create { entity, count, visible_after: 0.0 });
+        for (arguments, code) in [(&["sync"][..], 0), (&["verify", "--level", "counts"], code)] {
+            let finished = Run::b24mirror(arguments).config(&settings).finish().await;
+            assert_eq!(finished.code, Some(code), "{wanted}, {arguments:?}: {finished:#?}");
+        }
+    };
+    let finished = Run::b24mirror(&["backfill"]).config(&settings).finish().await;
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+    reaches(4_999, 0).await;
+    reaches(5_000, 0).await;
+    // More than it has counted: that is no number to hold against the mirror's.
+    reaches(5_001, 1).await;
 }
 
 /// The rows of a table as text, by their IDs, without what is no content or hidden.

@@ -135,7 +135,7 @@ impl Source {
     ) -> Result<Heard, PortalError> {
         match self {
             Self::List(list) => list.read(lane, ask, patience).await,
-            Self::Gateway(gateway) => gateway.read(lane, ask, patience).await,
+            Self::Gateway(gateway) => Box::pin(gateway.read(lane, ask, patience)).await,
         }
     }
 }

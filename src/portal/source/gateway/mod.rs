@@ -17,11 +17,14 @@
 //! either. Rows that come in another order are sorted where the answer is complete, and where
 //! it is not, the gateway is asked for one of its inner pages at a time from then on.
 //!
-//! The gateway tells no time. Where one is needed the portal itself is asked for it.
+//! The gateway tells no time, and little of the fields. Both come from the portal itself.
+
+mod description;
+mod shape;
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     time::Instant,
@@ -30,12 +33,13 @@ use std::{
 use chrono::{DateTime, FixedOffset};
 use serde_json::{Map, Value, json, value::RawValue};
 
+use self::shape::Shape;
 use super::{
-    Ask, Chain, ChainEnd, Changes, Detail, Heard, PAGE_ROWS, Page, Probes, ScanAsk,
+    Ask, Chain, ChainEnd, Changes, Heard, PAGE_ROWS, Page, Probes, ScanAsk,
     list::{FAR_AHEAD, LONG_AGO, timestamp},
 };
 use crate::{
-    entity::{Dialect, Entity, MultiField, RecordId, json::Raw},
+    entity::{Dialect, Entity, RecordId, json::Raw},
     portal::{
         Lane, Patience, Portal, PortalError, Timing,
         gateway::{Gateway, GatewayAnswer, Parameters},
@@ -68,19 +72,6 @@ struct Known {
     page_by_page: AtomicBool,
     /// A list has not done what its address asked for.
     search_alone: AtomicBool,
-}
-
-/// How a gateway shows an entity.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Shape {
-    /// The description that this was concluded from.
-    described: Vec<String>,
-    /// What it calls the time of the last modification.
-    modified: Option<String>,
-    /// Whether changes can be asked for by that time.
-    filterable: bool,
-    /// Whether the multi-values come only when every field is named.
-    names_fields: bool,
 }
 
 impl GatewaySource {
@@ -135,12 +126,15 @@ impl GatewaySource {
         };
         // First of all: what happens while the rows are read belongs to the next cycle.
         let dated = ask.scans.iter().any(|scan| scan.modified_after.is_some());
-        if dated || (ask.catalogue && !ask.scans.is_empty()) {
+        if ask.catalogue {
+            let described = self.described(lane, patience).await;
+            (heard.time, heard.told_at) =
+                described.as_ref().ok().and_then(|described| described.time).unzip();
+            heard.catalogue = Some(described.map(|described| described.fields));
+        }
+        if dated && heard.time.is_none() {
             heard.time = self.portal.call(lane, "server.time", &json!({})).await?.time;
             heard.told_at = Some(Instant::now());
-        }
-        if ask.catalogue {
-            heard.catalogue = Some(self.described(lane, patience).await);
         }
         for scan in &ask.scans {
             let chain = self.scan(lane, scan, patience, &mut heard.timing).await?;
@@ -198,7 +192,7 @@ impl GatewaySource {
         question.insert("filter".to_owned(), self.filter(scan, shape)?);
         question.insert("order".to_owned(), json!({ "id": order }));
         question.insert("limit".to_owned(), json!(limit));
-        if let Some(select) = select(scan.detail, shape) {
+        if let Some(select) = shape.select(scan.detail) {
             question.insert("select".to_owned(), select);
         }
         let is_range =
@@ -342,112 +336,6 @@ impl GatewaySource {
         }
     }
 
-    /// The description of the fields; what was concluded from another one is forgotten.
-    async fn described(
-        &self,
-        lane: Lane,
-        patience: Patience,
-    ) -> Result<Box<RawValue>, PortalError> {
-        let path = self.path("fields");
-        let answer = self.gateway.call(lane, &path, &Parameters::None, patience).await?;
-        let fields = answer.data()?.to_owned();
-        let described = names(&path, &fields)?;
-        let mut shape = self.known.shape.lock().unwrap_or_else(PoisonError::into_inner);
-        if shape.as_ref().is_some_and(|known| known.described != described) {
-            *shape = None;
-        }
-        Ok(fields)
-    }
-
-    /// What is known of the gateway, found out if need be.
-    async fn shape(&self, lane: Lane) -> Result<Shape, PortalError> {
-        let known = self.known.shape.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(shape) = known {
-            return Ok(shape);
-        }
-        let shape = self.find_out(lane).await?;
-        let mut known = self.known.shape.lock().unwrap_or_else(PoisonError::into_inner);
-        *known = Some(shape.clone());
-        Ok(shape)
-    }
-
-    async fn find_out(&self, lane: Lane) -> Result<Shape, PortalError> {
-        let path = self.path("fields");
-        let answer = self.gateway.call(lane, &path, &Parameters::None, Patience::Persist).await?;
-        let described = names(&path, answer.data()?)?;
-        let modified = DIALECT.modified_names().iter();
-        let modified = modified.copied().find(|name| described.iter().any(|own| own == name));
-        let mut shape = Shape {
-            modified: modified.map(str::to_owned),
-            filterable: false,
-            names_fields: false,
-            described,
-        };
-        if let Some(name) = modified {
-            shape.filterable = self.understands(lane, name).await?;
-        }
-        if self.entity.multi_fields.iter().any(MultiField::is_values) {
-            self.find_multi_values(lane, &mut shape).await?;
-        }
-        if !shape.filterable {
-            tracing::warn!(
-                entity = self.entity.name,
-                field = modified,
-                every_seconds = self.gateway.full_pass_interval().as_secs(),
-                "the gateway cannot be asked for what was modified: new records are found at \
-                 once, changes by reading every record again at this interval"
-            );
-        }
-        Ok(shape)
-    }
-
-    /// Whether the time of the last modification can be filtered by. A gateway that does not
-    /// know the filter refuses it, or drops it: then there are rows of the far future.
-    async fn understands(&self, lane: Lane, modified: &str) -> Result<bool, PortalError> {
-        let body = json!({
-            "filter": { modified: { "$gt": FAR_AHEAD } },
-            "order": { "id": "asc" },
-            "limit": 1,
-            "select": ["id"],
-        });
-        let path = self.path("search");
-        let body = Parameters::body(&body);
-        match self.gateway.call(lane, &path, &body, Patience::Persist).await {
-            Ok(answer) => Ok(answer.rows()?.is_empty()),
-            Err(error) if error.disposition() == Disposition::CallerBug => Ok(false),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Looks at the first records, without and with a `select` that names everything. One alone
-    /// would prove nothing: it may have no values, and then not even an empty list.
-    async fn find_multi_values(&self, lane: Lane, shape: &mut Shape) -> Result<(), PortalError> {
-        let scan = ScanAsk { detail: Detail::Full, ..ScanAsk::keys_above(RecordId::ZERO) };
-        for names_fields in [false, true] {
-            shape.names_fields = names_fields;
-            let answer = self.ask(lane, &scan, shape, PAGE_ROWS, Patience::Persist).await?;
-            let rows = answer.rows()?;
-            if rows.is_empty() {
-                break;
-            }
-            let names = |row: &&RawValue| {
-                Raw::from(*row).fields().any(|(key, _)| key.unescaped() == Some(MULTI_VALUES))
-            };
-            if rows.iter().any(names) {
-                return Ok(());
-            }
-        }
-        if shape.names_fields {
-            tracing::warn!(
-                entity = self.entity.name,
-                "the gateway brings no list of phones, e-mails and the like; what is stored of \
-                 them stays as it is"
-            );
-        }
-        shape.names_fields = false;
-        Ok(())
-    }
-
     async fn probe(&self, lane: Lane, patience: Patience) -> Result<Probes, PortalError> {
         let shape = self.shape(lane).await?;
         let modified_after = |date| {
@@ -486,11 +374,27 @@ impl GatewaySource {
         };
         let uncounted = || PortalError::unusable(&path, "it does not say how many there are");
         let total = answer.total.ok_or_else(uncounted)?;
-        // From here on the number may be where counting has ended.
-        if usize::try_from(total).is_ok_and(|total| total == MOST_ROWS) {
+        // The number may be where counting has ended.
+        let suspicious = usize::try_from(total).is_ok_and(|total| total == MOST_ROWS);
+        if suspicious && !self.are_all(lane, range, patience).await? {
             return Err(PortalError::unusable(&path, "it may not have counted to the end"));
         }
         Ok(total)
+    }
+
+    /// Whether a range has no more records than one answer can hold.
+    async fn are_all(
+        &self,
+        lane: Lane,
+        (after, up_to): (RecordId, Option<RecordId>),
+        patience: Patience,
+    ) -> Result<bool, PortalError> {
+        let shape = self.shape(lane).await?;
+        let keys = |after| ScanAsk { up_to, ..ScanAsk::keys_above(after) };
+        let first = self.ask(lane, &keys(after), &shape, MOST_ROWS, patience).await?;
+        let last = first.rows()?.iter().filter_map(|row| id_of(row)).max().unwrap_or(after);
+        let next = self.ask(lane, &keys(last), &shape, 1, patience).await?;
+        Ok(next.rows()?.is_empty())
     }
 
     fn path(&self, action: &str) -> String {
@@ -516,27 +420,6 @@ fn ids(after: RecordId, up_to: Option<RecordId>) -> Map<String, Value> {
 
 fn at(date: DateTime<FixedOffset>) -> Value {
     json!(timestamp(date))
-}
-
-fn select(detail: Detail, shape: &Shape) -> Option<Value> {
-    match detail {
-        Detail::Keys => {
-            let keys = std::iter::once("id").chain(shape.modified.as_deref());
-            Some(keys.collect::<Vec<_>>().into())
-        }
-        Detail::Full if shape.names_fields => {
-            let all = shape.described.iter().map(String::as_str);
-            Some(all.chain([MULTI_VALUES]).collect::<Vec<_>>().into())
-        }
-        Detail::Full => None,
-    }
-}
-
-/// The names of the fields in a description.
-fn names(path: &str, fields: &RawValue) -> Result<Vec<String>, PortalError> {
-    let fields: Map<String, Value> = serde_json::from_str(fields.get())
-        .map_err(|_| PortalError::unusable(path, "it describes no fields"))?;
-    Ok(fields.into_iter().map(|(name, _)| name).collect())
 }
 
 /// The ID of a row, for its place among the others; rows without one do not count.
