@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use axum::body::{Body, to_bytes};
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, Method, Response, header};
+use chrono::DateTime;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
@@ -277,7 +278,12 @@ pub(super) async fn answer(
             None => afterwards(&shared, &peer, Some(&poison), reply),
         },
     };
+    let now = DateTime::from_timestamp(shared.lock().clock.now(), 0).unwrap_or_default();
     let mut response = finish(&shared, reply);
+    // What stands there is the clock of the vendor's servers, and not of this machine.
+    if let Ok(date) = now.format("%a, %d %b %Y %H:%M:%S GMT").to_string().parse() {
+        response.headers_mut().insert(header::DATE, date);
+    }
     if let Some(seconds) = retry_after.and_then(|seconds| seconds.to_string().parse().ok()) {
         response.headers_mut().insert(header::RETRY_AFTER, seconds);
     }
@@ -482,9 +488,9 @@ impl Portal {
         Ok(body)
     }
 
-    /// Reads the portal's own pages until there are enough rows.
+    /// Reads the portal's own pages until there are enough rows. Meanwhile others work there.
     fn inner_pages(
-        &self,
+        &mut self,
         entity: Entity,
         filter: &Filter,
         order: &Order,
@@ -500,6 +506,7 @@ impl Portal {
             total = found.total.unwrap_or(total);
             let short = found.ids.len() < PAGE;
             pages.push(found.ids);
+            self.list_answered();
             if short {
                 break;
             }

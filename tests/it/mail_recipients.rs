@@ -1,9 +1,9 @@
 //! The mail address book: read as a whole, kept equal, and never emptied by a reading that
 //! proves nothing.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
-use b24mirror::simulator::{Action, ApplicationEvent, Fault, FaultKind, Options, TrueRecipient};
+use b24mirror::simulator::{Action, ApplicationEvent, Fault, FaultKind, Options};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use sqlx::PgPool;
@@ -12,6 +12,7 @@ use crate::{
     oauth,
     support::{
         Database, Finished, Process, Run, TestPortal, assert_equal, database, eventually, http,
+        recipients::{self, mirrored as book},
         tables::{row_versions, value, without_bookkeeping},
         unlimited,
     },
@@ -49,27 +50,9 @@ async fn mirrored(portal: &TestPortal) -> Database {
     database
 }
 
-/// What the mirror has of the address book.
-async fn book(pool: &PgPool) -> BTreeMap<i64, (Option<String>, Option<String>, Option<String>)> {
-    type Entry = (i64, Option<String>, Option<String>, Option<String>);
-    let rows: Vec<Entry> = sqlx::query_as(
-        "select id, email, name, address from bitrix24.mail_recipients where deleted_at is null",
-    )
-    .fetch_all(pool)
-    .await
-    .unwrap();
-    rows.into_iter().map(|(id, email, name, address)| (id, (email, name, address))).collect()
-}
-
 /// Every value of every entry, held against the portal's.
 async fn assert_same_book(portal: &TestPortal, pool: &PgPool) {
-    let text = |text: String| (!text.is_empty()).then_some(text);
-    let entry = |TrueRecipient { id, email, name }| {
-        let address = email.trim().to_lowercase();
-        (id, (text(email), text(name), Some(address)))
-    };
-    let truth: BTreeMap<_, _> = portal.recipients().into_iter().map(entry).collect();
-    assert_eq!(book(pool).await, truth);
+    assert_eq!(book(pool).await, recipients::truth(portal));
 }
 
 async fn tombstones(pool: &PgPool) -> i64 {

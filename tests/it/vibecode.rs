@@ -12,16 +12,13 @@ use sqlx::{AssertSqlSafe, PgPool};
 
 use crate::support::{
     Database, Finished, Run, TestPortal, database,
-    equal::{differences_unless_hidden, family},
+    equal::{HIDDEN_BY_GATEWAY as HIDDEN, differences_unless_hidden, family},
     eventually,
     tables::value,
     unlimited,
 };
 
 const MIRRORED: [&Entity; 3] = [&CONTACTS, &LEADS, &COMPANIES];
-
-/// What the simulated gateway does not show, by our names.
-const HIDDEN: [&str; 2] = ["WEBFORM_ID", "OBSERVERS"];
 
 /// A portal behind a gateway, without limits that would make a test wait.
 fn portal(gateway: GatewayOptions) -> TestPortal {

@@ -36,6 +36,7 @@
 //! `=100..200` names seeds. A history that breaks the law is shrunk and printed with its seed,
 //! in the form in which `found` keeps it as a test of its own.
 
+mod book;
 mod found;
 mod history;
 mod process;
@@ -49,7 +50,8 @@ use std::{env, ops::Range};
 
 use b24mirror::entity::{
     ACTIVITIES, COMPANIES, CONTACTS, DEAL_STAGE_HISTORY, DEALS, Dialect, Entity,
-    LEAD_STAGE_HISTORY, LEADS, QUOTES, SMART_INVOICE_STAGE_HISTORY, SMART_INVOICES, smart_process,
+    LEAD_STAGE_HISTORY, LEADS, MAIL_RECIPIENTS, QUOTES, SMART_INVOICE_STAGE_HISTORY,
+    SMART_INVOICES, smart_process,
 };
 use proptest::{
     strategy::Strategy as _,
@@ -92,6 +94,8 @@ enum Subject {
     Selling(&'static Entity),
     /// The steps of records through their stages; what happens, happens to the records.
     Steps { mirrored: &'static Entity, of: &'static Entity },
+    /// The address book, which is read as a whole.
+    Book,
 }
 
 impl Subject {
@@ -102,6 +106,7 @@ impl Subject {
             Self::People(_) => &CONTACTS,
             Self::Only(entity) | Self::Selling(entity) => entity,
             Self::Steps { mirrored, .. } => mirrored,
+            Self::Book => &MAIL_RECIPIENTS,
         }
     }
 
@@ -118,7 +123,7 @@ impl Subject {
             Self::People(dialect) => dialect,
             Self::Only(entity) if entity.item.is_none() => Dialect::Classic,
             Self::Only(_) | Self::Selling(_) => Dialect::Item,
-            Self::Steps { .. } => Dialect::Classic,
+            Self::Steps { .. } | Self::Book => Dialect::Classic,
         }
     }
 
@@ -192,6 +197,26 @@ fn deletions_of_items_and_nothing_else_become_tombstones() {
 }
 
 #[test]
+fn changes_of_every_kind_arrive_through_the_gateway() {
+    hold_of(Theme::Changes, Subject::People(Dialect::Vibecode));
+}
+
+#[test]
+fn a_backfill_through_the_gateway_misses_nothing() {
+    hold_of(Theme::Backfills, Subject::People(Dialect::Vibecode));
+}
+
+#[test]
+fn deletions_behind_the_gateway_and_nothing_else_become_tombstones() {
+    hold_of(Theme::Sweeps, Subject::People(Dialect::Vibecode));
+}
+
+#[test]
+fn clocks_that_jump_behind_the_gateway_hide_nothing_from_cycles() {
+    hold_of(Theme::Clocks, Subject::People(Dialect::Vibecode));
+}
+
+#[test]
 fn changes_of_companies_and_their_links_arrive() {
     hold_of(Theme::Changes, Subject::Only(&COMPANIES));
 }
@@ -230,8 +255,34 @@ fn deletions_of_quotes_and_nothing_else_become_tombstones() {
 }
 
 #[test]
+fn changes_of_quotes_and_their_product_rows_arrive_whatever_crashes() {
+    hold_of(Theme::Changes, Subject::Selling(&QUOTES));
+}
+
+#[test]
+fn deletions_of_companies_and_deals_and_nothing_else_become_tombstones() {
+    hold_of(Theme::Sweeps, Subject::Only(&COMPANIES));
+    hold_of(Theme::Sweeps, Subject::Selling(&DEALS));
+}
+
+#[test]
+fn deletions_of_activities_and_nothing_else_become_tombstones() {
+    hold_of(Theme::Sweeps, Subject::Only(&ACTIVITIES));
+}
+
+#[test]
 fn a_backfill_of_smart_invoices_misses_nothing() {
     hold_of(Theme::Backfills, Subject::Only(&SMART_INVOICES));
+}
+
+#[test]
+fn changes_of_the_address_book_arrive() {
+    hold_of(Theme::Changes, Subject::Book);
+}
+
+#[test]
+fn what_is_gone_from_the_address_book_and_nothing_else_becomes_a_tombstone() {
+    hold_of(Theme::Sweeps, Subject::Book);
 }
 
 #[test]

@@ -9,10 +9,12 @@ use std::{
 
 use b24mirror::{
     entity::{
-        ACTIVITIES, COMPANIES, CONTACTS, DEALS, Dialect, Entity, LEADS, QUOTES, SMART_INVOICES,
-        smart_process,
+        ACTIVITIES, COMPANIES, CONTACTS, DEALS, Dialect, Entity, LEADS, MAIL_RECIPIENTS, QUOTES,
+        SMART_INVOICES, smart_process,
     },
-    simulator::{self, Action, Fault, FaultKind, Options, UserFieldType},
+    simulator::{
+        self, Action, Fault, FaultKind, Filtering, GatewayOptions, Options, UserFieldType,
+    },
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
@@ -53,6 +55,8 @@ struct Told {
     /// Cycles that were completed since then.
     looks: u32,
     wild: bool,
+    /// Rows of one answer have moved up while the gateway was putting it together.
+    moved_up: bool,
     fields: usize,
 }
 
@@ -83,12 +87,14 @@ impl Scene {
             projects: count(smart_process(128).unwrap()),
             equipment: count(smart_process(1036).unwrap()),
             activities: count(&ACTIVITIES),
+            recipients: count(&MAIL_RECIPIENTS),
             seed: setup.seed,
             gaps: setup.gaps,
             malformed: 20,
             zone: zone.parse().unwrap(),
             clock: Some(clock),
             still: true,
+            gateway: gateway(setup.seed),
             ..unlimited()
         };
         let portal = TestPortal::with(options);
@@ -122,6 +128,11 @@ impl Scene {
         self.records != self.entity
     }
 
+    /// Whether the address book is mirrored.
+    pub(super) fn is_book(&self) -> bool {
+        self.entity.is_read_whole()
+    }
+
     /// The overlap.
     pub(super) fn overlap(&self) -> Duration {
         Duration::from_secs(self.overlap.into())
@@ -132,9 +143,15 @@ impl Scene {
         self.told().late.clone()
     }
 
-    /// Whether cycles may have missed changes, because the clock jumped at any time.
+    /// Whether the clock jumped at any time.
     pub(super) fn is_wild(&self) -> bool {
         self.told().wild
+    }
+
+    /// Whether cycles may have missed changes.
+    pub(super) fn may_have_missed(&self) -> bool {
+        let told = self.told();
+        told.wild || told.moved_up
     }
 
     /// Lets time pass for the portal and for the database.
@@ -179,13 +196,26 @@ impl Scene {
     /// Lets something happen when so many more lists have been answered.
     pub(super) fn happen_between(&self, commands: u16, event: &Event) {
         for action in self.actions(event) {
+            // A gateway reads the portal's pages by their offsets.
+            let behind_gateway = self.dialect == Dialect::Vibecode;
+            if behind_gateway && matches!(action, Action::Delete { .. } | Action::Merge { .. }) {
+                self.told().moved_up = true;
+            }
             let (commands, then) = (u64::from(commands) + 1, Box::new(action));
-            self.portal.happens(Action::After { commands, then });
+            self.portal.happens(if self.is_book() {
+                Action::AfterPages { pages: commands, then }
+            } else {
+                Action::After { commands, then }
+            });
         }
     }
 
     /// Lets the portal fail once, after so many requests or lists.
     pub(super) fn fail(&self, after: u16, failure: Failure) {
+        if self.is_book() || self.dialect == Dialect::Vibecode {
+            self.fail_alone(after, failure);
+            return;
+        }
         let list = match self.dialect {
             Dialect::Classic => self.entity.classic.unwrap().list,
             Dialect::Item | Dialect::Vibecode => "crm.item.list",
@@ -204,6 +234,27 @@ impl Scene {
             ),
         };
         self.portal.fault(fault.after(after.into()));
+    }
+
+    /// Lets a request fail once that stands in no batch.
+    fn fail_alone(&self, after: u16, failure: Failure) {
+        let kind = match failure {
+            Failure::Gateway => FaultKind::Html { status: 502 },
+            Failure::Cut => FaultKind::Cut { bytes: 200 },
+            Failure::Reset => FaultKind::Reset,
+            Failure::Command => FaultKind::Status {
+                status: 500,
+                code: "INTERNAL_ERROR".to_owned(),
+                description: "Internal error".to_owned(),
+            },
+        };
+        // A gateway is asked in two ways.
+        let (method, after) = match self.entity.classic {
+            Some(classic) if self.is_book() => (classic.list, after),
+            _ if after.is_multiple_of(2) => ("vibecode.search", after / 2),
+            _ => ("vibecode.list", after / 2),
+        };
+        self.portal.fault(Fault::once(method, kind).after(after.into()));
     }
 
     /// What waits for more lists or requests does not happen any more.
@@ -230,6 +281,9 @@ impl Scene {
     }
 
     fn actions(&self, event: &Event) -> Vec<Action> {
+        if self.is_book() {
+            return self.book_actions(event);
+        }
         let entity = self.family();
         let after = |late: u8| f64::from(self.overlap) * f64::from(late) / 100.0;
         let each = |who: Who, action: &dyn Fn(i64) -> Action| {
@@ -336,5 +390,28 @@ impl Scene {
     fn clock_moved(&self, seconds: i64) -> Action {
         let to = DateTime::from_timestamp(self.portal.now() + seconds, 0).unwrap();
         Action::SetClock { to: to.to_rfc3339() }
+    }
+}
+
+/// What a gateway's vendor leaves open, as a seed decides.
+fn gateway(seed: u64) -> GatewayOptions {
+    let one_in = |share: u64, salt: u64| (seed + salt).is_multiple_of(share);
+    let filtering = |place: u64| match place % 4 {
+        0 => Filtering::Refused,
+        1 => Filtering::Ignored,
+        _ => Filtering::Works,
+    };
+    GatewayOptions {
+        requests_per_minute: None,
+        modified: Some(if one_in(2, 0) { "updatedAt" } else { "updatedTime" }.to_owned()),
+        date_filter: filtering(seed / 2),
+        names_fm: one_in(3, 0),
+        leaves_out_empty_fm: one_in(3, 1),
+        list_filter: filtering(seed / 8),
+        loses_order: one_in(5, 0),
+        caps_total: false,
+        search_without_meta: one_in(2, 1),
+        plain_fields: !one_in(7, 0),
+        ..GatewayOptions::default()
     }
 }

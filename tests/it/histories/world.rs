@@ -16,8 +16,11 @@ use super::{
 };
 use crate::support::{
     Database, database,
-    equal::{differences, differences_but_for, item_differences},
-    products, steps,
+    equal::{
+        HIDDEN_BY_GATEWAY, differences, differences_but_for, differences_unless_hidden,
+        item_differences,
+    },
+    products, recipients, steps,
     tables::value,
 };
 
@@ -191,12 +194,12 @@ impl World {
                 return Err("an undisturbed backfill is not complete".to_owned());
             }
         }
-        if !process.scene().is_wild() {
+        if !process.scene().may_have_missed() {
             self.compare("after two cycles", process.scene(), &process.scene().late())?;
         }
         self.pass_overlap(process.scene());
         self.work(process, Work::Cycle, &[])?;
-        if !process.scene().is_wild() {
+        if !process.scene().may_have_missed() {
             self.compare("a cycle after the overlap", process.scene(), &BTreeSet::new())?;
         }
         self.sweep(process)?;
@@ -230,6 +233,9 @@ impl World {
     fn compare_all(&self, scene: &Scene) -> Result<(), String> {
         let pool = self.database.pool();
         let found = match scene.dialect {
+            Dialect::Classic if scene.is_book() => {
+                self.harness.block_on(recipients::differences(&scene.portal, pool))
+            }
             Dialect::Classic if scene.walks() => {
                 let compared =
                     steps::differences(&scene.portal, pool, scene.entity, scene.family());
@@ -238,9 +244,15 @@ impl World {
             Dialect::Classic => {
                 self.harness.block_on(differences(&scene.portal, pool, scene.entity))
             }
-            Dialect::Item | Dialect::Vibecode => {
+            Dialect::Item => {
                 self.harness.block_on(item_differences(&scene.portal, pool, scene.entity))
             }
+            Dialect::Vibecode => self.harness.block_on(differences_unless_hidden(
+                &scene.portal,
+                pool,
+                scene.entity,
+                &HIDDEN_BY_GATEWAY,
+            )),
         };
         let found = found + &self.products(scene, &BTreeSet::new());
         // A clock that was set back can give two versions the same time, and then nothing
@@ -265,7 +277,9 @@ impl World {
         let pool = self.database.pool();
         let (portal, entity, dialect) = (&scene.portal, scene.entity, scene.dialect);
         let compared = async {
-            if scene.walks() {
+            if scene.is_book() {
+                recipients::differences_but_for_gone(portal, pool).await
+            } else if scene.walks() {
                 steps::differences_but_for(left_out, portal, pool, entity, scene.family()).await
             } else {
                 differences_but_for(left_out, portal, pool, entity, dialect).await

@@ -154,6 +154,9 @@ pub(crate) async fn item_differences(
     in_words(entity, &differing(&item_truth(portal, entity), &mirror, entity, Dialect::Item))
 }
 
+/// What the simulated gateway does not show, by our names.
+pub(crate) const HIDDEN_BY_GATEWAY: [&str; 2] = ["WEBFORM_ID", "OBSERVERS"];
+
 /// The first differences in words of a mirror that reads items where some fields are hidden
 /// from it; empty if there are none.
 pub(crate) async fn differences_unless_hidden(
@@ -164,20 +167,28 @@ pub(crate) async fn differences_unless_hidden(
 ) -> String {
     let mut look = Look::prepare(pool).await;
     let mirror = mirrored(&mut look.0, entity, None).await;
-    let mut truth = item_truth(portal, entity);
+    in_words(entity, &differing_unless_hidden(item_truth(portal, entity), &mirror, entity, hidden))
+}
+
+fn differing_unless_hidden(
+    mut truth: BTreeMap<i64, TrueRecord>,
+    mirror: &BTreeMap<i64, Mirrored>,
+    entity: &'static Entity,
+    hidden: &[&str],
+) -> Vec<(i64, String)> {
     for record in truth.values_mut() {
         record.fields.retain(|field, _| !hidden.contains(&field.as_str()));
         record.links.retain(|field, _| !hidden.contains(&field.as_str()));
         record.unreadable.retain(|field, _| !hidden.contains(&field.as_str()));
         record.nul_removed.retain(|field| !hidden.contains(&field.as_str()));
     }
-    let mut found = differing(&truth, &mirror, entity, Dialect::Item);
+    let mut found = differing(&truth, mirror, entity, Dialect::Item);
     let silent: Vec<String> = hidden
         .iter()
         .map(|field| format!("the truth says nothing of {}", field.to_lowercase()))
         .collect();
     found.retain(|(_, line)| !silent.contains(line));
-    in_words(entity, &found)
+    found
 }
 
 /// The first differences in words in all but some records; records that are gone from the
@@ -197,7 +208,11 @@ pub(crate) async fn differences_but_for(
     };
     truth.retain(|id, _| !left_out.contains(id));
     mirror.retain(|id, _| truth.contains_key(id));
-    in_words(entity, &differing(&truth, &mirror, entity, dialect))
+    let found = match dialect {
+        Dialect::Vibecode => differing_unless_hidden(truth, &mirror, entity, &HIDDEN_BY_GATEWAY),
+        _ => differing(&truth, &mirror, entity, dialect),
+    };
+    in_words(entity, &found)
 }
 
 /// The same where comparing everything takes too long: which records exist, and the

@@ -11,6 +11,7 @@ pub(crate) mod portal;
 pub(crate) mod postgres;
 pub(crate) mod process;
 pub(crate) mod products;
+pub(crate) mod recipients;
 pub(crate) mod steps;
 pub(crate) mod tables;
 pub(crate) mod terminal;

@@ -1,7 +1,8 @@
 //! What is known of the fields that a gateway shows. The gateway says which ones there are; of
 //! a field its page documents a few words alone, such as `number` and `string` (vendor page
 //! "Contact fields"). Days, files and the choices of a list are told apart by the portal's own
-//! description, so each field is described in the portal's words.
+//! description, so each field is described in the portal's words, where the portal can be
+//! asked.
 
 use std::{borrow::Cow, collections::BTreeMap, sync::PoisonError, time::Instant};
 
@@ -14,7 +15,9 @@ use super::{DIALECT, GatewaySource, shape::names};
 use crate::{
     entity::{Dialect, Entity},
     portal::{
-        Lane, Patience, PortalError, envelope::PortalTime, gateway::Parameters,
+        Lane, Patience, PortalError,
+        envelope::PortalTime,
+        gateway::{GatewayAnswer, Parameters},
         source::wording::Wording,
     },
 };
@@ -22,12 +25,15 @@ use crate::{
 /// The fields by the gateway's names.
 type Fields<'a> = BTreeMap<Cow<'a, str>, &'a RawValue>;
 
+/// A clock, and when it was heard.
+type Heard = Option<(PortalTime, Instant)>;
+
 /// What was heard of the fields.
 pub(super) struct Described {
     /// The description as the portal's own methods give it, by the gateway's names.
     pub(super) fields: Box<RawValue>,
-    /// The portal's clock before the gateway was asked, and when it was heard.
-    pub(super) time: Option<(PortalTime, Instant)>,
+    /// The clock before any record was asked for.
+    pub(super) time: Heard,
 }
 
 impl GatewaySource {
@@ -40,6 +46,7 @@ impl GatewaySource {
         let (portals, time) = self.portals(lane).await?;
         let path = self.path("fields");
         let answer = self.gateway.call(lane, &path, &Parameters::None, patience).await?;
+        let time = time.or_else(|| clock_of(&answer));
         let own = answer.data()?;
         let described = names(&path, own)?;
         {
@@ -53,17 +60,32 @@ impl GatewaySource {
         Ok(Described { fields, time })
     }
 
+    /// The portal's clock. Where the portal cannot be asked it is the gateway's, by which the
+    /// vendor's servers go as well; the overlap of cycles is there for what lies between both.
+    pub(super) async fn clock(&self, lane: Lane) -> Result<Heard, PortalError> {
+        if self.portal.is_open() {
+            let answer = self.portal.call(lane, "server.time", &json!({})).await?;
+            return Ok(answer.time.map(|time| (time, Instant::now())));
+        }
+        let answer = self.gateway.call(lane, "me", &Parameters::None, Patience::Persist).await?;
+        Ok(clock_of(&answer))
+    }
+
     /// The portal's description of an item's fields, and its clock.
-    async fn portals(
-        &self,
-        lane: Lane,
-    ) -> Result<(Box<RawValue>, Option<(PortalTime, Instant)>), PortalError> {
+    async fn portals(&self, lane: Lane) -> Result<(Box<RawValue>, Heard), PortalError> {
         let wording = Wording::of(self.entity, Dialect::Item);
-        let Some(method) = wording.fields else { return Ok((RawValue::NULL.to_owned(), None)) };
+        let Some(method) = wording.fields.filter(|_| self.portal.is_open()) else {
+            return Ok((RawValue::NULL.to_owned(), None));
+        };
         let answer = self.portal.call(lane, method, &wording.with(json!({}))).await?;
         let time = answer.time.map(|time| (time, Instant::now()));
         Ok((wording.described(method, answer)?, time))
     }
+}
+
+fn clock_of(answer: &GatewayAnswer) -> Heard {
+    let time = |clock| PortalTime { clock, offset_seconds: 0 };
+    answer.date.map(|date| (time(date), Instant::now()))
 }
 
 /// The fields that the gateway names, each as the portal describes it; in the gateway's words

@@ -24,8 +24,11 @@ pub(super) struct Shape {
     pub(super) modified: Option<String>,
     /// Whether changes can be asked for by that time.
     pub(super) filterable: bool,
-    /// Whether the multi-values come only when every field is named.
+    /// Whether every field is named in questions, because multi-values were not seen to come
+    /// by themselves.
     pub(super) names_fields: bool,
+    /// Whether there were records to conclude this from.
+    settled: bool,
 }
 
 impl Shape {
@@ -46,10 +49,11 @@ impl Shape {
 }
 
 impl GatewaySource {
-    /// What is known of the gateway, found out if need be.
+    /// What is known of the gateway, found out if need be; anew as long as there was no record
+    /// to find it out by.
     pub(super) async fn shape(&self, lane: Lane) -> Result<Shape, PortalError> {
         let known = self.known.shape.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(shape) = known {
+        if let Some(shape) = known.filter(|shape| shape.settled) {
             return Ok(shape);
         }
         let shape = self.find_out(lane).await?;
@@ -68,13 +72,22 @@ impl GatewaySource {
             modified: modified.map(str::to_owned),
             filterable: false,
             names_fields: false,
+            settled: true,
             described,
         };
+        let first = ScanAsk { detail: Detail::Full, ..ScanAsk::keys_above(RecordId::ZERO) };
+        let answer = self.ask(lane, &first, &shape, PAGE_ROWS, Patience::Persist).await?;
+        let rows = answer.rows()?;
+        if rows.is_empty() {
+            // Nothing proves anything. What is assumed until then can miss nothing.
+            return Ok(Shape { settled: false, names_fields: true, ..shape });
+        }
         if let Some(name) = modified {
             shape.filterable = self.understands(lane, name).await?;
         }
-        if self.entity.multi_fields.iter().any(MultiField::is_values) {
-            self.find_multi_values(lane, &mut shape).await?;
+        let brings_values = self.entity.multi_fields.iter().any(MultiField::is_values);
+        if brings_values && !rows.iter().any(has_multi_values) {
+            self.name_fields(lane, &first, &mut shape).await?;
         }
         if !shape.filterable {
             tracing::warn!(
@@ -106,34 +119,35 @@ impl GatewaySource {
         }
     }
 
-    /// Looks at the first records, without and with a `select` that names everything. One alone
-    /// would prove nothing: it may have no values, and then not even an empty list.
-    async fn find_multi_values(&self, lane: Lane, shape: &mut Shape) -> Result<(), PortalError> {
-        let scan = ScanAsk { detail: Detail::Full, ..ScanAsk::keys_above(RecordId::ZERO) };
-        for names_fields in [false, true] {
-            shape.names_fields = names_fields;
-            let answer = self.ask(lane, &scan, shape, PAGE_ROWS, Patience::Persist).await?;
-            let rows = answer.rows()?;
-            if rows.is_empty() {
-                break;
+    /// Names every field from now on, so that the multi-values come, unless that is refused.
+    /// That the first records have none even so proves nothing: they may have no values.
+    async fn name_fields(
+        &self,
+        lane: Lane,
+        first: &ScanAsk,
+        shape: &mut Shape,
+    ) -> Result<(), PortalError> {
+        shape.names_fields = true;
+        let answer = self.ask(lane, first, shape, PAGE_ROWS, Patience::Persist).await;
+        match answer {
+            Ok(answer) if answer.rows()?.iter().any(has_multi_values) => return Ok(()),
+            Ok(_) => {}
+            Err(error) if error.disposition() == Disposition::CallerBug => {
+                shape.names_fields = false;
             }
-            let names = |row: &&RawValue| {
-                Raw::from(*row).fields().any(|(key, _)| key.unescaped() == Some(MULTI_VALUES))
-            };
-            if rows.iter().any(names) {
-                return Ok(());
-            }
+            Err(error) => return Err(error),
         }
-        if shape.names_fields {
-            tracing::warn!(
-                entity = self.entity.name,
-                "the gateway brings no list of phones, e-mails and the like; what is stored of \
-                 them stays as it is"
-            );
-        }
-        shape.names_fields = false;
+        tracing::warn!(
+            entity = self.entity.name,
+            "the gateway has brought no list of phones, e-mails and the like with the first \
+             records; where it brings none, what is stored of them stays as it is"
+        );
         Ok(())
     }
+}
+
+fn has_multi_values(row: &&RawValue) -> bool {
+    Raw::from(*row).fields().any(|(key, _)| key.unescaped() == Some(MULTI_VALUES))
 }
 
 /// The names of the fields in a description.
