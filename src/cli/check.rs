@@ -200,6 +200,7 @@ fn credential(portal: &Portal) -> &'static str {
     match portal.credentials() {
         Credentials::Webhook(_) => "webhook",
         Credentials::Application(_) => "application",
+        Credentials::GatewayAlone(_) => "gateway",
     }
 }
 

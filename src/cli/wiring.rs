@@ -224,7 +224,10 @@ pub(super) fn modest_retry() -> anyhow::Result<RetryPolicy> {
 pub(super) fn credentials(settings: &Settings) -> anyhow::Result<Credentials> {
     Ok(match &settings.portal.oauth {
         Some(oauth) => oauth.application.clone().into(),
-        None => WebhookUrl::parse(settings.webhook_url()?.expose_secret())?.into(),
+        None => match &settings.portal.vibecode.portal_host {
+            Some(portal) => portal.clone().into(),
+            None => WebhookUrl::parse(settings.webhook_url()?.expose_secret())?.into(),
+        },
     })
 }
 

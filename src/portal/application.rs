@@ -6,7 +6,7 @@ use ring::hmac;
 use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
-use super::auth::{authority, is_loopback, is_secure};
+use super::auth::{PortalHost, is_loopback, is_secure};
 
 /// The authorization server of portals in most of the world.
 const INTERNATIONAL: &str = "https://oauth.bitrix.info/oauth/token/";
@@ -39,8 +39,7 @@ pub struct ApplicationOptions {
 #[derive(Clone)]
 pub struct Application {
     options: ApplicationOptions,
-    host: String,
-    base: Url,
+    portal: PortalHost,
     token_server: Option<Url>,
     zone_server: Url,
 }
@@ -63,8 +62,7 @@ pub enum InvalidApplication {
 impl Application {
     /// Checks and takes what the operator knows.
     pub fn new(options: ApplicationOptions) -> Result<Self, InvalidApplication> {
-        let base = address_of(&options.host).ok_or(InvalidApplication::Host)?;
-        let host = authority(&base).ok_or(InvalidApplication::Host)?;
+        let portal: PortalHost = options.host.parse().map_err(|_| InvalidApplication::Host)?;
         let token_server = match &options.token_server {
             None => None,
             Some(address) => Some(
@@ -76,19 +74,19 @@ impl Application {
                     .ok_or(InvalidApplication::TokenServer)?,
             ),
         };
-        let zone_server = zone_server(&base).ok_or(InvalidApplication::Host)?;
-        Ok(Self { options, host, base, token_server, zone_server })
+        let zone_server = zone_server(portal.base()).ok_or(InvalidApplication::Host)?;
+        Ok(Self { options, portal, token_server, zone_server })
     }
 
     /// The portal's host, with the port where it is not the scheme's own.
     #[must_use]
     pub fn host(&self) -> &str {
-        &self.host
+        self.portal.name()
     }
 
     /// The address that method names are appended to.
     pub(super) const fn base(&self) -> &Url {
-        &self.base
+        self.portal.base()
     }
 
     pub(super) fn client_id(&self) -> &str {
@@ -128,7 +126,7 @@ impl Application {
     fn trusted(&self, address: &str) -> Option<Url> {
         Url::parse(address)
             .ok()
-            .filter(|url| is_secure(url) && (!is_loopback(url) || is_loopback(&self.base)))
+            .filter(|url| is_secure(url) && (!is_loopback(url) || is_loopback(self.base())))
     }
 
     /// The address that renews tokens, from the `server_endpoint` of an answer.
@@ -153,18 +151,8 @@ impl Application {
 
 impl fmt::Debug for Application {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Application({})", self.host)
+        write!(f, "Application({})", self.host())
     }
-}
-
-/// `example.bitrix24.com` → `https://example.bitrix24.com/rest/`.
-fn address_of(host: &str) -> Option<Url> {
-    let host = host.trim();
-    if host.is_empty() || host.contains(['/', '@', '?', '#', '\\', ' ']) {
-        return None;
-    }
-    let url = Url::parse(&format!("https://{host}/rest/")).ok()?;
-    if is_loopback(&url) { Url::parse(&format!("http://{host}/rest/")).ok() } else { Some(url) }
 }
 
 /// A portal on this machine is the simulator, which renews tokens itself.

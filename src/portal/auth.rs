@@ -1,4 +1,5 @@
-//! What a call identifies itself with: an inbound webhook, or an application's token.
+//! What a call identifies itself with: an inbound webhook, or an application's token; or that
+//! there is a gateway's key alone, by which the portal itself cannot be asked.
 
 use std::{fmt, str::FromStr};
 
@@ -14,6 +15,8 @@ pub enum Credentials {
     Webhook(WebhookUrl),
     /// By the tokens of an application.
     Application(Box<Application>),
+    /// Not at all: everything is read through a gateway, by its key.
+    GatewayAlone(PortalHost),
 }
 
 impl Credentials {
@@ -23,6 +26,7 @@ impl Credentials {
         match self {
             Self::Webhook(webhook) => webhook.host(),
             Self::Application(application) => application.host(),
+            Self::GatewayAlone(portal) => portal.name(),
         }
     }
 
@@ -32,6 +36,7 @@ impl Credentials {
         match self {
             Self::Webhook(_) => "portal.webhook_url",
             Self::Application(_) => "portal.oauth.host",
+            Self::GatewayAlone(_) => "portal.vibecode.portal_host",
         }
     }
 
@@ -40,7 +45,58 @@ impl Credentials {
         match self {
             Self::Webhook(webhook) => Url::parse(webhook.base()).ok(),
             Self::Application(application) => Some(application.base().clone()),
+            Self::GatewayAlone(portal) => Some(portal.base().clone()),
         }
+    }
+}
+
+/// Where a portal is, and nothing that opens it.
+#[derive(Debug, Clone)]
+pub struct PortalHost {
+    base: Url,
+    name: String,
+}
+
+/// What was to be a portal's host is none.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("it must be the portal's host and nothing else, such as \"example.bitrix24.com\"")]
+pub struct InvalidHost;
+
+impl PortalHost {
+    /// The host, with the port where it is not the scheme's own.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The address that method names are appended to.
+    pub(super) const fn base(&self) -> &Url {
+        &self.base
+    }
+}
+
+/// `example.bitrix24.com` → `https://example.bitrix24.com/rest/`.
+impl FromStr for PortalHost {
+    type Err = InvalidHost;
+
+    fn from_str(text: &str) -> Result<Self, InvalidHost> {
+        let host = text.trim();
+        if host.is_empty() || host.contains(['/', '@', '?', '#', '\\', ' ']) {
+            return Err(InvalidHost);
+        }
+        let base = |scheme: &str| Url::parse(&format!("{scheme}://{host}/rest/"));
+        let mut url = base("https").map_err(|_| InvalidHost)?;
+        if is_loopback(&url) {
+            url = base("http").map_err(|_| InvalidHost)?;
+        }
+        let name = authority(&url).ok_or(InvalidHost)?;
+        Ok(Self { base: url, name })
+    }
+}
+
+impl From<PortalHost> for Credentials {
+    fn from(portal: PortalHost) -> Self {
+        Self::GatewayAlone(portal)
     }
 }
 

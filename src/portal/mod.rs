@@ -35,7 +35,7 @@ mod tokens;
 
 pub use self::{
     application::{Application, ApplicationOptions, InvalidApplication},
-    auth::{Credentials, InvalidWebhook, WebhookUrl},
+    auth::{Credentials, InvalidHost, InvalidWebhook, PortalHost, WebhookUrl},
     batch::{BatchAnswer, Commands},
     client::{Grant, Meter, Patience, Portal, PortalOptions},
     envelope::{Answer, PortalTime, Timing},

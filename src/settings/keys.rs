@@ -25,6 +25,7 @@ pub(super) const KEYS: &[&str] = &[
     "portal.oauth.token_key",
     "portal.oauth.token_key_file",
     "portal.vibecode.url",
+    "portal.vibecode.portal_host",
     "portal.vibecode.api_key",
     "portal.vibecode.api_key_file",
     "portal.vibecode.session_token",

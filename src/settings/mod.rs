@@ -226,7 +226,8 @@ impl Settings {
     pub fn webhook_url(&self) -> Result<&SecretString, SettingsError> {
         let missing = SettingsError::Missing {
             key: "portal.webhook_url",
-            instead: "; or describe an application with `portal.oauth`",
+            instead: "; or describe an application with `portal.oauth`; or name the portal with \
+                      `portal.vibecode.portal_host`, if there is a gateway's key alone",
         };
         self.portal.webhook_url.as_ref().ok_or(missing)
     }
@@ -247,10 +248,11 @@ impl Settings {
         let values = Values::read(file.clone(), environment, credentials)?;
         let sync = read_sync(&values)?;
         let database = read_database(&values)?;
+        let portal = read_portal(&values)?;
         Ok(Self {
             file,
-            portal: read_portal(&values)?,
-            entities: read_entities(&values, sync.interval)?,
+            entities: read_entities(&values, sync.interval, Reach::of(&portal))?,
+            portal,
             reporting: read_reporting(&values, &database.schema)?,
             database,
             log: read_log(&values)?,
@@ -269,12 +271,21 @@ fn read_portal(values: &Values) -> Result<PortalSettings, SettingsError> {
             place: values.place(of_application),
         });
     }
+    let own = webhook_keys.into_iter().find(|key| values.is_set(key));
+    if let Some(own) = own.or_else(|| oauth::first_key(values))
+        && values.is_set(vibecode::PORTAL_HOST)
+    {
+        return Err(SettingsError::Conflict {
+            keys: format!("`{}` and `{own}`", vibecode::PORTAL_HOST),
+            place: values.place(own),
+        });
+    }
     let oauth = oauth::read(values)?;
     let webhook_url = match values.one_of(&webhook_keys)? {
         Some("portal.webhook_url") => Some(values.secret("portal.webhook_url")?),
         Some(in_file) => Some(values.secret_in_file(in_file)?),
         // Handed over by the unit, whatever the settings say.
-        None if oauth.is_some() => None,
+        None if oauth.is_some() || values.is_set(vibecode::PORTAL_HOST) => None,
         None => values.credential("webhook_url")?.map(|(secret, _)| secret),
     };
     let ca_file = values.path("portal.ca_file")?;
@@ -483,10 +494,33 @@ fn read_sync(values: &Values) -> Result<SyncSettings, SettingsError> {
     })
 }
 
-fn read_entities(values: &Values, interval: Duration) -> Result<EntitiesSettings, SettingsError> {
+/// What can be asked for records.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    /// The portal, and a gateway where one is set.
+    Portal,
+    /// A gateway alone.
+    Gateway,
+}
+
+impl Reach {
+    const fn of(portal: &PortalSettings) -> Self {
+        if portal.vibecode.portal_host.is_some() { Self::Gateway } else { Self::Portal }
+    }
+}
+
+fn read_entities(
+    values: &Values,
+    interval: Duration,
+    reach: Reach,
+) -> Result<EntitiesSettings, SettingsError> {
     let mut entities = BTreeMap::new();
     for (entity, keys) in &keys::ENTITIES {
-        entities.insert(entity.name, read_entity(values, entity, keys, interval)?);
+        let read = read_entity(values, entity, keys, interval, reach)?;
+        if reach == Reach::Gateway {
+            refuse_out_of_reach(values, &read, keys)?;
+        }
+        entities.insert(entity.name, read);
     }
     if entities.values().all(|entity| !entity.enabled) {
         return Err(values.invalid(
@@ -502,8 +536,12 @@ fn read_entity(
     entity: &'static Entity,
     keys: &EntityKeys,
     interval: Duration,
+    reach: Reach,
 ) -> Result<EntitySettings, SettingsError> {
-    let usual = Dialect::default_of(entity);
+    let usual = match (reach, keys.source) {
+        (Reach::Gateway, Some(_)) => Dialect::Vibecode,
+        _ => Dialect::default_of(entity),
+    };
     // What is read as a whole costs as much each time.
     let usual_interval = if entity.is_read_whole() { HOUR } else { interval };
     let (item, vibecode) = (("item", Dialect::Item), ("vibecode", Dialect::Vibecode));
@@ -525,6 +563,31 @@ fn read_entity(
         },
         privacy: read_privacy(values, entity, keys.exclude_fields, keys.hash_fields)?,
     })
+}
+
+/// Refuses what only the portal itself can be asked for.
+fn refuse_out_of_reach(
+    values: &Values,
+    entity: &EntitySettings,
+    keys: &EntityKeys,
+) -> Result<(), SettingsError> {
+    let asked = match keys.source {
+        _ if !entity.enabled => return Ok(()),
+        Some(key) if entity.source != Dialect::Vibecode => key,
+        None => keys.enabled,
+        Some(_) => match keys.product_rows.filter(|_| entity.product_rows) {
+            Some(key) => key,
+            None => return Ok(()),
+        },
+    };
+    Err(values.invalid(
+        asked,
+        format!(
+            "asks the portal itself, and `{}` says that there is a gateway alone; set \
+             `portal.webhook_url` instead of it, or leave this out",
+            vibecode::PORTAL_HOST
+        ),
+    ))
 }
 
 fn read_privacy(

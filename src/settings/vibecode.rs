@@ -5,13 +5,18 @@ use std::time::Duration;
 use secrecy::SecretString;
 
 use super::{SettingsError, values::Values};
-use crate::portal::GatewayUrl;
+use crate::portal::{GatewayUrl, PortalHost};
+
+/// The key that says that there is a gateway alone.
+pub(super) const PORTAL_HOST: &str = "portal.vibecode.portal_host";
 
 /// The section `[portal.vibecode]`.
 #[derive(Debug, Clone)]
 pub struct VibecodeSettings {
     /// The gateway's address.
     pub url: GatewayUrl,
+    /// The portal behind it, where there is nothing that opens the portal itself.
+    pub portal_host: Option<PortalHost>,
     /// The key. Only entities with `source = "vibecode"` need one.
     pub api_key: Option<SecretString>,
     /// The session of a user, where the key is an application's.
@@ -37,8 +42,16 @@ pub(super) fn read(values: &Values) -> Result<VibecodeSettings, SettingsError> {
     let url = values.text(key)?.unwrap_or_else(|| GatewayUrl::VENDORS.to_owned());
     let url =
         url.parse().map_err(|error| values.invalid(key, format!("cannot be used: {error}")))?;
+    let portal_host = match values.text(PORTAL_HOST)? {
+        Some(host) => Some(
+            host.parse()
+                .map_err(|error| values.invalid(PORTAL_HOST, format!("cannot be used: {error}")))?,
+        ),
+        None => None,
+    };
     Ok(VibecodeSettings {
         url,
+        portal_host,
         api_key: secret(
             values,
             ["portal.vibecode.api_key", "portal.vibecode.api_key_file"],

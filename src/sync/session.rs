@@ -174,7 +174,11 @@ impl Session {
         };
         let mirrored: Vec<_> = options.entities.iter().map(|one| one.entity).collect();
         let dictionaries = Keeper {
-            dictionaries: Dictionary::explaining(&mirrored),
+            dictionaries: if portal.is_open() {
+                Dictionary::explaining(&mirrored)
+            } else {
+                Vec::new()
+            },
             store: store.clone(),
             portal: portal.clone(),
             generation: lease.generation,

@@ -77,7 +77,7 @@ pub async fn visit(
 /// [`StoreError::OtherPortal`].
 pub(super) async fn recognise(store: &Store, portal: &Portal) -> Result<(), StoreError> {
     let member_id = match portal.credentials() {
-        Credentials::Webhook(_) => None,
+        Credentials::Webhook(_) | Credentials::GatewayAlone(_) => None,
         Credentials::Application(application) => {
             store.tokens_member(&application.fingerprint()).await?
         }

@@ -126,7 +126,7 @@ impl Portal {
     pub fn new(options: PortalOptions) -> Result<Self, PortalError> {
         let http = Http::new(&options)?;
         let access = match &options.credentials {
-            Credentials::Webhook(_) => None,
+            Credentials::Webhook(_) | Credentials::GatewayAlone(_) => None,
             Credentials::Application(application) => {
                 Some(Arc::new(Access::new((**application).clone(), http.client())))
             }
@@ -282,6 +282,7 @@ impl Portal {
         match &self.inner.credentials {
             Credentials::Webhook(webhook) => Some(webhook.user_id()),
             Credentials::Application(_) => self.grant()?.user_id,
+            Credentials::GatewayAlone(_) => None,
         }
     }
 
@@ -290,6 +291,12 @@ impl Portal {
     #[must_use]
     pub fn grant(&self) -> Option<Grant> {
         self.inner.access.as_ref()?.grant()
+    }
+
+    /// Whether the portal itself can be asked, and not a gateway alone.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        !matches!(self.inner.credentials, Credentials::GatewayAlone(_))
     }
 
     /// Says where an application's tokens are kept from now on. A webhook needs none.
@@ -403,6 +410,9 @@ impl Portal {
         read: &impl Fn(C, u16, &Body) -> Result<(T, Costs), PortalError>,
     ) -> Result<T, PortalError> {
         let method = target.method;
+        if !self.is_open() {
+            return Err(PortalError::NoEntrance { method: method.to_owned() });
+        }
         let asked = Instant::now();
         let permit = self.admitted(lane, demand).await;
         let waited = asked.elapsed();
@@ -465,7 +475,7 @@ impl Portal {
             let text = match (&self.inner.credentials, &self.inner.access) {
                 (Credentials::Webhook(webhook), _) => webhook.scrub(text),
                 (_, Some(access)) => access.scrub(text),
-                (Credentials::Application(_), None) => String::new(),
+                (Credentials::Application(_) | Credentials::GatewayAlone(_), None) => String::new(),
             };
             match pass {
                 Some(pass) => text.replace(pass.token().expose_secret(), "***"),

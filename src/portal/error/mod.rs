@@ -411,6 +411,12 @@ pub enum PortalError {
     /// A call was made before anybody said where tokens are kept.
     #[error("the application has no tokens yet")]
     NoTokens,
+    /// The portal itself is asked, and there is a gateway's key alone.
+    #[error("{method} is for the portal itself, which a gateway's key does not open")]
+    NoEntrance {
+        /// The method that was called.
+        method: String,
+    },
     /// The HTTP client cannot be set up, for want of system certificates mostly.
     #[error("cannot set up the HTTPS client")]
     Setup {
@@ -459,6 +465,7 @@ impl PortalError {
             | Self::CaCertificate { .. }
             | Self::Setup { .. }
             | Self::NotRenewed { .. } => Disposition::StopPortal,
+            Self::NoEntrance { .. } => Disposition::StopEntity,
             Self::Inexpressible { .. } | Self::NoTokens => Disposition::CallerBug,
         }
     }
@@ -499,6 +506,9 @@ impl PortalError {
             }
             Self::InsecureRedirect { .. } | Self::TooManyRedirects { .. } => {
                 "the portal was renamed or misconfigured; put its new address into `portal.webhook_url` (or `portal.oauth.host`)"
+            }
+            Self::NoEntrance { .. } => {
+                "set `portal.webhook_url` or `[portal.oauth]`, or read this through the gateway with `source = \"vibecode\"`"
             }
             Self::Inexpressible { .. } | Self::NoTokens => {
                 "this is a fault of b24mirror; please report it with this message"

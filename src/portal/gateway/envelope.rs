@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use serde_json::{Value, error::Category, value::RawValue};
 
@@ -22,6 +23,8 @@ pub(in crate::portal) struct GatewayAnswer {
     pub(in crate::portal) goes_on: bool,
     /// How long the request waited before it was sent.
     pub(in crate::portal) waited: Duration,
+    /// The gateway's clock, by the header of the answer.
+    pub(in crate::portal) date: Option<DateTime<Utc>>,
 }
 
 #[derive(Deserialize)]
@@ -60,7 +63,7 @@ impl GatewayAnswer {
         let total = said("total").and_then(Value::as_u64);
         let yes = |name: &str| said(name).and_then(Value::as_bool) == Some(true);
         let goes_on = yes("hasMore") || yes("truncated");
-        Ok(Self { path: path.to_owned(), total, goes_on, waited: Duration::ZERO, body })
+        Ok(Self { path: path.to_owned(), total, goes_on, waited: Duration::ZERO, date: None, body })
     }
 
     /// What was asked for, unparsed.

@@ -2,9 +2,10 @@
 
 use std::{fs, time::Duration};
 
+use chrono::{DateTime, Utc};
 use reqwest::{
     Certificate, Client, Response,
-    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER},
+    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, RETRY_AFTER},
     redirect,
 };
 use serde_json::{Map, Value};
@@ -160,6 +161,7 @@ impl Exchange {
             request.send().await.map_err(|error| self.broken(path, error.without_url()))?;
         let status = response.status().as_u16();
         let retry_after = seconds(response.headers());
+        let date = date(response.headers());
         let body = match Body::new(path, status, self.collected(path, response).await?) {
             // Whatever stands before the gateway refuses with a page, and says for how long.
             Err(PortalError::Gateway { .. }) if status == 429 || retry_after.is_some() => {
@@ -167,7 +169,9 @@ impl Exchange {
             }
             body => body?,
         };
-        GatewayAnswer::read(path, status, body, retry_after, &self.key)
+        let mut answer = GatewayAnswer::read(path, status, body, retry_after, &self.key)?;
+        answer.date = date;
+        Ok(answer)
     }
 
     async fn collected(&self, path: &str, mut response: Response) -> Result<Buffer, PortalError> {
@@ -225,6 +229,12 @@ fn headers(key: &GatewayKey) -> HeaderMap {
         headers.insert(AUTHORIZATION, session);
     }
     headers
+}
+
+/// The clock of whoever answered (RFC 9110, 6.6.1).
+fn date(headers: &HeaderMap) -> Option<DateTime<Utc>> {
+    let text = headers.get(DATE)?.to_str().ok()?;
+    Some(DateTime::parse_from_rfc2822(text).ok()?.to_utc())
 }
 
 fn seconds(headers: &HeaderMap) -> Option<Duration> {

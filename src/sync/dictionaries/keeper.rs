@@ -224,7 +224,7 @@ impl Keeper {
     }
 
     async fn learn_facts(&self) -> Result<(), StoreError> {
-        if self.store.has_portal_facts().await? {
+        if !self.portal.is_open() || self.store.has_portal_facts().await? {
             return Ok(());
         }
         let source = DictionarySource::new(self.portal.clone());
