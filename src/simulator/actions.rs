@@ -14,6 +14,7 @@ use super::entity::Entity;
 use super::faults::{Fault, Poison};
 use super::limits::{BucketLimit, OperatingLimit};
 use super::portal::{Cost, Portal, Rights};
+use super::undocumented::Undocumented;
 use super::user_fields::{UserField, UserFieldType, initial_options};
 
 /// Something that happens to the portal. In JSON: `{"action": "change", …}`.
@@ -435,6 +436,11 @@ pub enum Action {
         /// Whether arrays are cast in comparisons of ids.
         cast_arrays: bool,
     },
+    /// The positions of everything else that the vendor's pages leave open.
+    Undocumented {
+        /// From now on; what is not named goes back to its usual position.
+        positions: Undocumented,
+    },
     /// Makes late writes visible now.
     Settle,
 }
@@ -592,6 +598,10 @@ impl Portal {
             Action::ItemReading { null_dates, cast_arrays } => {
                 self.options.item_null_dates = null_dates;
                 self.options.item_cast_arrays = cast_arrays;
+            }
+            Action::Undocumented { positions } => {
+                self.options.undocumented = positions;
+                self.rewrite();
             }
             Action::Settle => {
                 for pending in &mut self.pending {

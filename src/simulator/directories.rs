@@ -69,6 +69,9 @@ impl Portal {
             "crm.quote.userfield.list" => return Ok(self.user_fields(Entity::Quotes, params)),
             "crm.category.list" => return self.categories(params),
             "crm.type.list" => return self.smart_types(),
+            "crm.status.list" if self.options.undocumented.whole_statuses => {
+                return Ok(self.uncut(self.names.statuses(), params));
+            }
             "crm.status.list" => return Ok(self.page(self.names.statuses(), params)),
             "crm.currency.list" => return Ok(self.all(self.names.currencies())),
             "crm.currency.base.get" => self.names.base().into(),
@@ -136,17 +139,26 @@ impl Portal {
         answer
     }
 
+    /// All rows that match, and how many there are.
+    fn uncut(&mut self, rows: Array, params: &Array) -> Answer {
+        let rows = matching(rows, filter_of(params));
+        self.stats.counts += 1;
+        let total = i64::try_from(rows.len()).ok();
+        let mut answer = self.answer(&rows.into());
+        answer.total = total;
+        self.page_answered();
+        answer
+    }
+
     fn page(&mut self, rows: Array, params: &Array) -> Answer {
         let rows = matching(rows, filter_of(params));
         let start = params.get("start").map_or(0, Php::to_int);
         let total = rows.len();
-        let mut offset = usize::try_from(start).map_or(0, |start| start / PAGE * PAGE);
-        if offset >= total {
-            if offset > 0 {
-                self.stats.spring(4);
-            }
-            offset = 0;
+        let wanted = usize::try_from(start).map_or(0, |start| start / PAGE * PAGE);
+        if wanted > 0 && wanted >= total {
+            self.stats.spring(4);
         }
+        let offset = self.overrun(true).offset(wanted, total);
         let page: Array = rows.values().skip(offset).take(PAGE).cloned().collect();
         let mut answer = self.answer(&page.into());
         if start < 0 {

@@ -92,11 +92,22 @@ pub struct OperatingLimit {
     pub booking: Booking,
     /// Whether answers say `operating` and `operating_reset_at`.
     pub report: bool,
+    /// Seconds for which a method is blocked once it is above its limit, all of it forgotten
+    /// afterwards; if absent, until enough of the window has passed.
+    #[serde(default)]
+    pub block: Option<f64>,
 }
 
 impl Default for OperatingLimit {
     fn default() -> Self {
-        Self { limit: 480.0, window: 600.0, floor: true, booking: Booking::Command, report: true }
+        Self {
+            limit: 480.0,
+            window: 600.0,
+            floor: true,
+            booking: Booking::Command,
+            report: true,
+            block: None,
+        }
     }
 }
 
@@ -112,6 +123,8 @@ struct Ledger {
     /// Whether one more such command, or request, would cross the limit.
     near: bool,
     full: bool,
+    /// Until when it is blocked for a fixed time.
+    blocked_until: Option<f64>,
 }
 
 /// What one request has used so far, per method.
@@ -148,7 +161,20 @@ impl Operating {
 
     /// Whether a method is blocked: above its limit before the call.
     pub(super) fn blocked(&mut self, limit: &OperatingLimit, method: &str, now: f64) -> bool {
-        self.used(limit, method, now) > limit.limit
+        let above = self.used(limit, method, now) > limit.limit;
+        let Some(seconds) = limit.block else { return above };
+        let Some(ledger) = self.ledgers.get_mut(method) else { return false };
+        match ledger.blocked_until {
+            Some(until) if now < until => true,
+            Some(_) => {
+                *ledger = Ledger::default();
+                false
+            }
+            None => {
+                ledger.blocked_until = above.then_some(now + seconds);
+                above
+            }
+        }
     }
 
     /// Books `seconds` on a method.
@@ -261,6 +287,20 @@ mod tests {
         assert!(!operating.blocked(&limit, "other", 3.0));
         assert!(operating.blocked(&limit, "m", 9.9));
         assert!(!operating.blocked(&limit, "m", 10.0));
+    }
+
+    #[test]
+    fn a_block_of_fixed_length_lasts_longer_or_shorter_than_the_window() {
+        for seconds in [4.0, 25.0] {
+            let limit = OperatingLimit { limit: 1.0, window: 10.0, ..OperatingLimit::default() };
+            let limit = OperatingLimit { block: Some(seconds), ..limit };
+            let mut operating = Operating::default();
+            operating.book(&limit, &mut RequestUse::default(), "m", 1.5, 0.0);
+            assert!(operating.blocked(&limit, "m", 1.0));
+            assert!(operating.blocked(&limit, "m", 0.9 + seconds));
+            assert!(!operating.blocked(&limit, "m", 1.0 + seconds));
+            assert!(operating.used(&limit, "m", 1.0 + seconds).abs() < 1e-9);
+        }
     }
 
     #[test]

@@ -116,15 +116,13 @@ impl Portal {
             self.stats.spring(18);
         }
         let mut answer = Answer::default();
-        if let (Some(mut offset), Some(total)) = (wanted, found.total) {
+        if let (Some(wanted), Some(total)) = (wanted, found.total) {
             self.stats.counts += 1;
-            if offset > 0 && offset >= total {
-                offset = 0;
-                if total > 0 {
-                    self.stats.spring(4);
-                }
+            if wanted > 0 && wanted >= total && total > 0 {
+                self.stats.spring(4);
             }
-            let next = offset + PAGE;
+            let next = self.overrun(true).offset(wanted, total) + PAGE;
+            let total = self.counted(total);
             answer.next = (next < total).then(|| i64::try_from(next).unwrap_or(0));
             answer.total = i64::try_from(total).ok();
         } else {

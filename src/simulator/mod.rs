@@ -30,6 +30,7 @@
 //! stored. `query`, `search`, `lists`, `rows`, `items`, `directories`, `structure`, `history`,
 //! `products`, `sheets`, `batch`: how calls are answered. `gateway`: the VibeCode gateway
 //! before all that. `limits`, `faults`, `wire`: how they are not.
+//! `undocumented`: switches for what the vendor's pages leave open.
 //! `applications`: access by tokens, their renewal, and the portal's host.
 //! `actions`, `writes`, `control`: how the portal is driven. `truth`, `stats`:
 //! what it tells about itself.
@@ -67,6 +68,7 @@ mod sheets;
 mod stats;
 mod structure;
 mod truth;
+mod undocumented;
 mod user_fields;
 mod wire;
 mod writes;
@@ -95,6 +97,10 @@ pub use products::TrueProduct;
 pub use recipients::TrueRecipient;
 pub use stats::{Stats, TRAPS};
 pub use truth::{TrueMulti, TrueRecord};
+pub use undocumented::{
+    FileKeys, ItemOverrun, NewerFailures, Overrun, RecipientOrder, Refusal, RetryAfter,
+    Undocumented, Unlinking,
+};
 pub use user_fields::UserFieldType;
 
 use clock::Ticks;

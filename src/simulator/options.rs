@@ -13,6 +13,7 @@ use super::entity::Entity;
 use super::gateway::GatewayOptions;
 use super::limits::{BucketLimit, OperatingLimit};
 use super::portal::Cost;
+use super::undocumented::Undocumented;
 
 /// What a simulator starts with. Everything but the data can be switched later.
 #[derive(Clone, Debug)]
@@ -88,6 +89,8 @@ pub struct Options {
     pub unkeyed_errors: bool,
     /// PHP's `max_input_vars`.
     pub max_input_vars: usize,
+    /// What else the vendor's pages leave open.
+    pub undocumented: Undocumented,
     /// The VibeCode gateway before it.
     pub gateway: GatewayOptions,
 }
@@ -131,6 +134,7 @@ impl Default for Options {
             item_cast_arrays: false,
             unkeyed_errors: false,
             max_input_vars: 10_000,
+            undocumented: Undocumented::default(),
             gateway: GatewayOptions::default(),
         }
     }

@@ -54,11 +54,13 @@ pub(super) struct Failure {
     pub(super) text: String,
     /// Whether the code goes out as a number.
     pub(super) numeric: bool,
+    /// Whether it goes out in the envelope of REST 3.0 whatever its code.
+    pub(super) nested: bool,
 }
 
 impl Failure {
     pub(super) fn new(status: u16, code: &str, text: &str) -> Self {
-        Self { status, code: code.to_owned(), text: text.to_owned(), numeric: false }
+        Self { status, code: code.to_owned(), text: text.to_owned(), numeric: false, nested: false }
     }
 
     /// What controllers say of parameters that are missing or of another type.
@@ -67,7 +69,7 @@ impl Failure {
     }
 
     pub(super) fn write(&self, out: &mut Vec<u8>, writing: Writing) {
-        if self.code.starts_with(recipients::CODES) {
+        if self.nested || self.code.starts_with(recipients::CODES) {
             out.extend_from_slice(b"{\"error\":{\"code\":");
             write_text(out, &self.code, writing);
             out.extend_from_slice(b",\"message\":");
@@ -176,6 +178,8 @@ pub(super) struct Portal {
     pub(super) applications: Applications,
     pub(super) buckets: Buckets,
     pub(super) gateway_minute: Minute,
+    /// Until when the portal has told callers not to ask.
+    pub(super) quiet_until: f64,
     pub(super) operating: Operating,
     pub(super) faults: Faults,
     pub(super) stats: Stats,
@@ -238,6 +242,7 @@ impl Portal {
             applications: Applications::default(),
             buckets: Buckets::default(),
             gateway_minute: Minute::default(),
+            quiet_until: 0.0,
             operating: Operating::default(),
             faults: Faults::default(),
             stats: Stats::default(),
@@ -284,6 +289,7 @@ impl Portal {
             download: &self.download,
             shuffle: self.shuffle,
             sorted: false,
+            file_keys: self.options.undocumented.file_keys,
         }
     }
 

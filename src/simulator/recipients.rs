@@ -2,7 +2,8 @@
 //! `/rest/api/{user}/{secret}/mail.recipient.listcontacts`.
 //!
 //! The newest come first: whoever is added or used moves to the front and shifts all others,
-//! so pages by offset are of a list that moves. REST 3.0 reads JSON bodies only, knows no
+//! so pages by offset are of a list that moves; the order, and whether all of it is listed, are
+//! switches. REST 3.0 reads JSON bodies only, knows no
 //! `total` and no `next`, and has an envelope of its own for errors.
 
 use serde::{Deserialize, Serialize};
@@ -12,6 +13,7 @@ use super::actions::{Action, ActionError, Outcome};
 use super::dataset::{Rng, mix};
 use super::php::{Array, Php};
 use super::portal::{Answer, Failure, Portal};
+use super::undocumented::{RecipientOrder, Undocumented};
 
 /// What the codes of the newer dialect begin with.
 pub(super) const CODES: &str = "BITRIX_REST_V3_EXCEPTION_";
@@ -144,13 +146,29 @@ impl Recipients {
     }
 
     /// The rows from an offset on.
-    fn rows(&self, query: &str, offset: usize, limit: usize) -> Array {
-        let query = query.to_lowercase();
+    fn rows(
+        &self,
+        undocumented: &Undocumented,
+        query: &str,
+        (offset, limit): (usize, usize),
+    ) -> Array {
+        let query = query.trim().to_lowercase();
+        let window = undocumented.recipient_window.filter(|_| query.is_empty());
         let matches = |entry: &&Entry| {
             let TrueRecipient { email, name, .. } = &entry.recipient;
             email.to_lowercase().contains(&query) || name.to_lowercase().contains(&query)
         };
-        let rows = self.entries.iter().filter(matches).skip(offset).take(limit);
+        let shown = self.entries.iter().filter(matches).take(window.unwrap_or(usize::MAX));
+        let mut rows: Vec<&Entry> = shown.collect();
+        match undocumented.recipient_order {
+            RecipientOrder::Newest => {}
+            RecipientOrder::Id => rows.sort_by_key(|entry| entry.recipient.id),
+            RecipientOrder::Name => rows.sort_by(|one, other| {
+                let (one, other) = (&one.recipient, &other.recipient);
+                (&one.name, one.id).cmp(&(&other.name, other.id))
+            }),
+        }
+        let rows = rows.into_iter().skip(offset).take(limit);
         rows.map(|entry| entry.garbled.clone().unwrap_or_else(|| row(&entry.recipient))).collect()
     }
 }
@@ -176,11 +194,11 @@ impl Portal {
             Some(Php::Array(pagination)) => pagination,
             Some(other) => return Err(self.unrecognized(other)),
         };
-        let Some((offset, limit)) = window(pagination) else {
+        let Some(window) = window(pagination) else {
             return Err(self.unrecognized(&Php::Array(pagination.clone())));
         };
         let query = params.get("query").and_then(Php::to_text).unwrap_or_default();
-        let items = self.recipients.rows(&query, offset, limit);
+        let items = self.recipients.rows(&self.options.undocumented, &query, window);
         let result: Php = Array::default().with("items", items).into();
         let mut answer = Answer::default();
         result.write(&mut answer.body, self.writing());

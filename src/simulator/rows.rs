@@ -12,6 +12,7 @@ use super::entity::Entity;
 use super::fields::{Content, MULTI, Type};
 use super::php::{Writing, write_int, write_text};
 use super::records::{Custom, Facts, Multi, Plain, Record};
+use super::undocumented::FileKeys;
 use super::user_fields::{UserField, UserFieldType};
 
 /// An encoded record, in the pieces that a `select` can name. All pieces but
@@ -81,6 +82,7 @@ pub(super) struct Encoder<'a> {
     pub(super) shuffle: u64,
     /// Values of multi-fields by id, as `get` sends them.
     pub(super) sorted: bool,
+    pub(super) file_keys: FileKeys,
 }
 
 /// Whether this record's integer in this field is written as a number.
@@ -264,15 +266,21 @@ impl Encoder<'_> {
     }
 
     fn file(&self, out: &mut Vec<u8>, record: i64, id: i64, number: bool) {
-        out.extend_from_slice(b"{\"id\":");
+        let camel = ["id", "showUrl", "downloadUrl"];
+        let Some([key, show_key, download_key]) =
+            self.file_keys.of(camel, ["ID", "SHOW_URL", "DOWNLOAD_URL"])
+        else {
+            return quoted_int(out, id, number);
+        };
+        out.extend_from_slice(format!("{{\"{key}\":").as_bytes());
         quoted_int(out, id, number);
         let owner = self.entity.portal_name();
         let show = format!(
             "/bitrix/components/bitrix/crm.{owner}.show/show_file.php?ownerId={record}&fileId={id}"
         );
-        out.extend_from_slice(b",\"showUrl\":");
+        out.extend_from_slice(format!(",\"{show_key}\":").as_bytes());
         write_text(out, &show, self.writing);
-        out.extend_from_slice(b",\"downloadUrl\":");
+        out.extend_from_slice(format!(",\"{download_key}\":").as_bytes());
         let download = format!("{}/download/?ownerId={record}&fileId={id}", self.download);
         write_text(out, &download, self.writing);
         out.push(b'}');

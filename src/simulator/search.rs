@@ -5,6 +5,7 @@ use super::entity::Entity;
 use super::portal::{Portal, Rights};
 use super::query::{Dialect, Filter, Order, Schema};
 use super::records::{Facts, Record};
+use super::undocumented::Overrun;
 
 /// Rows of a page.
 pub(super) const PAGE: usize = 50;
@@ -70,6 +71,17 @@ impl Portal {
         }
     }
 
+    /// What a `start` behind the end brings.
+    pub(super) fn overrun(&self, classic: bool) -> Overrun {
+        let undocumented = &self.options.undocumented;
+        if classic { undocumented.overrun } else { undocumented.item_overrun.into() }
+    }
+
+    /// How many rows are counted of so many.
+    pub(super) fn counted(&self, total: usize) -> usize {
+        self.options.undocumented.counts_up_to.map_or(total, |most| total.min(most))
+    }
+
     /// The ids of one page. Without an offset nothing is counted.
     pub(super) fn find(
         &self,
@@ -80,6 +92,7 @@ impl Portal {
     ) -> Found {
         let entity = schema.entity;
         let classic = schema.dialect == Dialect::Classic;
+        let overrun = self.overrun(classic);
         let table = &self.tables[entity.index()];
         let mut found = Found { ids: Vec::new(), total: None, hidden: 0 };
         if filter.nothing {
@@ -108,14 +121,13 @@ impl Portal {
                 self.sort(schema, order, &mut all);
             }
             let total = all.len();
-            // Past the end a classic list starts over.
-            let from = offset.filter(|from| !classic || *from < total).unwrap_or(0);
+            let from = offset.map_or(0, |from| overrun.offset(from, total));
             found.ids = all.into_iter().skip(from).take(PAGE).collect();
             found.total = offset.map(|_| total);
         } else {
             let all = if classic { table.listed() } else { table.len() };
             let total = offset.map(|_| all);
-            let from = offset.filter(|from| !classic || *from < all).unwrap_or(0);
+            let from = offset.map_or(0, |from| overrun.offset(from, all));
             let mut skipped = 0;
             while found.ids.len() < PAGE
                 && let Some(id) = candidates.next()

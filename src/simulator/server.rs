@@ -22,6 +22,7 @@ use super::php::{Array, Php, parse_str, write_int};
 use super::portal::{Failure, Portal, RequestState, TimeBlock, family};
 use super::recipients;
 use super::stats::Stats;
+use super::undocumented::NewerFailures;
 use super::wire::{FaultyListener, Peer, WireFault};
 
 const MAX_BODY: usize = 64 << 20;
@@ -128,11 +129,13 @@ pub(super) struct Reply {
     body: Vec<u8>,
     content_type: &'static str,
     location: Option<String>,
+    retry_after: Option<String>,
 }
 
 impl Reply {
     pub(super) fn json(status: u16, body: Vec<u8>) -> Self {
-        Self { status, body, content_type: "application/json; charset=utf-8", location: None }
+        let content_type = "application/json; charset=utf-8";
+        Self { status, body, content_type, location: None, retry_after: None }
     }
 
     pub(super) fn html(status: u16) -> Self {
@@ -140,13 +143,18 @@ impl Reply {
             "<html>\r\n<head><title>{status}</title></head>\r\n<body>\r\n<center><h1>{status}</h1>\
              </center>\r\n<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n"
         );
-        Self { status, body: body.into_bytes(), content_type: "text/html", location: None }
+        let (body, content_type) = (body.into_bytes(), "text/html");
+        Self { status, body, content_type, location: None, retry_after: None }
     }
 
     pub(super) fn failure(portal: &Portal, failure: &Failure) -> Self {
         let mut body = Vec::new();
         failure.write(&mut body, portal.writing());
-        Self::json(failure.status, body)
+        let mut reply = Self::json(failure.status, body);
+        if matches!(failure.code.as_str(), "QUERY_LIMIT_EXCEEDED" | "OPERATION_TIME_LIMIT") {
+            reply.retry_after = portal.options.undocumented.retry_after.text();
+        }
+        reply
     }
 
     pub(super) fn into_response(self) -> Response<Body> {
@@ -155,9 +163,12 @@ impl Reply {
         *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static(self.content_type));
-        let location = self.location.and_then(|location| location.parse().ok());
-        if let Some(location) = location {
-            headers.insert(header::LOCATION, location);
+        for (name, text) in
+            [(header::LOCATION, self.location), (header::RETRY_AFTER, self.retry_after)]
+        {
+            if let Some(value) = text.and_then(|text| text.parse().ok()) {
+                headers.insert(name, value);
+            }
         }
         response
     }
@@ -230,7 +241,7 @@ async fn rest(
             Reply::failure(&portal, &failure)
         }
         Ok(()) if call.method == "batch" => run_batch(&shared, &mut state, batch).await,
-        Ok(()) => run_one(&shared, &mut state, &call.method, &params).await,
+        Ok(()) => run_one(&shared, &mut state, &call, &params).await,
     };
     let reply = match state.poison.take() {
         None => afterwards(&shared, &peer, fault.as_ref(), reply),
@@ -247,6 +258,8 @@ impl Portal {
     fn admit(&mut self, peer: &Peer, call: &Call) -> Option<Reply> {
         self.settle();
         self.stats.requests += 1;
+        let mono = self.clock.mono();
+        self.stats.before_retry_after += u64::from(mono < self.quiet_until);
         Stats::add(&mut self.stats.requests_by_method, &call.method);
         if self.clock.ahead().abs() >= 60 {
             self.stats.spring(11);
@@ -274,14 +287,26 @@ impl Portal {
                 if filled {
                     self.stats.spring(42);
                 }
+                self.quiet_until = now + self.options.undocumented.retry_after.seconds();
                 let failure = Failure::new(503, "QUERY_LIMIT_EXCEEDED", "Too many requests");
+                let failure = if call.newer { self.newer(failure) } else { failure };
                 Some(Reply::failure(self, &failure))
             }
         }
     }
 
+    /// What the portal itself refuses, in the words of REST 3.0.
+    fn newer(&self, failure: Failure) -> Failure {
+        self.options.undocumented.newer_failures.word(failure)
+    }
+
     /// The checks before a method runs, in the order of the portal.
     fn check(&mut self, call: &Call, token: Option<&str>) -> Result<(), Failure> {
+        let checked = self.check_classic(call, token);
+        if call.newer { checked.map_err(|failure| self.newer(failure)) } else { checked }
+    }
+
+    fn check_classic(&mut self, call: &Call, token: Option<&str>) -> Result<(), Failure> {
         if !call.json {
             let text = "Wrong transport";
             return Err(Failure::new(500, "INTERNAL_WRONG_TRANSPORT", text));
@@ -306,12 +331,14 @@ impl Portal {
             && !self.revoked;
         if !known {
             let text = "Invalid request credentials";
-            return Err(Failure::new(401, "INVALID_CREDENTIALS", text));
+            let status = self.options.undocumented.refusal.status();
+            return Err(Failure::new(status, "INVALID_CREDENTIALS", text));
         }
         if let Some(failure) = self.refuse_scope(scope) {
             let insufficient =
                 recipients::failure(403, "INSUFFICIENTSCOPEEXCEPTION", &failure.text);
-            return Err(if call.newer { insufficient } else { failure });
+            let own_words = self.options.undocumented.newer_failures != NewerFailures::Classic;
+            return Err(if call.newer && own_words { insufficient } else { failure });
         }
         self.check_load(call)
     }
@@ -331,19 +358,21 @@ impl Portal {
     pub(super) fn refuse_scope(&self, scope: &str) -> Option<Failure> {
         let has = scope.is_empty() || self.options.scopes.iter().any(|own| own == scope);
         let text = "The request requires higher privileges than provided by the webhook token";
-        (!has).then(|| Failure::new(401, "insufficient_scope", text))
+        let status = self.options.undocumented.refusal.status();
+        (!has).then(|| Failure::new(status, "insufficient_scope", text))
     }
 }
 
-async fn run_one(shared: &Shared, state: &mut RequestState, method: &str, params: &Array) -> Reply {
+async fn run_one(shared: &Shared, state: &mut RequestState, call: &Call, params: &Array) -> Reply {
     let begun = Instant::now();
-    let executed = shared.lock().execute(state, method, params, 0, false);
+    let executed = shared.lock().execute(state, &call.method, params, 0, false);
     if !executed.sleep.is_zero() {
         sleep_until(begun + executed.sleep).await;
     }
     let portal = shared.lock();
     let answer = match executed.outcome {
         Ok(answer) => answer,
+        Err(failure) if call.newer => return Reply::failure(&portal, &portal.newer(failure)),
         Err(failure) => return Reply::failure(&portal, &failure),
     };
     let mut body = Vec::with_capacity(answer.body.len() + 400);

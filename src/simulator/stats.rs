@@ -15,6 +15,9 @@ pub struct Stats {
     pub commands: BTreeMap<String, u64>,
     /// Requests refused by the bucket (503).
     pub refusals: u64,
+    /// Requests that came before the time that a refusal by the bucket had named.
+    #[serde(default)]
+    pub before_retry_after: u64,
     /// Commands refused by the operating limit (429, also inside a batch).
     pub operating_refusals: u64,
     /// Operating seconds booked per method.

@@ -17,6 +17,7 @@ use super::pipelines::{Standing, move_to};
 use super::portal::{Pending, Portal};
 use super::products::Product;
 use super::records::{Body, Custom, Facts, Multi, Plain, Record};
+use super::undocumented::Unlinking;
 
 const DAY: i64 = 86_400;
 
@@ -216,6 +217,38 @@ impl Portal {
         let record = self.take(entity, id)?;
         self.stats.writes += 1;
         self.tables[entity.index()].bin.insert(id, record);
+        self.unlink(entity, id)
+    }
+
+    /// Takes a deleted contact or company out of the records that are linked to it, if the
+    /// portal does that.
+    fn unlink(&mut self, entity: Entity, gone: i64) -> Result<(), ActionError> {
+        let keep_date = match self.options.undocumented.unlinking {
+            Unlinking::Stays => return Ok(()),
+            Unlinking::Quiet => true,
+            Unlinking::Dated => false,
+        };
+        let (one, all) = match entity {
+            Entity::Contacts => ("CONTACT_ID", "CONTACT_IDS"),
+            Entity::Companies => ("COMPANY_ID", "COMPANY_IDS"),
+            _ => return Ok(()),
+        };
+        for other in Entity::EVERY {
+            let lists = other.fields().iter().any(|own| own.name == all);
+            let Some(at) = plain(other, one) else { continue };
+            let ids: Vec<i64> = self.tables[other.index()].iter().map(|record| record.id).collect();
+            for id in ids {
+                let Some(record) = self.tables[other.index()].get(id) else { continue };
+                let facts = self.facts(other, record);
+                let mut links = facts.links(other);
+                if lists && links.contains(&gone) {
+                    links.retain(|id| *id != gone);
+                    self.set_links(other, id, all, links, keep_date)?;
+                } else if facts.plain[at] == Plain::Int(gone) {
+                    self.edit(other, id, keep_date, |facts| facts.plain[at] = Plain::Unset)?;
+                }
+            }
+        }
         Ok(())
     }
 

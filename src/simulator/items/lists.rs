@@ -123,7 +123,8 @@ impl Portal {
     fn number_page(&mut self, answer: &mut Answer, offset: Option<usize>, found: &Found) {
         if let (Some(offset), Some(total)) = (offset, found.total) {
             self.stats.counts += 1;
-            let next = offset + found.ids.len();
+            let next = self.overrun(false).offset(offset, total) + found.ids.len();
+            let total = self.counted(total);
             let goes_on = !found.ids.is_empty() && next < total;
             answer.next = goes_on.then(|| i64::try_from(next).unwrap_or(0));
             answer.total = i64::try_from(total).ok();

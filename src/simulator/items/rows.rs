@@ -235,17 +235,23 @@ impl Encoder<'_> {
     }
 
     fn item_file(&self, out: &mut Vec<u8>, field: &str, record: i64, id: i64) {
-        out.extend_from_slice(b"{\"id\":");
+        let camel = ["id", "url", "urlMachine"];
+        let Some([key, page_key, machine_key]) =
+            self.file_keys.of(camel, ["ID", "URL", "URL_MACHINE"])
+        else {
+            return write_int(out, id);
+        };
+        out.extend_from_slice(format!("{{\"{key}\":").as_bytes());
         write_int(out, id);
         let query = format!(
             "entityTypeId={}&id={record}&fieldName={field}&fileId={id}",
             self.entity.type_id()
         );
-        out.extend_from_slice(b",\"url\":");
+        out.extend_from_slice(format!(",\"{page_key}\":").as_bytes());
         let page =
             format!("/bitrix/services/main/ajax.php?action=crm.controller.item.getFile&{query}");
         write_text(out, &page, self.writing);
-        out.extend_from_slice(b",\"urlMachine\":");
+        out.extend_from_slice(format!(",\"{machine_key}\":").as_bytes());
         let machine = format!("{}/crm.controller.item.getFile/?{query}", self.download);
         write_text(out, &machine, self.writing);
         out.push(b'}');
