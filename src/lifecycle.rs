@@ -6,13 +6,15 @@
 //! in transactions.
 //!
 //! - SIGTERM or SIGINT: soft. A second one, or [`GRACE`] later: hard. A command that has
-//!   something to [ask](Lifecycle::interrupts) takes SIGINT for itself.
+//!   something to [ask](Lifecycle::interrupts) takes SIGINT for itself, and what is
+//!   [spared](Lifecycle::spare) while it is under way is waited for a little longer.
 //! - The work of a service that ends without having been asked, in whatever way, is a
 //!   failure of the process: a service that looks alive and does nothing would be worse.
 //! - Under systemd: ready, a sign of life at half the watchdog's period, and stopping. The
 //!   signs come from the same runtime as the work, so a runtime that hangs is noticed.
 
 use std::{
+    fmt,
     future::Future,
     io,
     sync::{Arc, Mutex, PoisonError},
@@ -24,13 +26,22 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
     task::AbortHandle,
-    time::{MissedTickBehavior, interval, timeout},
+    time::{Instant, MissedTickBehavior, interval, sleep},
 };
 use tokio_util::sync::CancellationToken;
 
 /// How long the work may take to stop by itself. A second below the five that we promise,
 /// for what is left to do afterwards.
 pub const GRACE: Duration = Duration::from_secs(4);
+
+/// What is spared gets so much time beyond that: one exchange, and storing what it brought.
+const SPARED_FOR: Duration = Duration::from_secs(12);
+
+/// How often it is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// For what is left to do after it.
+const AFTERWARDS: Duration = Duration::from_secs(1);
 
 /// The signal of a person at the terminal.
 const INTERRUPT: &str = "SIGINT";
@@ -57,7 +68,41 @@ pub struct Lifecycle {
     soft: CancellationToken,
     hard: CancellationToken,
     asker: Asker,
+    spared: Spared,
     tasks: Vec<AbortHandle>,
+}
+
+/// Says whether something is under way that must not be dropped.
+type IsUnderWay = Box<dyn Fn() -> bool + Send>;
+
+/// Everything that is not to be dropped while it is under way.
+#[derive(Clone, Default)]
+struct Spared(Arc<Mutex<Vec<IsUnderWay>>>);
+
+impl Spared {
+    fn is_under_way(&self) -> bool {
+        let spared = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        spared.iter().any(|is_under_way| is_under_way())
+    }
+
+    /// Waits until the work has had its time.
+    async fn out_of_time(&self) {
+        sleep(GRACE).await;
+        let until = Instant::now() + SPARED_FOR;
+        if self.is_under_way() {
+            tracing::info!("something is under way that would be lost; waiting for it");
+            while self.is_under_way() && Instant::now() < until {
+                sleep(LOOK_EVERY).await;
+            }
+            sleep(AFTERWARDS).await;
+        }
+    }
+}
+
+impl fmt::Debug for Spared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Spared").finish_non_exhaustive()
+    }
 }
 
 /// Where a SIGINT goes instead of stopping the process, while somebody listens there.
@@ -102,9 +147,11 @@ impl Lifecycle {
     fn driven_by(signals: mpsc::Receiver<&'static str>) -> Self {
         let hard = CancellationToken::new();
         let soft = hard.child_token();
-        let asker = Asker::default();
-        let listener = tokio::spawn(obey(signals, Arc::clone(&asker), soft.clone(), hard.clone()));
-        Self { soft, hard, asker, tasks: vec![listener.abort_handle()] }
+        let (asker, spared) = (Asker::default(), Spared::default());
+        let listening =
+            obey(signals, Arc::clone(&asker), spared.clone(), soft.clone(), hard.clone());
+        let listener = tokio::spawn(listening);
+        Self { soft, hard, asker, spared, tasks: vec![listener.abort_handle()] }
     }
 
     /// Takes SIGINT for a command that asks a person what it should mean, as long as the
@@ -114,6 +161,13 @@ impl Lifecycle {
         let (sender, interrupts) = mpsc::channel(4);
         *self.asker.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
         Interrupts(interrupts)
+    }
+
+    /// Does not drop the work at the end of the grace while something is under way that would
+    /// be lost, but waits for it as long as that may take. A second signal does not wait.
+    pub fn spare(&self, is_under_way: impl Fn() -> bool + Send + 'static) {
+        let mut spared = self.spared.0.lock().unwrap_or_else(PoisonError::into_inner);
+        spared.push(Box::new(is_under_way));
     }
 
     /// Cancelled when the work should come to its end.
@@ -202,6 +256,7 @@ impl Drop for Lifecycle {
 async fn obey(
     mut signals: mpsc::Receiver<&'static str>,
     asker: Asker,
+    spared: Spared,
     soft: CancellationToken,
     hard: CancellationToken,
 ) {
@@ -218,10 +273,12 @@ async fn obey(
     tracing::info!(signal, grace_seconds = GRACE.as_secs_f64(), "stopping");
     notify(&[NotifyState::Stopping]);
     soft.cancel();
-    match timeout(GRACE, signals.recv()).await {
-        Ok(Some(signal)) => tracing::warn!(signal, "stopping at once"),
-        Ok(None) => return,
-        Err(_) => tracing::warn!("the work did not stop in time; dropping it"),
+    tokio::select! {
+        again = signals.recv() => match again {
+            Some(signal) => tracing::warn!(signal, "stopping at once"),
+            None => return,
+        },
+        () = spared.out_of_time() => tracing::warn!("the work did not stop in time; dropping it"),
     }
     hard.cancel();
 }
@@ -237,7 +294,7 @@ fn notify(states: &[NotifyState<'_>]) {
 mod tests {
     use std::future::pending;
 
-    use tokio::time::{Instant, sleep};
+    use tokio::time::Instant;
 
     use super::*;
 
@@ -268,6 +325,19 @@ mod tests {
         let stubborn = pending::<Result<(), Ended>>();
         assert_eq!(lifecycle.supervise(stubborn).await, Err(Ended::Abandoned));
         assert_eq!(start.elapsed(), GRACE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_would_be_lost_is_waited_for_but_not_for_ever() {
+        for (lasts, dropped_after) in [(9, 10), (60, 17)] {
+            let (signals, lifecycle) = process();
+            let start = Instant::now();
+            lifecycle.spare(move || start.elapsed() < Duration::from_secs(lasts));
+            signals.send("SIGTERM").await.unwrap();
+            let stubborn = pending::<Result<(), Ended>>();
+            assert_eq!(lifecycle.supervise(stubborn).await, Err(Ended::Abandoned));
+            assert_eq!(start.elapsed().as_secs(), dropped_after);
+        }
     }
 
     #[tokio::test(start_paused = true)]

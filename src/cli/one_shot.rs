@@ -113,6 +113,7 @@ impl OneShot<'_> {
     pub(super) async fn run(self) -> anyhow::Result<Exit> {
         let stop = self.lifecycle.soft();
         let portal = wiring::portal(self.settings)?;
+        wiring::spare_tokens(self.lifecycle, &portal);
         let database =
             wiring::database(self.settings, self.command, Patience::Command, &stop).await?;
         // A shell may lack what the service is given. Backfilling is how rules are changed without

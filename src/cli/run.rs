@@ -12,6 +12,7 @@ pub(super) async fn run(settings: &Settings, mut lifecycle: Lifecycle) -> anyhow
     let portal = wiring::portal(settings)?;
     let options = wiring::sync_options(settings, "run")?;
     let stop = lifecycle.soft();
+    wiring::spare_tokens(&lifecycle, &portal);
     // A database that is away is waited for; to the service manager we are up.
     lifecycle.ready();
     let settings = settings.clone();

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     entity::{Dialect, Entity},
+    lifecycle::Lifecycle,
     local_postgres::{LocalOptions, LocalPostgres},
     portal::{
         Credentials, Gateway, GatewayKey, GatewayOptions, Limits, OperatingLimit, Portal,
@@ -55,6 +56,13 @@ pub(super) struct Database {
 /// How hard transient failures are tried.
 pub(super) fn retry() -> anyhow::Result<RetryPolicy> {
     Ok(RetryPolicy::new(6, Duration::from_millis(500), Duration::from_mins(1))?)
+}
+
+/// Has the end of the process wait for a pair of tokens that is being bought: it has ended the
+/// one before, and is lost if it is not stored.
+pub(super) fn spare_tokens(lifecycle: &Lifecycle, portal: &Portal) {
+    let portal = portal.clone();
+    lifecycle.spare(move || portal.is_renewing_tokens());
 }
 
 /// Connects to the database, starting the private server where the settings ask for one.

@@ -2,6 +2,7 @@
 //! ends with: rows in, one transaction, and what was left alone read again.
 
 use std::{
+    collections::BTreeSet,
     ops::AddAssign,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -139,6 +140,8 @@ struct Learnt {
     first_cycle: AtomicBool,
     recent: Mutex<Recent>,
     probed: Mutex<Option<Instant>>,
+    /// Who is not listed, and was found or may be there all the same.
+    unlisted: Mutex<BTreeSet<RecordId>>,
     stored_catalogue: Mutex<Option<Arc<Catalogue>>>,
 }
 
@@ -163,6 +166,7 @@ impl Mirror {
                 first_cycle: AtomicBool::new(true),
                 recent: Mutex::default(),
                 probed: Mutex::new(None),
+                unlisted: Mutex::default(),
                 stored_catalogue: Mutex::new(None),
             }),
         }
@@ -211,6 +215,15 @@ impl Mirror {
     /// writing may not.
     pub(super) async fn now(&self) -> Result<DateTime<Utc>, SyncError> {
         self.unless_stopped(async { Ok(self.store().clock().await?) }).await
+    }
+
+    /// Who is not listed and need not be looked for by every cycle.
+    pub(super) fn unlisted(&self) -> BTreeSet<RecordId> {
+        self.learnt.unlisted.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn keep_unlisted(&self, unlisted: BTreeSet<RecordId>) {
+        *self.learnt.unlisted.lock().unwrap_or_else(PoisonError::into_inner) = unlisted;
     }
 
     /// The entity's checkpoint.

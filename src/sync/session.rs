@@ -502,6 +502,14 @@ impl Session {
         if let Some(watcher) = self.watcher {
             watcher.abort();
         }
+        if self.portal.is_renewing_tokens() {
+            // The pair is stored under the lease, which nobody else renews any more.
+            let level = self.portal.limiter().level();
+            let renewal = self.store.renew(self.generation, LEASE_TTL, level);
+            if !matches!(tokio::time::timeout(RELEASE_WITHIN, renewal).await, Ok(Ok(()))) {
+                tracing::warn!("the lease could not be renewed for a renewal of tokens");
+            }
+        }
         tokens::settle(&self.portal).await;
         note_rename(&self.store, &self.portal, self.generation, &mut None).await;
         let level = self.portal.limiter().level();

@@ -14,8 +14,9 @@ use crate::{
     store::{Acquired, Generation, Lease, PortalIdentity, Store, StoreError, StoredTokens},
 };
 
-/// A process that has been told to end waits no longer for a pair that is being stored.
-const STORE_WITHIN: Duration = Duration::from_secs(2);
+/// A process that has been told to end waits no longer for a pair that is being bought and
+/// stored: the authorization server has ten seconds, and the lease lasts longer than both.
+const RENEWED_WITHIN: Duration = Duration::from_secs(12);
 
 /// The tokens of a session: they are its own as long as the lease is.
 struct Leased {
@@ -123,7 +124,7 @@ pub(super) async fn authorize(portal: &Portal) -> Result<(), SyncError> {
 /// Waits for a renewal under way, but not for long: a pair of tokens that has been bought is
 /// stored under the lease, or lost.
 pub async fn settle(portal: &Portal) {
-    if tokio::time::timeout(STORE_WITHIN, portal.settle_tokens()).await.is_err() {
+    if tokio::time::timeout(RENEWED_WITHIN, portal.settle_tokens()).await.is_err() {
         tracing::warn!("a renewal of tokens is under way and is not waited for any longer");
     }
 }

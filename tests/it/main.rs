@@ -42,6 +42,7 @@ mod store;
 mod support;
 mod sweep;
 mod traps;
+mod undocumented;
 mod verify;
 mod vibecode;
 mod whole_crm;

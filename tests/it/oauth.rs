@@ -275,6 +275,32 @@ async fn a_crash_between_renewal_and_store_is_told_where_the_old_token_is_dead()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_that_is_told_to_end_in_a_slow_renewal_stores_the_pair_first() {
+    let (portal, database) = (portal(), database().await);
+    let settings = settings(&portal, &database);
+    succeeds(&settings, &["backfill"]).await;
+    let mut daemon = daemon(&settings);
+    daemon.logged("mirroring portal").await;
+    // Longer than a process may otherwise take to end.
+    portal.fault(Fault::once("oauth/token", FaultKind::Slow { millis: 7_000 }));
+    happens(&portal, ApplicationEvent::Expire);
+    daemon.logged("renewing the application's tokens").await;
+    daemon.signal(Signal::SIGTERM);
+    let begun = tokio::time::Instant::now();
+    let finished = daemon.finish().await;
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+    assert!(begun.elapsed() > Duration::from_secs(4), "{:?}", begun.elapsed());
+    assert!(finished.stderr.contains("tokens were renewed and are stored"), "{finished:#?}");
+    assert_silent(&finished);
+    // The old one is dead, and the new one is there.
+    assert_eq!(portal.stats().renewals, 2);
+    change(&portal, 20);
+    succeeds(&settings, &["sync"]).await;
+    assert_equal(&portal, database.pool()).await;
+    assert_eq!((portal.stats().token_requests, portal.stats().trap(24)), (2, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_new_pair_is_not_used_before_it_is_stored() {
     let (portal, database) = (portal(), database().await);
     let settings = settings(&portal, &database);

@@ -26,9 +26,14 @@ use crate::portal::{
     tokens::{TokenStore, Tokens, Turn},
 };
 
-/// A refusal by the authorization server holds for so long without being asked for again:
-/// who asks too often is blocked, and only a person can change it anyway.
+/// A refusal by the authorization server holds for so long without being asked for again, and
+/// twice as long each time it is repeated: who asks too often is blocked, and only a person can
+/// change it anyway. Other settings come with another process, which knows of no refusal, and
+/// what another process has stored is looked for all the same.
 const REFUSED_FOR: Duration = Duration::from_mins(4);
+
+/// It holds no longer than that: some refusals end by themselves, when a bill is paid.
+const REFUSED_AT_MOST: Duration = Duration::from_hours(1);
 
 /// A token that has not been used for so long may have expired unused.
 const NEW_FOR: Duration = Duration::from_mins(1);
@@ -84,7 +89,26 @@ pub(super) struct Access {
 struct Renewal {
     /// Bought and not kept yet: nobody may use it.
     unkept: Option<Unkept>,
-    refused: Option<(Instant, TokenRefusal)>,
+    refused: Option<Refused>,
+}
+
+/// A refusal that holds.
+struct Refused {
+    refusal: TokenRefusal,
+    at: Instant,
+    holds: Duration,
+}
+
+impl Refused {
+    /// A refusal, which may be one more of a row.
+    fn after(earlier: Option<&Self>, refusal: TokenRefusal) -> Self {
+        let holds = earlier.map_or(REFUSED_FOR, |earlier| earlier.holds * 2).min(REFUSED_AT_MOST);
+        Self { refusal, at: Instant::now(), holds }
+    }
+
+    fn is_over(&self) -> bool {
+        self.at.elapsed() >= self.holds
+    }
 }
 
 /// A pair that was bought and could not be kept.
@@ -194,6 +218,11 @@ impl Access {
         text
     }
 
+    /// Whether a renewal is under way.
+    pub(super) fn is_renewing(&self) -> bool {
+        self.renewal.try_lock().is_err()
+    }
+
     /// Waits until no renewal is under way.
     pub(super) async fn settle(&self) {
         drop(self.renewal.lock().await);
@@ -230,10 +259,8 @@ impl Access {
             if let Some(pass) = self.load(&*store, used).await? {
                 return Ok(pass);
             }
-            if let Some((at, refusal)) = &renewal.refused
-                && at.elapsed() < REFUSED_FOR
-            {
-                return Err(refusal.clone().into());
+            if let Some(refused) = renewal.refused.as_ref().filter(|refused| !refused.is_over()) {
+                return Err(refused.refusal.clone().into());
             }
         }
         if let Turn::Theirs { holder } = store.turn().await? {
@@ -275,7 +302,7 @@ impl Access {
     async fn ask(
         &self,
         stored: Option<&Tokens>,
-        refused: &mut Option<(Instant, TokenRefusal)>,
+        refused: &mut Option<Refused>,
     ) -> Result<Tokens, PortalError> {
         let (refresh, said) = match stored {
             Some(tokens) => (&tokens.refresh, Some(&*tokens.token_server)),
@@ -287,7 +314,7 @@ impl Access {
         match answer {
             Err(PortalError::TokenRefused(refusal)) => {
                 if refusal.is_final() {
-                    *refused = Some((Instant::now(), (*refusal).clone()));
+                    *refused = Some(Refused::after(refused.as_ref(), (*refusal).clone()));
                 }
                 Err(PortalError::TokenRefused(refusal))
             }

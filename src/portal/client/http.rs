@@ -15,7 +15,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Map, Value};
 use url::Url;
 
-use super::PortalOptions;
+use super::{PortalOptions, retry_after};
 use crate::portal::{
     auth::{Credentials, authority, is_loopback, is_secure},
     body::{Buffer, Buffers},
@@ -81,14 +81,19 @@ struct Place {
 /// What a POST brought.
 pub(super) enum Reply {
     /// An answer, whatever it says.
-    Answer {
-        /// The HTTP status.
-        status: u16,
-        /// The body, decompressed.
-        body: Buffer,
-    },
+    Answer(Whole),
     /// The portal lives elsewhere now; the same request should be sent again.
     Moved,
+}
+
+/// An answer that came to its end.
+pub(super) struct Whole {
+    /// The HTTP status.
+    pub(super) status: u16,
+    /// The body, decompressed.
+    pub(super) body: Buffer,
+    /// How long it asks to be left alone.
+    pub(super) retry_after: Option<Duration>,
 }
 
 impl Http {
@@ -252,6 +257,7 @@ impl Http {
             return Ok(Reply::Moved);
         }
 
+        let retry_after = retry_after::read(response.headers());
         let mut body = self.buffers.take();
         loop {
             match response.chunk().await {
@@ -272,7 +278,7 @@ impl Http {
                 }
             }
         }
-        Ok(Reply::Answer { status: status.as_u16(), body })
+        Ok(Reply::Answer(Whole { status: status.as_u16(), body, retry_after }))
     }
 
     /// Takes a redirect's target as the new address, if a secret may be sent there.

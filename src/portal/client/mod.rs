@@ -7,6 +7,7 @@
 
 mod access;
 mod http;
+mod retry_after;
 mod token_server;
 mod turns;
 
@@ -28,12 +29,12 @@ use tokio::time::Instant;
 pub use self::access::Grant;
 use self::{
     access::{Access, Complaint, Pass},
-    http::{Http, Reply, Target},
+    http::{Http, Reply, Target, Whole},
 };
 use super::{
     auth::Credentials,
     batch::{BatchAnswer, Commands},
-    body::{Body, Buffer},
+    body::Body,
     envelope::{Answer, Envelope, PortalTime},
     error::{ApiFailure, PortalError},
     gateway::Gateway,
@@ -318,6 +319,12 @@ impl Portal {
         Ok(())
     }
 
+    /// Whether a renewal of tokens is under way, which must not be lost.
+    #[must_use]
+    pub fn is_renewing_tokens(&self) -> bool {
+        self.inner.access.as_ref().is_some_and(|access| access.is_renewing())
+    }
+
     /// Waits until no renewal of tokens is under way.
     pub async fn settle_tokens(&self) {
         if let Some(access) = &self.inner.access {
@@ -432,7 +439,8 @@ impl Portal {
             }
         };
         let pass = used.as_ref();
-        let (permit, status, body) = self.exchange(pass, lane, target, permit, &body).await?;
+        let (permit, reply) = self.exchange(pass, lane, target, permit, &body).await?;
+        let Whole { status, body, retry_after } = reply;
         let read = Body::new(method, status, body).and_then(|body| read(context, status, &body));
         match read {
             Ok((mut answer, figures)) => {
@@ -456,8 +464,14 @@ impl Portal {
                 self.own(&mut failure, pass);
                 let error = PortalError::Api(failure);
                 match error.disposition() {
-                    Disposition::WaitPortal => self.inner.limiter.refused(),
-                    Disposition::WaitMethod => self.inner.limiter.block(method),
+                    Disposition::WaitPortal => {
+                        self.inner.limiter.refused();
+                        self.inner.limiter.pause(retry_after.unwrap_or_default());
+                    }
+                    Disposition::WaitMethod => {
+                        self.inner.limiter.block(method);
+                        self.inner.limiter.pause_method(method, retry_after.unwrap_or_default());
+                    }
                     _ => {}
                 }
                 Err(error)
@@ -496,7 +510,7 @@ impl Portal {
         target: Target<'_>,
         permit: Permit<'a>,
         body: &[u8],
-    ) -> Result<(Permit<'a>, u16, Buffer), PortalError> {
+    ) -> Result<(Permit<'a>, Whole), PortalError> {
         for hop in 0..=MAX_REDIRECTS {
             if hop > 0 {
                 // To the portal this is one more request, of the same commands.
@@ -504,7 +518,7 @@ impl Portal {
             }
             self.inner.requests.fetch_add(1, Ordering::Relaxed);
             match self.inner.http.post(target, body.to_vec(), pass.map(|pass| pass.token())).await {
-                Ok(Reply::Answer { status, body }) => return Ok((permit, status, body)),
+                Ok(Reply::Answer(whole)) => return Ok((permit, whole)),
                 Ok(Reply::Moved) => {}
                 Err(error) => {
                     if error.is_unreachable() {

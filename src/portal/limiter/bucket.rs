@@ -133,6 +133,11 @@ impl Bucket {
         self.paused_until = Some(now + self.pauses.next_delay());
     }
 
+    /// Keeps everyone waiting for so long at the least.
+    pub(super) fn pause(&mut self, now: Instant, wait: Duration) {
+        self.paused_until = self.paused_until.max(Some(now + wait));
+    }
+
     /// How full it is.
     pub(super) fn level(&mut self, now: Instant) -> f64 {
         self.drain(now);

@@ -296,6 +296,20 @@ impl Limiter {
         self.changed.notify_waiters();
     }
 
+    /// Leaves the portal alone for so long, as a refusal has asked.
+    pub(super) fn pause(&self, wait: Duration) {
+        let now = Instant::now();
+        self.state().bucket.pause(now, wait);
+        self.changed.notify_waiters();
+    }
+
+    /// Leaves a blocked method alone for so long, as the refusal has asked.
+    pub(super) fn pause_method(&self, method: &str, wait: Duration) {
+        let now = Instant::now();
+        self.state().operating.pause(now, method, wait);
+        self.changed.notify_waiters();
+    }
+
     fn enqueue(&self, lane: Lane, demand: &Demand) -> Place<'_> {
         let mut state = self.state();
         let ticket = (lane, state.next_ticket);

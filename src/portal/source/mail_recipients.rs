@@ -9,7 +9,7 @@
 
 use std::{borrow::Cow, collections::BTreeMap};
 
-use serde_json::{json, value::RawValue};
+use serde_json::{Value, json, value::RawValue};
 
 use crate::portal::{Lane, Portal, PortalError, PortalTime, envelope::PhpMap};
 
@@ -46,8 +46,20 @@ impl MailRecipientSource {
     /// What [`Portal::call_v3`] returns; [`PortalError::Unusable`] when there is no list.
     pub async fn page(&self, lane: Lane, offset: usize) -> Result<RecipientPage, PortalError> {
         let pagination = json!({ "limit": Self::PAGE_ROWS, "offset": offset });
-        let params = json!({ "pagination": pagination });
-        let answer = self.portal.call_v3(lane, METHOD, &params).await?;
+        self.ask(lane, &json!({ "pagination": pagination })).await
+    }
+
+    /// Searches for entries by a name or an address.
+    ///
+    /// # Errors
+    /// As [`Self::page`].
+    pub async fn search(&self, lane: Lane, text: &str) -> Result<RecipientPage, PortalError> {
+        let pagination = json!({ "limit": Self::PAGE_ROWS, "offset": 0 });
+        self.ask(lane, &json!({ "query": text, "pagination": pagination })).await
+    }
+
+    async fn ask(&self, lane: Lane, params: &Value) -> Result<RecipientPage, PortalError> {
+        let answer = self.portal.call_v3(lane, METHOD, params).await?;
         let unusable = || PortalError::unusable(METHOD, "its result has no list of items");
         let rows = rows_in(&answer.result).ok_or_else(unusable)?;
         Ok(RecipientPage { rows, time: answer.time })

@@ -85,8 +85,10 @@ impl Sweeper<'_> {
             self.note(progress, &first, &missing).await?;
             let second = self.read().await?;
             self.refuse_nameless(&second)?;
-            let (there, gone): (Vec<RecordId>, Vec<RecordId>) =
+            let (mut there, gone): (Vec<RecordId>, Vec<RecordId>) =
                 missing.into_iter().partition(|id| second.shown.contains(id));
+            let (staying, gone) = self.without_unlisted(gone).await?;
+            there.extend(staying);
             let confirmed = Confirmed { asked_at: second.asked_at, gone: &gone, there: &there };
             mirror.store().settle_candidates(mirror.generation(), entity, confirmed).await?;
             if let Some(refused) = self.guard(&second).await? {
@@ -99,6 +101,17 @@ impl Sweeper<'_> {
             "{listed} listed, {inserted} new, {updated} changed, {deleted} deleted{}",
             self.tally.told_notes()
         )))
+    }
+
+    /// Tells those who are there although they are not listed from those who have gone.
+    async fn without_unlisted(
+        &mut self,
+        gone: Vec<RecordId>,
+    ) -> Result<(Vec<RecordId>, Vec<RecordId>), SyncError> {
+        let (mirror, run) = (self.mirror, self.entry.run.clone());
+        let unlisted = mirror.search(self.lane, &gone, &run).await?;
+        self.tally += mirror.store_found(&unlisted, &run).await?;
+        Ok(gone.into_iter().partition(|id| unlisted.stays(*id)))
     }
 
     async fn read(&mut self) -> Result<Seen, SyncError> {
@@ -204,8 +217,10 @@ impl Sweeper<'_> {
             if accepted.is_empty() {
                 break;
             }
-            let (there, gone): (Vec<RecordId>, Vec<RecordId>) =
+            let (mut there, gone): (Vec<RecordId>, Vec<RecordId>) =
                 accepted.into_iter().partition(|id| seen.shown.contains(id));
+            let (staying, gone) = self.without_unlisted(gone).await?;
+            there.extend(staying);
             back += there.len();
             let confirmed = Confirmed { asked_at: seen.asked_at, gone: &gone, there: &there };
             self.entry.count(&self.tally, mirror.portal().meter());

@@ -10,14 +10,15 @@
 //!
 //! A complete reading is what other entities call an incremental cycle, and a backfill as well.
 //! It deletes nothing. A **sweep** reads once more where the first complete reading did not show
-//! somebody whom the mirror has: who is not in the second one either becomes a tombstone, under
-//! the guard that holds for every sweep. A reading that misses nobody is a complete sweep in
+//! somebody whom the mirror has: who is not in the second one either, and is not found by an
+//! address (`unlisted`), becomes a tombstone, under the guard that holds for every sweep. A reading that misses nobody is a complete sweep in
 //! itself; one that does makes the daemon sweep at once, or after `sync.sweep_interval` where a
 //! sweep has been refused already.
 //!
 //! `verify` holds one reading against the table, and believes only what a second one shows, too.
 
 mod gone;
+mod unlisted;
 mod verify;
 mod windows;
 
@@ -50,8 +51,10 @@ const KEYS: u32 = 10_000;
 /// What a complete reading did and showed.
 pub(super) struct Whole {
     pub(super) tally: Tally,
-    /// How many the mirror has that it did not show.
+    /// How many the mirror has that it did not show, and that were not there unlisted before.
     pub(super) missing: usize,
+    /// How many it did not show that were.
+    pub(super) unlisted: usize,
 }
 
 /// A complete reading, stored.
@@ -88,7 +91,7 @@ impl Mirror {
         if let Some(entry) = entry {
             self.finish_run(entry, tally, done.as_ref().err()).await;
         }
-        done.map(|missing| Whole { tally, missing })
+        done.map(|(missing, unlisted)| Whole { tally, missing, unlisted })
     }
 
     async fn read_and_tell(
@@ -97,7 +100,7 @@ impl Mirror {
         kind: RunKind,
         entry: &mut Option<Entry>,
         tally: &mut Tally,
-    ) -> Result<usize, SyncError> {
+    ) -> Result<(usize, usize), SyncError> {
         let (store, generation, entity) = (self.store(), self.generation(), self.entity());
         let before = self.portal().meter();
         // Its time is when the reading began, should it turn out that nobody is missing.
@@ -108,7 +111,7 @@ impl Mirror {
             *entry = Some(self.begin_run(kind, before).await?);
         }
         let missing = match seen {
-            Ok(seen) => self.missing(&seen).await?.len(),
+            Ok(seen) => self.missing(&seen).await?,
             Err(error) => {
                 store.drop_sweep(generation, entity).await?;
                 return Err(error);
@@ -117,16 +120,18 @@ impl Mirror {
         tracing::debug!(
             entity = entity.name,
             read = tally.read,
-            missing,
+            missing = missing.len(),
             began = %sweep.started_at,
             "a reading is complete"
         );
-        if missing == 0 {
+        if missing.is_empty() {
             store.complete_sweep(generation, entity).await?;
         } else {
             store.drop_sweep(generation, entity).await?;
         }
-        Ok(missing)
+        let known = self.unlisted();
+        let unlisted = missing.iter().filter(|id| known.contains(id)).count();
+        Ok((missing.len() - unlisted, unlisted))
     }
 
     /// Performs a check of what is read as a whole.

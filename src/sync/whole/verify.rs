@@ -100,14 +100,50 @@ impl Comparison<'_> {
                     self.report.moving += 1;
                     continue;
                 }
-                self.report.add(Difference { id: seen.id, kind, what });
-                if kind == Kind::Extra { extra.push(*seen) } else { wrong.push(*seen) }
+                if kind == Kind::Extra {
+                    extra.push(*seen);
+                } else {
+                    self.report.add(Difference { id: seen.id, kind, what });
+                    wrong.push(*seen);
+                }
             }
         }
+        self.leave_unlisted(&mut extra).await?;
         if self.report.repaired.is_some() {
             self.rewrite(&wrong, &second).await?;
             self.delete(&extra, &second).await?;
         }
+        Ok(())
+    }
+
+    /// Takes out who is there although it is not listed, and compares it as it was found.
+    async fn leave_unlisted(&mut self, extra: &mut Vec<Seen>) -> Result<(), SyncError> {
+        if extra.is_empty() {
+            return Ok(());
+        }
+        let (mirror, run) = (self.mirror, self.entry.run.clone());
+        let ids: Vec<RecordId> = extra.iter().map(|seen| seen.id).collect();
+        let unlisted = mirror.search(self.lane, &ids, &run).await?;
+        let mut differs = false;
+        for part in ids.chunks(ROWS) {
+            let rows = mirror.rows(part).await?;
+            for id in part {
+                let found = unlisted.found(*id);
+                if found.is_none() && unlisted.stays(*id) {
+                    continue;
+                }
+                if let Some((kind, what)) = self.difference(found, rows.get(id)) {
+                    self.report.add(Difference { id: *id, kind, what });
+                    differs |= found.is_some();
+                }
+            }
+        }
+        if differs && let Some(repaired) = &mut self.report.repaired {
+            let written = mirror.store_found(&unlisted, &run).await?;
+            self.tally += written;
+            repaired.written += written.inserted + written.updated;
+        }
+        extra.retain(|seen| !unlisted.stays(seen.id));
         Ok(())
     }
 

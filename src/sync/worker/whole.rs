@@ -188,12 +188,16 @@ impl WholeWorker {
     async fn read(&mut self, task: Option<Task>, result: Result<Whole, SyncError>) {
         let away = is_away(&result);
         let result = match result {
-            Ok(Whole { tally, missing }) => {
+            Ok(Whole { tally, missing, unlisted }) => {
                 self.backoff.reset();
                 self.is_filled = true;
                 self.mirror.report_health(None).await;
                 self.due_at = Some(Instant::now() + self.interval);
-                self.sweep_at = if missing == 0 { None } else { Some(self.sweep_due().await) };
+                self.sweep_at = match (missing, unlisted) {
+                    (0, 0) => None,
+                    (0, _) => Some(self.sweep_later()),
+                    _ => Some(self.sweep_due().await),
+                };
                 Ok(tally)
             }
             Err(error) => {
@@ -219,6 +223,10 @@ impl WholeWorker {
         if standing.is_ok_and(|sweeps| sweeps.refused.is_none()) {
             return Instant::now();
         }
+        self.sweep_later()
+    }
+
+    fn sweep_later(&self) -> Instant {
         let later = Instant::now() + self.mirror.checks().sweep_interval;
         self.sweep_at.map_or(later, |at| at.min(later))
     }

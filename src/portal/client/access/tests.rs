@@ -164,3 +164,20 @@ async fn a_portal_that_knows_no_token_is_not_offered_one_after_another() {
     }
     assert_eq!(elsewhere.stats().token_requests, 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_that_lasts_is_asked_about_less_and_less_often() {
+    let refusal = TokenRefusal::new("oauth", "PAYMENT_REQUIRED", 401, "");
+    let mut refused = Refused::after(None, refusal.clone());
+    let mut minutes = Vec::new();
+    for _ in 0..6 {
+        let begun = Instant::now();
+        while !refused.is_over() {
+            tokio::time::advance(Duration::from_mins(1)).await;
+        }
+        minutes.push(begun.elapsed().as_secs() / 60);
+        refused = Refused::after(Some(&refused), refusal.clone());
+    }
+    assert_eq!(minutes, [4, 8, 16, 32, 60, 60]);
+    assert_eq!(Refused::after(None, refusal).holds, REFUSED_FOR, "a good answer ends the row");
+}

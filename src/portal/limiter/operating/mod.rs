@@ -239,6 +239,11 @@ impl Operating {
         self.books(now, name).block(now, window);
     }
 
+    /// Holds a method back for so long at the least.
+    pub(super) fn pause(&mut self, now: Instant, name: &str, wait: Duration) {
+        self.books(now, name).pause(now, wait);
+    }
+
     /// Whether a demand asks for what another one waits for.
     pub(super) fn concerns(&self, reason: &WaitReason, demand: &Demand) -> bool {
         let (WaitReason::OperatingTime { method } | WaitReason::CostUnknown { method }) = reason

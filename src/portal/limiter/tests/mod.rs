@@ -258,6 +258,26 @@ async fn a_refusal_pauses_every_lane() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn whoever_asks_to_be_left_alone_is_and_no_longer_than_that() {
+    let limiter = Limiter::new(&limits());
+    limiter.refused();
+    limiter.pause(Duration::from_secs(40));
+    limiter.pause(Duration::from_secs(2));
+    let asked = Instant::now();
+    limiter.acquire(Lane::Incremental, &nothing()).await.void();
+    assert_eq!(asked.elapsed().as_secs(), 40);
+
+    teach(&limiter, Lane::Backfill, 0.0).await;
+    limiter.block(LIST);
+    limiter.pause_method(LIST, Duration::from_secs(90));
+    let asked = Instant::now();
+    limiter.acquire(Lane::People, &nothing()).await.void();
+    assert!(asked.elapsed() < Duration::from_secs(1), "other methods go on");
+    limiter.acquire(Lane::Backfill, &demand(1)).await.void();
+    assert_eq!(asked.elapsed().as_secs(), 90);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_abandoned_wait_takes_no_place() {
     let limiter = Limiter::new(&limits());
     limiter.restore(50.0);

@@ -412,6 +412,11 @@ impl Books {
         self.blocked_until = self.blocked_until.max(Some(until));
     }
 
+    /// Holds a blocked account back for so long at the least.
+    pub(super) fn pause(&mut self, now: Instant, wait: Duration) {
+        self.blocked_until = self.blocked_until.max(Some(now + wait));
+    }
+
     fn used(&self, now: Instant, window: Duration) -> Used {
         let covered = (now - self.since).clamp(window / SLICES, window);
         let scale = window.as_secs_f64() / covered.as_secs_f64();
