@@ -15,7 +15,7 @@ fn scopes(names: &[&str]) -> Action {
 async fn a_refused_webhook_is_told_deletes_nothing_and_heals_whatever_its_status() {
     for refusal in [Refusal::Unauthorized, Refusal::Forbidden] {
         let undocumented = Undocumented { refusal, ..Undocumented::default() };
-        let options = Options { contacts: 230, leads: 60, undocumented, ..unlimited() };
+        let options = Options { contacts: 120, leads: 60, undocumented, ..unlimited() };
         for source in Source::BOTH {
             let (portal, database) = (TestPortal::with(options.clone()), database().await);
             source.done(&portal, &database, &["backfill"]).await;
