@@ -15,12 +15,11 @@ const LONGEST: Duration = Duration::from_mins(10);
 /// How long an answer asks to be left alone; `None` where it does not say, or not in time.
 pub(super) fn read(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    let wait = match text.parse() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => {
-            let until = DateTime::parse_from_rfc2822(text).ok()?;
-            (until - date(headers, &DATE)?).to_std().ok()?
-        }
+    let wait = if let Ok(seconds) = text.parse() {
+        Duration::from_secs(seconds)
+    } else {
+        let until = DateTime::parse_from_rfc2822(text).ok()?;
+        (until - date(headers, &DATE)?).to_std().ok()?
     };
     Some(wait.min(LONGEST))
 }

@@ -94,7 +94,7 @@ fn what_is_deleted_leaves_its_links_or_takes_them_along() {
         let look =
             |desk: &mut Desk| desk.portal.item_truth(crate::simulator::Entity::Contacts).remove(0);
         let before = look(&mut desk);
-        desk.pass(std::time::Duration::from_secs(60));
+        desk.pass(std::time::Duration::from_mins(1));
         desk.apply(json!({"action": "delete", "entity": "companies", "ids": [companies[0]]}));
         let after = look(&mut desk);
         assert_eq!(after.links["COMPANY_IDS"].len(), left, "{unlinking}");

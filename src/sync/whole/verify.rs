@@ -88,7 +88,7 @@ impl Comparison<'_> {
         if mirror.is_on_schedule() {
             mirror.read_and_store(self.lane, Some(&self.entry.run), &mut self.tally).await?;
         }
-        let second = self.read().await?;
+        let mut second = self.read().await?;
         let (mut wrong, mut extra) = (Vec::new(), Vec::new());
         for part in suspects.chunks(ROWS) {
             let ids: Vec<RecordId> = part.iter().map(|suspect| suspect.seen.id).collect();
@@ -108,7 +108,7 @@ impl Comparison<'_> {
                 }
             }
         }
-        self.leave_unlisted(&mut extra).await?;
+        let extra = self.leave_unlisted(extra, &mut wrong, &mut second).await?;
         if self.report.repaired.is_some() {
             self.rewrite(&wrong, &second).await?;
             self.delete(&extra, &second).await?;
@@ -116,35 +116,43 @@ impl Comparison<'_> {
         Ok(())
     }
 
-    /// Takes out who is there although it is not listed, and compares it as it was found.
-    async fn leave_unlisted(&mut self, extra: &mut Vec<Seen>) -> Result<(), SyncError> {
+    /// Takes out who is there although it is not listed; what is found of it is compared as if
+    /// it had been.
+    async fn leave_unlisted(
+        &mut self,
+        extra: Vec<Seen>,
+        wrong: &mut Vec<Seen>,
+        second: &mut Shown,
+    ) -> Result<Vec<Seen>, SyncError> {
         if extra.is_empty() {
-            return Ok(());
+            return Ok(extra);
         }
         let (mirror, run) = (self.mirror, self.entry.run.clone());
         let ids: Vec<RecordId> = extra.iter().map(|seen| seen.id).collect();
         let unlisted = mirror.search(self.lane, &ids, &run).await?;
-        let mut differs = false;
-        for part in ids.chunks(ROWS) {
-            let rows = mirror.rows(part).await?;
-            for id in part {
-                let found = unlisted.found(*id);
-                if found.is_none() && unlisted.stays(*id) {
+        let mut gone = Vec::new();
+        for part in extra.chunks(ROWS) {
+            let ids: Vec<RecordId> = part.iter().map(|seen| seen.id).collect();
+            let rows = mirror.rows(&ids).await?;
+            for seen in part {
+                let found = unlisted.found(seen.id);
+                if found.is_none() && unlisted.stays(seen.id) {
                     continue;
                 }
-                if let Some((kind, what)) = self.difference(found, rows.get(id)) {
-                    self.report.add(Difference { id: *id, kind, what });
-                    differs |= found.is_some();
+                let Some((kind, what)) = self.difference(found, rows.get(&seen.id)) else {
+                    continue;
+                };
+                self.report.add(Difference { id: seen.id, kind, what });
+                match found {
+                    Some(found) => {
+                        second.entries.insert(seen.id, found.clone());
+                        wrong.push(*seen);
+                    }
+                    None => gone.push(*seen),
                 }
             }
         }
-        if differs && let Some(repaired) = &mut self.report.repaired {
-            let written = mirror.store_found(&unlisted, &run).await?;
-            self.tally += written;
-            repaired.written += written.inserted + written.updated;
-        }
-        extra.retain(|seen| !unlisted.stays(seen.id));
-        Ok(())
+        Ok(gone)
     }
 
     async fn read(&mut self) -> Result<Shown, SyncError> {
