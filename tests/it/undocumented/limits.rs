@@ -122,13 +122,13 @@ async fn backfilled(operating: OperatingLimit) {
     let run = Run::b24mirror(&["backfill", "contacts"]).config(&settings).spawn();
     let finished = run.finish_within(Duration::from_mins(3)).await;
     assert_eq!(finished.code, Some(0), "{operating:?}: {finished:#?}");
-    let differences = sampled_differences(&portal, database.pool(), &CONTACTS, 5).await;
+    let differences = sampled_differences(&portal, database.pool(), &CONTACTS, 20).await;
     assert!(differences.is_empty(), "{operating:?}:\n{differences}");
     let entity = Entity::Contacts;
     portal.happens(Action::Change { entity, ids: Vec::new(), count: 40, visible_after: 0.0 });
     let finished = Run::b24mirror(&["sync", "contacts"]).config(&settings).finish().await;
     assert_eq!(finished.code, Some(0), "{operating:?}: {finished:#?}");
-    let differences = sampled_differences(&portal, database.pool(), &CONTACTS, 1).await;
+    let differences = sampled_differences(&portal, database.pool(), &CONTACTS, 10).await;
     assert!(differences.is_empty(), "{operating:?}:\n{differences}");
     let stats = portal.stats();
     println!("{operating:?}: {} refusals in {} requests", stats.operating_refusals, stats.requests);
