@@ -131,7 +131,6 @@ async fn backfilled(operating: OperatingLimit) {
     let differences = sampled_differences(&portal, database.pool(), &CONTACTS, 10).await;
     assert!(differences.is_empty(), "{operating:?}:\n{differences}");
     let stats = portal.stats();
-    println!("{operating:?}: {} refusals in {} requests", stats.operating_refusals, stats.requests);
     // The first chain of pages is more than the lower limit, and nothing tells.
     assert!(operating.report || stats.operating_refusals > 0, "{operating:?}: {stats:#?}");
     // A blocked method is looked at now and then, and not stormed.
