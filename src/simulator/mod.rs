@@ -88,7 +88,7 @@ pub use gateway::{Filtering, GatewayOptions};
 
 pub use history::TrueStep;
 pub use limits::{Booking, BucketLimit, OperatingLimit};
-pub use names::{TrueCurrency, TrueDepartment, TrueNames, TrueStatus, TrueUser};
+pub use names::{TrueCurrency, TrueDepartment, TrueNames, TruePipeline, TrueStatus, TrueUser};
 pub use options::Options;
 pub use portal::{Cost, Rights};
 pub use products::TrueProduct;

@@ -84,6 +84,9 @@ pub struct Options {
     pub item_null_dates: bool,
     /// `crm.item.list` casts arrays in comparisons of ids instead of refusing them.
     pub item_cast_arrays: bool,
+    /// `crm.category.list` refuses a smart process whose pipelines are switched off, instead of
+    /// listing the one that its items name.
+    pub pipelines_refused: bool,
     /// `result_error` as a list without the commands' keys.
     pub unkeyed_errors: bool,
     /// PHP's `max_input_vars`.
@@ -129,6 +132,7 @@ impl Default for Options {
             item_total_zero: false,
             item_null_dates: false,
             item_cast_arrays: false,
+            pipelines_refused: false,
             unkeyed_errors: false,
             max_input_vars: 10_000,
             gateway: GatewayOptions::default(),
