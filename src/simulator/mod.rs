@@ -26,7 +26,7 @@
 //!
 //! # Layout
 //! `php`, `clock`: values and time as the portal knows them. `entity`, `fields`, `families`,
-//! `user_fields`, `pipelines`, `content`, `dataset`, `records`, `names`, `recipients`: what is
+//! `user_fields`, `pipelines`, `content`, `dataset`, `links`, `records`, `names`, `recipients`: what is
 //! stored. `query`, `search`, `lists`, `rows`, `items`, `directories`, `structure`, `history`,
 //! `products`, `sheets`, `batch`: how calls are answered. `gateway`: the VibeCode gateway
 //! before all that. `limits`, `faults`, `wire`: how they are not.
@@ -50,6 +50,7 @@ mod gateway;
 mod history;
 mod items;
 mod limits;
+mod links;
 mod lists;
 mod names;
 mod options;

@@ -48,6 +48,9 @@ pub struct Options {
     pub gaps: u64,
     /// One record in so many has a malformed value; 0 for none.
     pub malformed: u64,
+    /// Whether links may name what has no records here at all: companies where `companies` is 0,
+    /// as where the webhook's user may not see any. They are left out otherwise.
+    pub unseen_targets: bool,
     /// The portal's zone.
     pub zone: Tz,
     /// The portal's time at the start; real time if absent.
@@ -114,6 +117,7 @@ impl Default for Options {
             seed: 1,
             gaps: 30,
             malformed: 150,
+            unseen_targets: true,
             zone: Tz::Europe__Moscow,
             clock: None,
             still: false,

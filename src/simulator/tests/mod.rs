@@ -6,6 +6,7 @@ mod families;
 mod gateway;
 mod http;
 mod items;
+mod links;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
