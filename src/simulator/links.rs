@@ -32,12 +32,13 @@ impl Targets {
         let fields = entity.fields();
         for (field, value) in fields.iter().zip(&mut facts.plain) {
             if let (Plain::Int(drawn), Some(family)) = (&*value, target(field)) {
-                *value = self.one_of(family, *drawn).map_or(Plain::Unset, Plain::Int);
+                *value = self.one_of(&family, *drawn).map_or(Plain::Unset, Plain::Int);
             }
         }
         let further = fields.iter().find(|field| field.content == Content::Links).and_then(target);
+        let further = further.unwrap_or(Target::Nobody);
         let drawn = std::mem::take(&mut facts.linked);
-        for id in drawn.into_iter().filter_map(|id| self.one_of(further.flatten(), id)) {
+        for id in drawn.into_iter().filter_map(|id| self.one_of(&further, id)) {
             if !facts.linked.contains(&id) {
                 facts.linked.push(id);
             }
@@ -46,9 +47,11 @@ impl Targets {
     }
 
     /// The record that a drawn number stands for.
-    fn one_of(&self, family: Option<Entity>, drawn: i64) -> Option<i64> {
-        let none: &[i64] = &[];
-        let ids = family.map_or(none, |family| &self.ids[family.index()]);
+    fn one_of(&self, target: &Target, drawn: i64) -> Option<i64> {
+        let ids: &[i64] = match target {
+            Target::Family(family) => &self.ids[family.index()],
+            Target::Nobody => &[],
+        };
         match u64::try_from(ids.len()) {
             Ok(count) if count > 0 => {
                 let at = mix(drawn.unsigned_abs(), 6) % count;
@@ -74,7 +77,8 @@ impl Targets {
         }
         let Some(family) = family else { return };
         facts.plain[kinds] = Plain::Int(family.type_id());
-        facts.plain[of] = Plain::Int(self.one_of(Some(family), drawn).unwrap_or(drawn));
+        let owner = self.one_of(&Target::Family(family), drawn).unwrap_or(drawn);
+        facts.plain[of] = Plain::Int(owner);
     }
 
     fn has(&self, family: Entity) -> bool {
@@ -82,18 +86,25 @@ impl Targets {
     }
 }
 
-/// What a field links to, if it is a link: a family, or one that this portal never has.
-fn target(field: &Field) -> Option<Option<Entity>> {
-    Some(match field.kind {
-        Type::Company => Some(Entity::Companies),
-        Type::Contact => Some(Entity::Contacts),
-        Type::Lead => Some(Entity::Leads),
-        Type::Deal => Some(Entity::Deals),
-        Type::Quote => Some(Entity::Quotes),
+/// What a field links to.
+enum Target {
+    Family(Entity),
+    /// A smart process that this portal never has.
+    Nobody,
+}
+
+/// What a field links to, if it is a link.
+fn target(field: &Field) -> Option<Target> {
+    Some(Target::Family(match field.kind {
+        Type::Company => Entity::Companies,
+        Type::Contact => Entity::Contacts,
+        Type::Lead => Entity::Leads,
+        Type::Deal => Entity::Deals,
+        Type::Quote => Entity::Quotes,
         Type::Entity => {
             let number = field.name.strip_prefix("PARENT_ID_")?.parse().ok()?;
-            Entity::of_type(number)
+            return Some(Entity::of_type(number).map_or(Target::Nobody, Target::Family));
         }
         _ => return None,
-    })
+    }))
 }
