@@ -134,8 +134,8 @@ select entity, 'incremental', 1, now() - n * interval '1 minute', now() - n * in
     'complete', n % 3
 from unnest(array['contacts', 'leads']) entity, generate_series(1, 5000) n;
 
-insert into pipelines (id, name, sort, is_default) values
-    (0, 'Продажи', 10, true), (3, 'Аренда', 20, false);
+insert into pipelines (entity_type_id, id, name, sort, is_default) values
+    (2, 0, 'Продажи', 10, true), (2, 3, 'Аренда', 20, false);
 
 insert into companies (id, title, assigned_by_id, industry, date_create, date_modify, content_hash,
     synced_at, deleted_at)

@@ -299,8 +299,13 @@ async fn check_recipients(entity: &'static Entity, portal: &Portal, report: &mut
 async fn check_dictionaries(settings: &Settings, portal: &Portal, report: &mut Report) {
     let what = credential(portal);
     let entities: Vec<_> = wiring::entities(settings).iter().map(|one| one.entity).collect();
-    let wanted = Dictionary::explaining(&entities);
-    let source = DictionarySource::new(portal.clone());
+    let mut wanted = Dictionary::explaining(&entities);
+    let kinds: Vec<u32> = entities.iter().flat_map(|entity| entity.pipelines()).collect();
+    if kinds.is_empty() {
+        // Which processes have some is known when they are listed.
+        wanted.retain(|dictionary| *dictionary != Dictionary::Pipelines);
+    }
+    let source = DictionarySource::new(portal.clone()).with_pipelines_of(kinds);
     let tried = match source.try_each(Lane::People, &wanted).await {
         Ok(tried) => tried,
         Err(error) => return report.refused("names", &error),

@@ -60,7 +60,8 @@ pub(super) async fn run(args: DemoArgs, stop: CancellationToken) -> anyhow::Resu
 
     say!("2. A simulated portal with {} contacts and {} leads", args.contacts, args.leads);
     let (contacts, leads) = (args.contacts, args.leads);
-    let portal = Simulator::start(Options { contacts, leads, ..Options::default() })?;
+    let options = Options { contacts, leads, unseen_targets: false, ..Options::default() };
+    let portal = Simulator::start(options)?;
 
     let demo = Demo::prepare(&server, portal).await?;
     let shown = stop.run_until_cancelled(Box::pin(demo.show())).await;

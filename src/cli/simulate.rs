@@ -122,6 +122,7 @@ impl SimulateArgs {
             seed: self.seed,
             gaps: self.gaps,
             malformed: self.malformed,
+            unseen_targets: false,
             zone: self.zone,
             latency: self.latency,
             costs: BTreeMap::from([("*".to_owned(), cost)]),

@@ -8,7 +8,7 @@ use super::{
         ColumnType::{Date, Decimal, Flag, Integer, Reference, Text, Timestamp},
         column,
     },
-    dictionary::Explained::{Directory, Pipeline, Stages},
+    dictionary::Explained::{Directory, Stages},
     multi_field::{Link, MultiField},
 };
 
@@ -22,7 +22,7 @@ pub static DEALS: Entity = Entity {
     codes: &[
         ("TYPE_ID", Directory("DEAL_TYPE")),
         ("STAGE_ID", Stages("DEAL_STAGE")),
-        ("CATEGORY_ID", Pipeline),
+        ("EVENT_ID", Directory("EVENT_TYPE")),
     ],
     multi_fields: &[
         MultiField::linked(

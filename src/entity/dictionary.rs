@@ -4,7 +4,7 @@
 //! those of records: a value that cannot be read is left out, and only a row without a
 //! usable key is no entry.
 
-use std::collections::BTreeSet;
+use std::{borrow::Cow, collections::BTreeSet};
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -29,7 +29,7 @@ pub enum Dictionary {
     Departments,
     /// Currencies with their rates.
     Currencies,
-    /// The pipelines of deals.
+    /// The pipelines of deals and of whatever else has some.
     Pipelines,
     /// The smart processes, which decide what is mirrored of their items.
     SmartProcesses,
@@ -147,9 +147,13 @@ pub enum Explained {
     User,
     /// The currencies.
     Currency,
-    /// The pipelines of deals.
-    Pipeline,
+    /// The pipelines of the records that have this number (`entityTypeId`); those of smart
+    /// processes, each its own, for [`ALL_PROCESSES`].
+    Pipeline(u32),
 }
+
+/// Stands for the numbers of all smart processes, as in [`SMART_ITEMS`].
+pub const ALL_PROCESSES: u32 = 0;
 
 impl Explained {
     /// The dictionary that has it.
@@ -159,23 +163,35 @@ impl Explained {
             Self::Directory(_) | Self::Stages(_) => Dictionary::Statuses,
             Self::User => Dictionary::Users,
             Self::Currency => Dictionary::Currencies,
-            Self::Pipeline => Dictionary::Pipelines,
+            Self::Pipeline(_) => Dictionary::Pipelines,
         }
     }
 
-    /// The name of the directory, of several the first; empty for other dictionaries.
+    /// The name of the directory, of several the first; for pipelines the number of the records
+    /// that they are of; empty for other dictionaries.
     #[must_use]
-    pub const fn directory(self) -> &'static str {
+    pub fn directory(self) -> Cow<'static, str> {
         match self {
-            Self::Directory(directory) | Self::Stages(directory) => directory,
-            Self::User | Self::Currency | Self::Pipeline => "",
+            Self::Directory(directory) | Self::Stages(directory) => Cow::Borrowed(directory),
+            Self::Pipeline(kind) => Cow::Owned(kind.to_string()),
+            Self::User | Self::Currency => Cow::Borrowed(""),
         }
+    }
+
+    /// What explains the codes of a directory, if any column holds such.
+    #[must_use]
+    pub fn of(dictionary: Dictionary, directory: &str) -> Option<Self> {
+        if dictionary == Dictionary::Pipelines {
+            return directory.parse().ok().map(Self::Pipeline);
+        }
+        let all = Entity::families().flat_map(Entity::coded).map(|(_, explained)| explained);
+        all.into_iter().find(|one| one.dictionary() == dictionary && one.covers(directory))
     }
 
     /// Whether its codes are numbers.
     #[must_use]
     pub const fn is_numbered(self) -> bool {
-        matches!(self, Self::User | Self::Pipeline)
+        matches!(self, Self::User | Self::Pipeline(_))
     }
 
     /// Whether codes of this directory are among those that it explains.
@@ -184,7 +200,7 @@ impl Explained {
         let name = self.directory();
         directory == name
             || matches!(self, Self::Stages(_))
-                && directory.strip_prefix(name).is_some_and(|rest| rest.starts_with('_'))
+                && directory.strip_prefix(&*name).is_some_and(|rest| rest.starts_with('_'))
     }
 }
 
@@ -201,9 +217,25 @@ impl Entity {
             "SOURCE_ID" => Explained::Directory("SOURCE"),
             "HONORIFIC" => Explained::Directory("HONORIFIC"),
             "CURRENCY_ID" => Explained::Currency,
+            // What the vendor calls a category (vendor page `universal/category`).
+            "CATEGORY_ID" => Explained::Pipeline(self.kind()?),
             "ASSIGNED_BY_ID" | "CREATED_BY_ID" | "MODIFY_BY_ID" | "MOVED_BY_ID"
             | "LAST_ACTIVITY_BY" => Explained::User,
             _ => return None,
+        })
+    }
+
+    /// The number of the records that it is, or whose steps it is.
+    fn kind(&self) -> Option<u32> {
+        let item = self.item.map(|item| item.entity_type_id);
+        item.or_else(|| self.classic?.entity_type_id)
+    }
+
+    /// The numbers of the records whose pipelines explain something here.
+    pub fn pipelines(&self) -> impl Iterator<Item = u32> {
+        self.coded().filter_map(|(_, explained)| match explained {
+            Explained::Pipeline(kind) if kind != ALL_PROCESSES => Some(kind),
+            _ => None,
         })
     }
 
@@ -251,16 +283,19 @@ pub enum EntryRow {
 }
 
 impl EntryRow {
-    /// What distinguishes it from all others: for statuses the directory and the code.
+    /// What distinguishes it from all others: for statuses the directory and the code, for
+    /// pipelines what they are of and the ID.
     #[must_use]
-    pub fn key(&self) -> (&str, String) {
+    pub fn key(&self) -> (Cow<'_, str>, String) {
         match self {
-            Self::Status(status) => (&status.directory, status.code.clone()),
-            Self::User(user) => ("", user.id.to_string()),
-            Self::Department(department) => ("", department.id.to_string()),
-            Self::Currency(currency) => ("", currency.code.clone()),
-            Self::Pipeline(pipeline) => ("", pipeline.id.to_string()),
-            Self::SmartProcess(process) => ("", process.entity_type_id.to_string()),
+            Self::Status(status) => (Cow::Borrowed(&status.directory), status.code.clone()),
+            Self::User(user) => (Cow::default(), user.id.to_string()),
+            Self::Department(department) => (Cow::default(), department.id.to_string()),
+            Self::Currency(currency) => (Cow::default(), currency.code.clone()),
+            Self::Pipeline(pipeline) => {
+                (Cow::Owned(pipeline.entity_type_id.to_string()), pipeline.id.to_string())
+            }
+            Self::SmartProcess(process) => (Cow::default(), process.entity_type_id.to_string()),
         }
     }
 
@@ -350,16 +385,18 @@ pub struct Currency {
     pub sort: Option<i32>,
 }
 
-/// A pipeline of deals.
+/// A pipeline, which the portal also calls a category.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Pipeline {
-    /// The portal's ID; the first pipeline has 0.
+    /// The number of the records that it is of: 2 for deals.
+    pub entity_type_id: i64,
+    /// The portal's ID, unique among those of the same records; the first one of deals has 0.
     pub id: i64,
     /// What people see; the ID where the portal has nothing.
     pub name: String,
     /// The portal's order.
     pub sort: Option<i32>,
-    /// Whether new deals go there where nothing else is said.
+    /// Whether new records go there where nothing else is said.
     pub is_default: bool,
 }
 
@@ -548,6 +585,7 @@ impl<'a> Row<'a> {
     fn pipeline(&mut self) -> Option<Entry> {
         let id = self.read("id", |value| value::integer(&value.shape())).filter(|id| *id >= 0)?;
         let pipeline = Pipeline {
+            entity_type_id: self.id("entityTypeId")?,
             id,
             name: self.text("name").unwrap_or_else(|| id.to_string()),
             sort: self.number("sort"),
@@ -701,6 +739,8 @@ mod tests {
             (Dictionary::Statuses, json!({"ENTITY_ID": "STATUS", "STATUS_ID": ""})),
             (Dictionary::Departments, json!({"ID": "x"})),
             (Dictionary::Currencies, json!({"CURRENCY": null})),
+            (Dictionary::Pipelines, json!({"id": 5, "name": "x"})),
+            (Dictionary::Pipelines, json!({"id": -1, "entityTypeId": 2})),
         ] {
             let error = read(dictionary, &row).unwrap_err().to_string();
             assert!(error.contains(dictionary.method()), "{error}");
@@ -731,6 +771,32 @@ mod tests {
             json!({"code": "USD", "name": "Доллар США", "rate": "59.77", "rate_amount": "1",
                 "base": false, "decimals": 2, "sort": 200}),
         );
+    }
+
+    #[test]
+    fn a_pipeline_says_what_it_is_of() {
+        let row = json!({"id": 0, "name": " Общая ", "sort": "300", "entityTypeId": 2,
+            "isDefault": "Y"});
+        assert_eq!(
+            columns(Dictionary::Pipelines, &row),
+            json!({"entity_type_id": 2, "id": 0, "name": "Общая", "sort": 300,
+                "is_default": true}),
+        );
+    }
+
+    #[test]
+    fn pipelines_are_those_of_the_records_that_name_them() {
+        use crate::entity::{CONTACTS, DEAL_STAGE_HISTORY, DEALS, LEADS, smart_process};
+        let of = |entity: &Entity| entity.pipelines().collect::<Vec<u32>>();
+        assert_eq!(
+            (of(&DEALS), of(&DEAL_STAGE_HISTORY), of(&CONTACTS)),
+            (vec![2], vec![2], vec![3])
+        );
+        assert_eq!((of(&LEADS), of(&SMART_ITEMS)), (Vec::new(), Vec::new()));
+        assert_eq!(of(smart_process(1036).unwrap()), [1036]);
+        assert!(Dictionary::explaining(&[&SMART_ITEMS]).contains(&Dictionary::Pipelines));
+        let explained = Explained::of(Dictionary::Pipelines, "1036");
+        assert_eq!(explained, Some(Explained::Pipeline(1036)));
     }
 
     #[test]

@@ -14,7 +14,10 @@ use super::{
         ColumnType::{Date, Decimal, Flag, Integer, Reference, Text, Timestamp},
         column,
     },
-    dictionary::Explained::{self, Stages},
+    dictionary::{
+        ALL_PROCESSES,
+        Explained::{self, Stages},
+    },
     multi_field::{Link, MultiField},
 };
 
@@ -27,7 +30,7 @@ pub static SMART_ITEMS: Entity = Entity {
     name: "smart_items",
     singular: "smart_item",
     classic: None,
-    item: Some(Item { entity_type_id: 0, names: &[] }),
+    item: Some(Item { entity_type_id: ALL_PROCESSES, names: &[] }),
     columns: COLUMNS,
     codes: CODES,
     multi_fields: &[

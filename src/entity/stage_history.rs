@@ -11,7 +11,7 @@ use super::{
         ColumnType::{Integer, Reference, Text, Timestamp},
         column,
     },
-    dictionary::Explained::{Directory, Pipeline, Stages},
+    dictionary::Explained::{Directory, Stages},
 };
 
 /// The steps of leads.
@@ -38,7 +38,7 @@ pub static DEAL_STAGE_HISTORY: Entity = Entity {
     classic: Some(steps_of(2)),
     item: None,
     columns: &in_pipelines("deal_id"),
-    codes: &[("STAGE_ID", Stages("DEAL_STAGE")), ("CATEGORY_ID", Pipeline)],
+    codes: &[("STAGE_ID", Stages("DEAL_STAGE"))],
     multi_fields: &[],
 };
 

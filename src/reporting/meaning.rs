@@ -2,8 +2,9 @@
 
 use super::{Blueprint, sql};
 use crate::entity::{
-    ACTIVITIES, Column, DEAL_STAGE_HISTORY, Entity, LEAD_STAGE_HISTORY,
-    SMART_INVOICE_STAGE_HISTORY, dictionary::Explained,
+    ACTIVITIES, Column, DEAL_STAGE_HISTORY, Entity, LEAD_STAGE_HISTORY, QUOTES,
+    SMART_INVOICE_STAGE_HISTORY, SMART_ITEMS,
+    dictionary::{ALL_PROCESSES, Explained},
 };
 
 /// Where the label of a column's value is found.
@@ -15,6 +16,8 @@ pub(super) enum Meaning {
     Semantics,
     /// A number that the vendor's own pages explain, and no directory.
     Words(&'static Words),
+    /// What kind of record an activity is about.
+    OwnerType,
     /// The record that an activity is about.
     Owner,
     /// A company.
@@ -52,6 +55,21 @@ const STATES: &Words = &[(1, "waiting"), (2, "done"), (3, "done by itself")];
 const PRIORITIES: &Words = &[(1, "low"), (2, "medium"), (3, "high")];
 const UNITS: &Words = &[(1, "minutes"), (2, "hours"), (3, "days")];
 
+/// How a text is written (vendor pages `crm/data-types`, `universal/object-fields`).
+const FORMATS: &Words = &[(1, "plain text"), (2, "BBCode"), (3, "HTML")];
+
+/// Numbers of product rows (vendor page `crm/data-types`, `crm_item_product_row`).
+const PRODUCTS: &Words = &[
+    (1, "simple product"),
+    (2, "bundle"),
+    (3, "product with offers"),
+    (4, "offer"),
+    (5, "offer without a product"),
+    (6, "invalid product with offers"),
+    (7, "service"),
+];
+const DISCOUNTS: &Words = &[(1, "amount"), (2, "percentage")];
+
 /// What a step through the stages was (vendor page `crm-stage-history-list`).
 const STEPS: &Words = &[(1, "created"), (2, "moved on"), (3, "ended"), (5, "moved to a pipeline")];
 
@@ -62,8 +80,9 @@ fn words(entity: &Entity, column: &Column) -> Option<&'static Words> {
         .any(|steps| **steps == *entity);
     match column.name {
         "type_id" if is_step => Some(STEPS),
+        "content_type" | "terms_type" | "comments_type" if *entity == QUOTES => Some(FORMATS),
         _ if *entity != ACTIVITIES => None,
-        "owner_type_id" => Some(OWNERS),
+        "description_type" => Some(FORMATS),
         "type_id" => Some(TYPES),
         "direction" => Some(DIRECTIONS),
         "status" => Some(STATES),
@@ -74,6 +93,15 @@ fn words(entity: &Entity, column: &Column) -> Option<&'static Words> {
 }
 
 impl Meaning {
+    /// The meaning of a column of product rows.
+    pub(super) fn of_product_rows(column: &str) -> Option<Self> {
+        Some(Self::Words(match column {
+            "type" => PRODUCTS,
+            "discount_type_id" => DISCOUNTS,
+            _ => return None,
+        }))
+    }
+
     /// The meaning of a documented column; `None` where the value speaks for itself, or for
     /// something that is not mirrored.
     pub(super) fn of(entity: &Entity, column: &Column) -> Option<Self> {
@@ -92,6 +120,7 @@ impl Meaning {
             "deal_id" => Self::Deal,
             "quote_id" => Self::Quote,
             "smart_invoice_id" => Self::SmartInvoice,
+            "owner_type_id" if *entity == ACTIVITIES => Self::OwnerType,
             "owner_id" if *entity == ACTIVITIES => Self::Owner,
             _ => return None,
         })
@@ -104,10 +133,7 @@ impl Meaning {
                 format!("{} ->> {value}::text", people(plan))
             }
             Self::Explained(Explained::Currency) => format!("{} ->> {value}", currencies(plan)),
-            Self::Explained(Explained::Pipeline) => format!(
-                "(select jsonb_object_agg(d.id::text, d.name) from {} d) ->> {value}::text",
-                plan.table("pipelines")
-            ),
+            Self::Explained(Explained::Pipeline(kind)) => pipelines(plan, kind, value),
             Self::Explained(directory) => {
                 format!("{} ->> {value}", directories(plan, directory))
             }
@@ -115,12 +141,14 @@ impl Meaning {
                 "case {value} when 'P' then 'in progress' when 'S' then 'successful' \
                  when 'F' then 'failed' end"
             ),
-            Self::Words(words) => {
-                let word = |(number, word): &(i64, &str)| {
-                    format!("when {number} then {} ", sql::literal(word))
-                };
-                let words: String = words.iter().map(word).collect();
-                format!("case {value} {words}end")
+            Self::Words(words) => in_words(words, value, ""),
+            Self::OwnerType => {
+                let titles = format!(
+                    "else (select jsonb_object_agg(d.entity_type_id::text, d.title) from {} d) \
+                     ->> {value}::text ",
+                    plan.table("smart_processes")
+                );
+                in_words(OWNERS, value, &titles)
             }
             Self::Owner => {
                 let owner = |(number, meaning): (i64, Self)| {
@@ -135,7 +163,12 @@ impl Meaning {
                     (31, Self::SmartInvoice),
                 ];
                 let owners: String = owners.into_iter().map(owner).collect();
-                format!("case t.owner_type_id {owners}end")
+                let items = format!(
+                    "(select o.title from {} o where o.entity_type_id = t.owner_type_id \
+                     and o.id = {value})",
+                    plan.table(SMART_ITEMS.name)
+                );
+                format!("case t.owner_type_id {owners}else {items} end")
             }
             Self::Company => titled(plan, "companies", value),
             Self::Deal => titled(plan, "deals", value),
@@ -154,15 +187,14 @@ impl Meaning {
         }
     }
 
-    /// What the label's column says of itself.
-    pub(super) fn comment(self, column: &Column) -> String {
-        let of = column.name;
+    /// What the label's column says of itself, by the name of the column that it explains.
+    pub(super) fn comment(self, of: &str) -> String {
         match self {
             Self::Explained(Explained::User) => {
                 format!("Name of the user in {of}; null where the portal hides it.")
             }
             Self::Explained(Explained::Currency) => format!("Name of the currency in {of}."),
-            Self::Explained(Explained::Pipeline) => format!("Name of the pipeline in {of}."),
+            Self::Explained(Explained::Pipeline(_)) => format!("Name of the pipeline in {of}."),
             Self::Explained(_) => format!("What people see for {of}."),
             Self::Company => format!("Name of the company in {of}, where companies are mirrored."),
             Self::Deal => format!("Title of the deal in {of}, where deals are mirrored."),
@@ -171,9 +203,9 @@ impl Meaning {
                 format!("Title of the invoice in {of}, where smart invoices are mirrored.")
             }
             Self::Semantics => "in progress, successful or failed.".to_owned(),
-            Self::Words(words) => {
-                let words: Vec<&str> = words.iter().map(|(_, word)| *word).collect();
-                format!("{of} in words: {}.", words.join(", "))
+            Self::Words(words) => format!("{of} in words: {}.", listed(words)),
+            Self::OwnerType => {
+                format!("{of} in words: {}, or the title of a smart process.", listed(OWNERS))
             }
             Self::Owner => {
                 "What the record in owner_id is called, where such are mirrored.".to_owned()
@@ -185,11 +217,22 @@ impl Meaning {
 }
 
 /// The name of the column that holds a column's label.
-pub(super) fn label_name(column: &Column) -> String {
-    match column.name.strip_suffix("_id") {
+pub(super) fn label_name(column: &str) -> String {
+    match column.strip_suffix("_id") {
         Some(rest) => rest.to_owned(),
-        None => format!("{}_name", column.name),
+        None => format!("{column}_name"),
     }
+}
+
+/// The word for the number in `value`.
+fn in_words(words: &Words, value: &str, otherwise: &str) -> String {
+    let word = |(number, word): &(i64, &str)| format!("when {number} then {} ", sql::literal(word));
+    let words: String = words.iter().map(word).collect();
+    format!("case {value} {words}{otherwise}end")
+}
+
+fn listed(words: &Words) -> String {
+    words.iter().map(|(_, word)| *word).collect::<Vec<_>>().join(", ")
 }
 
 /// What people call a record: its title, or the name of the person that it is about.
@@ -231,10 +274,10 @@ fn directories(plan: &Blueprint, explained: Explained) -> String {
     match explained {
         Explained::Stages(_) => {
             let pattern = sql::literal(&format!("{}\\_%", name.replace('_', "\\_")));
-            let own = sql::literal(name);
+            let own = sql::literal(&name);
             named_codes(plan, &format!("d.directory = {own} or d.directory like {pattern}"))
         }
-        _ => statuses(plan, name),
+        _ => statuses(plan, &name),
     }
 }
 
@@ -252,6 +295,21 @@ pub(super) fn people(plan: &Blueprint) -> String {
 
 fn currencies(plan: &Blueprint) -> String {
     format!("(select jsonb_object_agg(d.code, d.name) from {} d)", plan.table("currencies"))
+}
+
+/// The name of a pipeline. Other records may have one of the same ID.
+fn pipelines(plan: &Blueprint, kind: u32, value: &str) -> String {
+    let table = plan.table("pipelines");
+    if kind == ALL_PROCESSES {
+        return format!(
+            "(select jsonb_object_agg(d.entity_type_id || ' ' || d.id, d.name) from {table} d) \
+             ->> (t.entity_type_id || ' ' || {value})"
+        );
+    }
+    format!(
+        "(select jsonb_object_agg(d.id::text, d.name) from {table} d \
+         where d.entity_type_id = {kind}) ->> {value}::text"
+    )
 }
 
 /// The choices of an enumeration as a map from ID to label.

@@ -2,8 +2,8 @@
 
 use super::{
     Blueprint,
-    meaning::{CALLED, called, full_name, people},
-    records::documented,
+    meaning::{CALLED, Meaning, called, full_name, label_name, people},
+    records::{documented, until_mirrored},
     sql,
     view::{View, ViewColumn},
 };
@@ -34,6 +34,15 @@ pub(super) fn view(
             expression,
             comment,
         });
+        let meaning = multi_field.product_rows.and_then(|_| Meaning::of_product_rows(&column.name));
+        if let Some(meaning) = meaning {
+            columns.push(ViewColumn {
+                name: label_name(&column.name),
+                sql_type: "text".to_owned(),
+                expression: meaning.label(plan, &format!("m.{}", sql::name(&column.name))),
+                comment: plan.noted(entity, &[multi_field.field], &meaning.comment(&column.name)),
+            });
+        }
         if column.name == parent {
             let (name, comment) = called(entity, "t");
             columns.push(ViewColumn {
@@ -52,7 +61,14 @@ pub(super) fn view(
     View {
         schema: plan.report_schema.clone(),
         name: multi_field.table.to_owned(),
-        comment: format!("The {what} of {}, one row per value.", plan.called(entity)),
+        comment: format!(
+            "The {what} of {}, one row per value.{}",
+            plan.called(entity),
+            until_mirrored(
+                entity,
+                if multi_field.product_rows.is_some() { "product_rows" } else { "enabled" }
+            )
+        ),
         columns,
         source: format!(
             "from {} m\njoin {} t on t.id = m.{parent}{}\nwhere t.deleted_at is null",

@@ -51,12 +51,12 @@ pub(super) fn view(plan: &Blueprint, entity: &'static Entity) -> View {
             noted(documented(label, comments.get(column.name).copied())),
         ));
         if let Some(meaning) = Meaning::of(entity, column) {
-            let name = label_name(column);
+            let name = label_name(column.name);
             columns.push(shown(
                 &name,
                 "text",
                 meaning.label(plan, &value),
-                noted(documented(label, Some(&meaning.comment(column)))),
+                noted(documented(label, Some(&meaning.comment(column.name)))),
             ));
         }
     }
@@ -93,7 +93,7 @@ pub(super) fn view(plan: &Blueprint, entity: &'static Entity) -> View {
         schema: plan.report_schema.clone(),
         name: entity.name.to_owned(),
         comment: format!(
-            "The {} that the portal has now, one row each, with names beside codes. {}",
+            "The {} that the portal has now, one row each, with names beside codes. {}{}",
             plan.called(entity),
             if *entity == SMART_ITEMS {
                 "Those of the process n stand in smart_items_n, too, and their custom fields in \
@@ -101,7 +101,8 @@ pub(super) fn view(plan: &Blueprint, entity: &'static Entity) -> View {
                     .to_owned()
             } else {
                 format!("Their custom fields are in {}_custom.", entity.name)
-            }
+            },
+            until_mirrored(entity, "enabled")
         ),
         columns,
         source: format!("from {} t\nwhere t.deleted_at is null", plan.table(entity.name)),
@@ -114,7 +115,7 @@ pub(super) fn column_names(entity: &'static Entity) -> Vec<String> {
     let mut names: Vec<String> = own.map(str::to_owned).to_vec();
     for column in entity.columns {
         names.push(column.name.to_owned());
-        names.extend(Meaning::of(entity, column).map(|_| label_name(column)));
+        names.extend(Meaning::of(entity, column).map(|_| label_name(column.name)));
     }
     names
 }
@@ -136,6 +137,18 @@ fn values(
         entity.key()
     );
     (format!("(select m.{column} {from} limit 1)"), format!("array(select m.{column} {from})"))
+}
+
+/// Why a view may be empty, for what is mirrored only where somebody asks for it. True whatever
+/// the settings say, now or later, since the views are there in any case.
+pub(super) fn until_mirrored(entity: &'static Entity, key: &str) -> String {
+    // The tables of a smart process are made when it is mirrored.
+    let is_asked_for = entity.smart_process().is_none() && !Entity::BY_DEFAULT.contains(&entity);
+    if is_asked_for || key != "enabled" {
+        format!(" Empty until they are mirrored (`entities.{}.{key}`).", entity.family().name)
+    } else {
+        String::new()
+    }
 }
 
 /// What a column says of itself: the portal's label, then what we know of it.

@@ -254,6 +254,22 @@ pub enum Action {
         /// The entry.
         code: String,
     },
+    /// A pipeline is renamed.
+    RenamePipeline {
+        /// What its records are.
+        entity: Entity,
+        /// Which.
+        id: i64,
+        /// The new name.
+        name: String,
+    },
+    /// A pipeline is no longer listed; records keep its ID.
+    RemovePipeline {
+        /// What its records are.
+        entity: Entity,
+        /// Which.
+        id: i64,
+    },
     /// A new colleague; the outcome has the id.
     AddUser {
         /// First name.
@@ -485,6 +501,9 @@ pub enum ActionError {
     /// No directory has such an entry.
     #[error("there is no entry {0}; see the answer of crm.status.list")]
     NoStatus(String),
+    /// No records of these have such a pipeline.
+    #[error("{0:?} have no pipeline {1}; see the answer of crm.category.list")]
+    NoPipeline(Entity, i64),
     /// The portal never had such a user.
     #[error("there is no user {0}; see the answer of user.get")]
     NoUser(i64),
@@ -522,6 +541,8 @@ impl Portal {
             Action::AddStatus { .. }
             | Action::RenameStatus { .. }
             | Action::RemoveStatus { .. }
+            | Action::RenamePipeline { .. }
+            | Action::RemovePipeline { .. }
             | Action::AddUser { .. }
             | Action::DismissUser { .. }
             | Action::HideUser { .. } => self.names.apply(action),

@@ -5,6 +5,7 @@
 
 use super::content::{alter, custom, further_links, multi_fields, observers, plain, spoil};
 use super::entity::{Entity, FAMILIES};
+use super::links::Targets;
 use super::pipelines::Standing;
 use super::records::{Body, Facts, Multi, Record, Table};
 use super::user_fields::UserField;
@@ -75,6 +76,8 @@ pub(super) struct Generator {
     pub(super) user_fields: [Vec<UserField>; FAMILIES],
     /// Share of records, one in so many, with a malformed value; 0 for none.
     pub(super) malformed: u64,
+    /// What links lead to; nothing before the tables are filled.
+    pub(super) targets: Targets,
 }
 
 impl Generator {
@@ -131,6 +134,7 @@ impl Generator {
         if edit > 0 {
             alter(&mut facts, entity, salt, origin, edit);
         }
+        self.targets.lead(entity, &mut facts);
         facts
     }
 
@@ -188,7 +192,12 @@ mod tests {
     use super::*;
 
     fn generator(seed: u64) -> Generator {
-        Generator { seed, user_fields: Entity::EVERY.map(initial_user_fields), malformed: 50 }
+        Generator {
+            seed,
+            user_fields: Entity::EVERY.map(initial_user_fields),
+            malformed: 50,
+            targets: Targets::default(),
+        }
     }
 
     #[test]

@@ -26,7 +26,7 @@
 //!
 //! # Layout
 //! `php`, `clock`: values and time as the portal knows them. `entity`, `fields`, `families`,
-//! `user_fields`, `pipelines`, `content`, `dataset`, `records`, `names`, `recipients`: what is
+//! `user_fields`, `pipelines`, `content`, `dataset`, `links`, `records`, `names`, `recipients`: what is
 //! stored. `query`, `search`, `lists`, `rows`, `items`, `directories`, `structure`, `history`,
 //! `products`, `sheets`, `batch`: how calls are answered. `gateway`: the VibeCode gateway
 //! before all that. `limits`, `faults`, `wire`: how they are not.
@@ -51,6 +51,7 @@ mod gateway;
 mod history;
 mod items;
 mod limits;
+mod links;
 mod lists;
 mod names;
 mod options;
@@ -90,7 +91,7 @@ pub use gateway::{Filtering, GatewayOptions};
 
 pub use history::TrueStep;
 pub use limits::{Booking, BucketLimit, OperatingLimit};
-pub use names::{TrueCurrency, TrueDepartment, TrueNames, TrueStatus, TrueUser};
+pub use names::{TrueCurrency, TrueDepartment, TrueNames, TruePipeline, TrueStatus, TrueUser};
 pub use options::Options;
 pub use portal::{Cost, Rights};
 pub use products::TrueProduct;

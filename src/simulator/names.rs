@@ -11,6 +11,9 @@ use super::entity::Entity;
 use super::options::Options;
 use super::php::{Array, Php};
 
+/// The category that classic lists of contacts and companies hide.
+const HIDDEN_CATEGORY: i64 = 5;
+
 /// An entry of a directory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrueStatus {
@@ -69,6 +72,21 @@ pub struct TrueCurrency {
     pub base: bool,
 }
 
+/// A pipeline, which the portal also calls a category.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TruePipeline {
+    /// What its records are.
+    pub entity: Entity,
+    /// What records hold.
+    pub id: i64,
+    /// What people see.
+    pub name: String,
+    /// Its place, smallest first.
+    pub sort: i64,
+    /// Whether new records go there.
+    pub default: bool,
+}
+
 /// What a right mirror knows of the names behind codes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrueNames {
@@ -80,6 +98,8 @@ pub struct TrueNames {
     pub departments: Vec<TrueDepartment>,
     /// All currencies.
     pub currencies: Vec<TrueCurrency>,
+    /// Those of everything that has some.
+    pub pipelines: Vec<TruePipeline>,
 }
 
 /// The names as the portal keeps them.
@@ -89,6 +109,7 @@ pub(super) struct Names {
     users: Vec<Person>,
     departments: Vec<TrueDepartment>,
     currencies: Vec<TrueCurrency>,
+    pipelines: Vec<TruePipeline>,
     next_status: i64,
 }
 
@@ -107,6 +128,7 @@ impl Names {
             users: Vec::new(),
             departments: departments(),
             currencies: currencies(),
+            pipelines: Entity::EVERY.into_iter().flat_map(pipelines).collect(),
             next_status: 1,
         };
         names.add_stages(Entity::Leads);
@@ -160,6 +182,7 @@ impl Names {
             users: listed.map(|person| person.user.clone()).collect(),
             departments: self.departments.clone(),
             currencies: self.currencies.clone(),
+            pipelines: self.pipelines.clone(),
         }
     }
 
@@ -186,6 +209,11 @@ impl Names {
         self.currencies.iter().zip(1..).map(|(one, place)| currency_row(one, place)).collect()
     }
 
+    /// The pipelines of a family.
+    pub(super) fn pipelines(&self, entity: Entity) -> Array {
+        self.pipelines.iter().filter(|one| one.entity == entity).map(pipeline_row).collect()
+    }
+
     /// Does what an action says.
     pub(super) fn apply(&mut self, action: Action) -> Result<Outcome, ActionError> {
         let mut outcome = Outcome::default();
@@ -199,6 +227,11 @@ impl Names {
             Action::RemoveStatus { directory, code } => {
                 let id = self.status(&directory, &code)?.id;
                 self.statuses.retain(|status| status.id != id);
+            }
+            Action::RenamePipeline { entity, id, name } => self.pipeline(entity, id)?.name = name,
+            Action::RemovePipeline { entity, id } => {
+                let gone = self.pipeline(entity, id)?.clone();
+                self.pipelines.retain(|one| *one != gone);
             }
             Action::AddUser { name, last_name } => {
                 let id = self.users.iter().map(|person| person.user.id).max().unwrap_or(0) + 1;
@@ -242,6 +275,11 @@ impl Names {
             .ok_or_else(|| ActionError::NoStatus(format!("{directory} {code}")))
     }
 
+    fn pipeline(&mut self, entity: Entity, id: i64) -> Result<&mut TruePipeline, ActionError> {
+        let found = self.pipelines.iter_mut().find(|one| one.entity == entity && one.id == id);
+        found.ok_or(ActionError::NoPipeline(entity, id))
+    }
+
     fn person(&mut self, id: i64) -> Result<&mut Person, ActionError> {
         let found = self.users.iter_mut().find(|person| person.user.id == id);
         found.ok_or(ActionError::NoUser(id))
@@ -274,6 +312,40 @@ fn currencies() -> Vec<TrueCurrency> {
     ]
     .map(currency)
     .to_vec()
+}
+
+/// The pipelines that a family starts with.
+fn pipelines(entity: Entity) -> Vec<TruePipeline> {
+    let named: Vec<(i64, &str)> = match entity {
+        Entity::Contacts | Entity::Companies => {
+            vec![(0, "Общая"), (HIDDEN_CATEGORY, "Контрагенты")]
+        }
+        // It has one even where pipelines are switched off.
+        Entity::Equipment => vec![(0, "Общая")],
+        Entity::Leads | Entity::Quotes => Vec::new(),
+        _ => entity.pipelines().iter().map(|own| (own.id, own.name)).collect(),
+    };
+    let pipeline = |((id, name), place): ((i64, &str), i64)| TruePipeline {
+        entity,
+        id,
+        name: name.to_owned(),
+        sort: place * 100,
+        default: place == 1,
+    };
+    named.into_iter().zip(1..).map(pipeline).collect()
+}
+
+fn pipeline_row(pipeline: &TruePipeline) -> Php {
+    let row = Array::default()
+        .with("id", pipeline.id)
+        .with("name", pipeline.name.as_str())
+        .with("sort", pipeline.sort)
+        .with("entityTypeId", pipeline.entity.type_id())
+        .with("isDefault", if pipeline.default { "Y" } else { "N" });
+    // The first pipeline is older than the other two keys.
+    let row =
+        if pipeline.id == 0 { row } else { row.with("originId", "").with("originatorId", "") };
+    row.into()
 }
 
 fn status_row(status: &TrueStatus) -> Php {

@@ -49,6 +49,9 @@ pub struct Options {
     pub gaps: u64,
     /// One record in so many has a malformed value; 0 for none.
     pub malformed: u64,
+    /// Whether links may name what has no records here at all: companies where `companies` is 0,
+    /// as where the webhook's user may not see any. They are left out otherwise.
+    pub unseen_targets: bool,
     /// The portal's zone.
     pub zone: Tz,
     /// The portal's time at the start; real time if absent.
@@ -85,6 +88,9 @@ pub struct Options {
     pub item_null_dates: bool,
     /// `crm.item.list` casts arrays in comparisons of ids instead of refusing them.
     pub item_cast_arrays: bool,
+    /// `crm.category.list` refuses a smart process whose pipelines are switched off, instead of
+    /// listing the one that its items name.
+    pub pipelines_refused: bool,
     /// `result_error` as a list without the commands' keys.
     pub unkeyed_errors: bool,
     /// PHP's `max_input_vars`.
@@ -114,6 +120,7 @@ impl Default for Options {
             seed: 1,
             gaps: 30,
             malformed: 150,
+            unseen_targets: true,
             zone: Tz::Europe__Moscow,
             clock: None,
             still: false,
@@ -132,6 +139,7 @@ impl Default for Options {
             item_total_zero: false,
             item_null_dates: false,
             item_cast_arrays: false,
+            pipelines_refused: false,
             unkeyed_errors: false,
             max_input_vars: 10_000,
             undocumented: Undocumented::default(),

@@ -105,17 +105,30 @@ const SMART_INVOICES: &[Pipeline] = &[Pipeline {
     ],
 }];
 
-const PROJECTS: &[Pipeline] = &[Pipeline {
-    id: 9,
-    name: "Проекты",
-    directory: "DYNAMIC_128_STAGE_9",
-    stages: &[
-        stage("DT128_9:NEW", "P", "Начало"),
-        stage("DT128_9:CLIENT", "P", "У клиента"),
-        stage("DT128_9:SUCCESS", "S", "Сдан"),
-        stage("DT128_9:FAIL", "F", "Остановлен"),
-    ],
-}];
+const PROJECTS: &[Pipeline] = &[
+    Pipeline {
+        id: 9,
+        name: "Проекты",
+        directory: "DYNAMIC_128_STAGE_9",
+        stages: &[
+            stage("DT128_9:NEW", "P", "Начало"),
+            stage("DT128_9:CLIENT", "P", "У клиента"),
+            stage("DT128_9:SUCCESS", "S", "Сдан"),
+            stage("DT128_9:FAIL", "F", "Остановлен"),
+        ],
+    },
+    // Deals have a pipeline of the same ID.
+    Pipeline {
+        id: 5,
+        name: "Проекты «под ключ»",
+        directory: "DYNAMIC_128_STAGE_5",
+        stages: &[
+            stage("DT128_5:NEW", "P", "Замер"),
+            stage("DT128_5:SUCCESS", "S", "Сдан под ключ"),
+            stage("DT128_5:FAIL", "F", "Отменён"),
+        ],
+    },
+];
 
 impl Entity {
     /// The pipelines of a family; none if it has no stages.

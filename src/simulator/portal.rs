@@ -18,6 +18,7 @@ use super::gateway::Minute;
 use super::history::Step;
 use super::items::{ItemRow, named_entity};
 use super::limits::{Account, Booking, Buckets, Operating, RequestUse};
+use super::links::Targets;
 use super::names::Names;
 use super::options::Options;
 use super::php::{Array, Php, Writing, write_text};
@@ -211,15 +212,17 @@ impl Portal {
             clock.set(start.timestamp_micros());
         }
         let user_fields = Entity::EVERY.map(initial_user_fields);
-        let generator = Generator {
+        let mut generator = Generator {
             seed: options.seed,
             user_fields: user_fields.clone(),
             malformed: options.malformed,
+            targets: Targets::default(),
         };
         let newest = options.newest(clock.now());
         let tables = Entity::EVERY.map(|entity| {
             generator.populate(entity, options.count(entity), options.gaps.min(95), newest)
         });
+        generator.targets = Targets::of(&tables, options.unseen_targets);
         let next_user_field =
             user_fields.each_ref().map(|fields| u32::try_from(fields.len()).unwrap_or(0) + 1);
         Self {

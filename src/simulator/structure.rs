@@ -7,20 +7,6 @@ use super::options::Options;
 use super::php::{Array, Php};
 use super::portal::{Answer, Failure, Portal};
 
-/// The category that classic lists of contacts and companies hide.
-const HIDDEN_CATEGORY: i64 = 5;
-
-fn category(entity: Entity, id: i64, name: &str, sort: i64, default: bool) -> Array {
-    let row = Array::default()
-        .with("id", id)
-        .with("name", name)
-        .with("sort", sort)
-        .with("entityTypeId", entity.type_id())
-        .with("isDefault", if default { "Y" } else { "N" });
-    // The first pipeline is older than the other two keys.
-    if id == 0 { row } else { row.with("originId", "").with("originatorId", "") }
-}
-
 fn smart_type(entity: Entity, title: &str, full: bool, time: &str) -> Array {
     let flag = |value: bool| if value { "Y" } else { "N" };
     let own = entity.portal_name().parse::<i64>().unwrap_or(0);
@@ -32,7 +18,7 @@ fn smart_type(entity: Entity, title: &str, full: bool, time: &str) -> Array {
         .with("entityTypeId", entity.type_id())
         .with("customSectionId", Php::Null);
     for (name, value) in [
-        ("isCategoriesEnabled", false),
+        ("isCategoriesEnabled", full),
         ("isStagesEnabled", full),
         ("isBeginCloseDatesEnabled", full),
         ("isClientEnabled", full),
@@ -77,28 +63,13 @@ impl Portal {
 
     pub(super) fn categories(&mut self, params: &Array) -> Result<Answer, Failure> {
         let entity = entity_of(self, params)?;
-        let rows: Array = match entity {
-            Entity::Contacts | Entity::Companies => [
-                category(entity, 0, "Общая", 100, true),
-                category(entity, HIDDEN_CATEGORY, "Контрагенты", 200, false),
-            ]
-            .map(Php::from)
-            .into_iter()
-            .collect(),
-            Entity::Leads | Entity::Quotes => {
-                let name = entity.portal_name().to_uppercase();
-                let text = format!("Entity type {name} is not supported");
-                return Err(Failure::new(400, "ENTITY_TYPE_NOT_SUPPORTED", &text));
-            }
-            Entity::Equipment => {
-                std::iter::once(category(entity, 0, "Общая", 100, true).into()).collect()
-            }
-            _ => (entity.pipelines().iter().zip(1..))
-                .map(|(own, place)| {
-                    category(entity, own.id, own.name, place * 100, place == 1).into()
-                })
-                .collect(),
-        };
+        let switched_off = entity == Entity::Equipment && self.options.pipelines_refused;
+        if switched_off || matches!(entity, Entity::Leads | Entity::Quotes) {
+            let name = entity.portal_name().to_uppercase();
+            let text = format!("Entity type {name} is not supported");
+            return Err(Failure::new(400, "ENTITY_TYPE_NOT_SUPPORTED", &text));
+        }
+        let rows = self.names.pipelines(entity);
         Ok(self.whole("categories", rows))
     }
 

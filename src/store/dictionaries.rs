@@ -158,6 +158,7 @@ impl Store {
             "select 'statuses', directory, code from statuses \
              union all select 'users', '', id::text from users \
              union all select 'currencies', '', code from currencies \
+             union all select 'pipelines', entity_type_id::text, id::text from pipelines \
              union all select dictionary, directory, code from sync_hidden_codes",
         )
         .fetch_all(&self.pool)
@@ -269,11 +270,11 @@ struct Statements {
 }
 
 /// The rows that are among the given ones are compared before anything is locked: a row that
-/// came as it is stays untouched.
+/// came as it is stays untouched. `within` says of which rows a reading tells that they are gone.
 macro_rules! statements {
     ($table:literal, key: [$key:literal, $keyed:literal, $same:literal], columns: $columns:literal,
      typed: $typed:literal, old: $old:literal, new: $new:literal, set: $set:literal,
-     hidden: $hidden:literal) => {
+     within: $within:literal, hidden: $hidden:literal) => {
         Statements {
             upsert: concat!(
                 "insert into ",
@@ -306,8 +307,9 @@ macro_rules! statements {
             missing: concat!(
                 "select count(*) from ",
                 $table,
-                " as o where o.gone_since is null ",
-                "and not exists (select from jsonb_to_recordset($1) as n (",
+                " as o where o.gone_since is null and ",
+                $within,
+                " and not exists (select from jsonb_to_recordset($1) as n (",
                 $typed,
                 ") ",
                 "where ",
@@ -318,8 +320,9 @@ macro_rules! statements {
                 "update ",
                 $table,
                 " as o set gone_since = clock_timestamp() ",
-                "where o.gone_since is null ",
-                "and not exists (select from jsonb_to_recordset($1) as n (",
+                "where o.gone_since is null and ",
+                $within,
+                " and not exists (select from jsonb_to_recordset($1) as n (",
                 $typed,
                 ") ",
                 "where ",
@@ -363,6 +366,7 @@ const STATUSES: Statements = statements!(
     set: "id = excluded.id, name = excluded.name, sort = excluded.sort, \
           semantics = excluded.semantics, color = excluded.color, \
           category_id = excluded.category_id",
+    within: "true",
     hidden: "(h.directory, h.code) = (o.directory, o.code)"
 );
 
@@ -381,6 +385,7 @@ const USERS: Statements = statements!(
           second_name = excluded.second_name, last_name = excluded.last_name, \
           email = excluded.email, work_position = excluded.work_position, \
           department_ids = excluded.department_ids, active = excluded.active",
+    within: "true",
     hidden: "h.code = o.id::text"
 );
 
@@ -393,6 +398,7 @@ const DEPARTMENTS: Statements = statements!(
     new: "n.name, n.sort, n.parent_id, n.head_id",
     set: "name = excluded.name, sort = excluded.sort, parent_id = excluded.parent_id, \
           head_id = excluded.head_id",
+    within: "true",
     hidden: "h.code = o.id::text"
 );
 
@@ -406,18 +412,23 @@ const CURRENCIES: Statements = statements!(
     new: "n.name, n.rate, n.rate_amount, n.base, n.decimals, n.sort",
     set: "name = excluded.name, rate = excluded.rate, rate_amount = excluded.rate_amount, \
           base = excluded.base, decimals = excluded.decimals, sort = excluded.sort",
+    within: "true",
     hidden: "h.code = o.code"
 );
 
+// Each kind of records has at least one pipeline, so where none came, none is known to be gone: the
+// kind was not asked for, or the right to see its pipelines is lost.
 const PIPELINES: Statements = statements!(
     "pipelines",
-    key: ["id", "id", "o.id = n.id"],
-    columns: "id, name, sort, is_default",
-    typed: "id bigint, name text, sort integer, is_default boolean",
+    key: ["id", "entity_type_id, id", "(o.entity_type_id, o.id) = (n.entity_type_id, n.id)"],
+    columns: "entity_type_id, id, name, sort, is_default",
+    typed: "entity_type_id bigint, id bigint, name text, sort integer, is_default boolean",
     old: "o.name, o.sort, o.is_default",
     new: "n.name, n.sort, n.is_default",
     set: "name = excluded.name, sort = excluded.sort, is_default = excluded.is_default",
-    hidden: "h.code = o.id::text"
+    within: "($1 = '[]' or o.entity_type_id in (select k.entity_type_id \
+             from jsonb_to_recordset($1) as k (entity_type_id bigint)))",
+    hidden: "(h.directory, h.code) = (o.entity_type_id::text, o.id::text)"
 );
 
 const SMART_PROCESSES: Statements = statements!(
@@ -431,5 +442,6 @@ const SMART_PROCESSES: Statements = statements!(
     set: "id = excluded.id, title = excluded.title, code = excluded.code, \
           switches = excluded.switches, created_time = excluded.created_time, \
           updated_time = excluded.updated_time",
+    within: "true",
     hidden: "h.code = o.entity_type_id::text"
 );

@@ -179,6 +179,7 @@ impl Session {
             } else {
                 Vec::new()
             },
+            pipelines_of: mirrored.iter().flat_map(|entity| entity.pipelines()).collect(),
             store: store.clone(),
             portal: portal.clone(),
             generation: lease.generation,

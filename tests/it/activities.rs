@@ -110,6 +110,10 @@ async fn the_daemon_follows_and_people_see_who_is_responsible() {
     let in_words = "select count(*) filter (where type_id = 2 and type = 'call' \
                         and owner_type_id = 3 and owner_type = 'contact' \
                         and direction = 1 and direction_name = 'incoming') > 0 \
+                    and count(*) filter (where description_type = 2 \
+                        and description_type_name = 'BBCode') > 0 \
+                    and count(*) filter (where description_type > 0 \
+                        and description_type_name is null) = 0 \
                     and count(*) filter (where type is null and type_id <> 0) = 0 \
                     from bitrix24_report.activities";
     assert!(value::<bool>(database.pool(), in_words).await);

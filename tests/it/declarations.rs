@@ -108,14 +108,16 @@ async fn every_documented_code_is_explained_by_the_dictionary_that_the_portal_na
             .collect();
         let by_us: BTreeMap<&str, String> = entity
             .coded()
-            .map(|(place, explained)| {
+            .filter_map(|(place, explained)| {
                 let dictionary = match explained {
                     Explained::Directory(directory) => directory,
                     Explained::User => "a user",
                     Explained::Currency => "a currency",
-                    Explained::Stages(_) | Explained::Pipeline => unreachable!("no pipelines"),
+                    Explained::Stages(_) => unreachable!("no pipelines have stages here"),
+                    // Items alone describe it.
+                    Explained::Pipeline(_) => return None,
                 };
-                (entity.columns[place].field, dictionary.to_owned())
+                Some((entity.columns[place].field, dictionary.to_owned()))
             })
             .collect();
         assert_eq!(by_us, by_the_portal, "{}", entity.name);

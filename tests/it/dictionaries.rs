@@ -14,7 +14,7 @@ use crate::support::{
 
 const NO_LIMITS: &str = "[portal.limits]\nrequests_per_second = 1000\nburst = 10000\n";
 
-const TABLES: [&str; 4] = ["statuses", "users", "departments", "currencies"];
+const TABLES: [&str; 5] = ["statuses", "users", "departments", "currencies", "pipelines"];
 
 fn portal() -> TestPortal {
     TestPortal::with(Options { contacts: 60, leads: 40, malformed: 0, ..unlimited() })
@@ -63,7 +63,16 @@ fn expected(portal: &TestPortal) -> BTreeMap<&'static str, BTreeSet<String>> {
             "base": currency.base, "decimals": 2, "sort": place * 100,
         }))
     });
+    // Contacts have two, leads none, and nothing else is mirrored.
+    let pipelines = names.pipelines.iter().filter(|one| one.entity == Entity::Contacts);
+    let pipelines = pipelines.map(|pipeline| {
+        text(json!({
+            "entity_type_id": 3, "id": pipeline.id, "name": pipeline.name,
+            "sort": pipeline.sort, "is_default": pipeline.default,
+        }))
+    });
     BTreeMap::from([
+        ("pipelines", pipelines.collect()),
         ("statuses", statuses.collect()),
         ("users", users.collect()),
         ("departments", departments.collect()),
@@ -126,7 +135,7 @@ async fn versions(pool: &PgPool) -> BTreeMap<String, String> {
 /// When the last dictionary was read.
 async fn all_read_since(pool: &PgPool, since: &str) -> bool {
     let read = format!(
-        "select count(*) = 4 from bitrix24.sync_dictionaries where read_at > '{since}' \
+        "select count(*) = 5 from bitrix24.sync_dictionaries where read_at > '{since}' \
          and problem is null"
     );
     value(pool, &read).await
@@ -198,6 +207,9 @@ async fn a_daemon_follows_changes_and_marks_what_has_gone_until_it_comes_back() 
     portal.happens(Action::RenameStatus { directory, code, name: "Ёлки & Ко".to_owned() });
     let (directory, code) = status("NEW");
     portal.happens(Action::AddStatus { directory, code, name: "Новая".to_owned() });
+    let entity = Entity::Contacts;
+    portal.happens(Action::RenamePipeline { entity, id: 0, name: "Люди & Ко".to_owned() });
+    portal.happens(Action::RemovePipeline { entity, id: 5 });
     portal.happens(Action::DismissUser { id: 5 });
     portal.happens(Action::HideUser { id: 6, hidden: true });
     let (name, last_name) = ("Zoë".to_owned(), "Новая".to_owned());
@@ -212,11 +224,15 @@ async fn a_daemon_follows_changes_and_marks_what_has_gone_until_it_comes_back() 
     assert_eq!(kept.len(), 1);
     assert!(kept.iter().all(|row| row.contains("Отрасль 7")), "{kept:?}");
 
+    let kept = rows(pool, "pipelines", gone).await;
+    assert_eq!(kept.len(), 1);
+    assert!(kept.iter().all(|row| row.contains("Контрагенты")), "{kept:?}");
+
     let (directory, code) = status("INDUSTRY_7");
     portal.happens(Action::AddStatus { directory, code, name: "Отрасль 7".to_owned() });
     portal.happens(Action::HideUser { id: 6, hidden: false });
     names_become_equal(&portal, pool).await;
-    for table in TABLES {
+    for table in TABLES.into_iter().filter(|table| *table != "pipelines") {
         assert_eq!(rows(pool, table, gone).await, BTreeSet::new(), "{table}");
     }
 }

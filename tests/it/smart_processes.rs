@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use b24mirror::{
     entity::{Dialect, Entity, smart_process},
-    simulator::{self, Action, Options},
+    simulator::{self, Action, Fault, FaultKind, Options},
 };
 use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
@@ -137,6 +137,114 @@ async fn every_value_of_every_item_of_every_process_is_mirrored_and_stays_so() {
     for (table, version) in before.iter().filter(|(table, _)| table.starts_with("smart_item")) {
         assert_eq!(after.get(table), Some(version), "{table} was written without need");
     }
+}
+
+/// The items whose pipeline has another name in the view than in the portal, or none.
+async fn misnamed(portal: &TestPortal, database: &Database, view: &str, of: &str) -> Vec<String> {
+    let names = portal.names().pipelines;
+    let shown = format!("select distinct {of}, category_id, category from bitrix24_report.{view}");
+    let shown: Vec<(i64, i64, Option<String>)> =
+        sqlx::query_as(AssertSqlSafe(shown)).fetch_all(database.pool()).await.unwrap();
+    assert!(!shown.is_empty(), "{view}");
+    let right = |(kind, id, name): &(i64, i64, Option<String>)| {
+        let entity = if *kind == 128 { PROJECTS } else { EQUIPMENT };
+        let known = names.iter().find(|one| one.entity == entity && one.id == *id);
+        known.map(|known| &known.name) == name.as_ref()
+    };
+    shown.iter().filter(|row| !right(row)).map(|row| format!("{view}: {row:?}")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pipelines_of_processes_have_names_whether_or_not_all_of_them_show_theirs() {
+    for pipelines_refused in [false, true] {
+        let options = Options { contacts: 60, leads: 0, deals: 40, ..unlimited() };
+        let options = Options { projects: 90, equipment: 30, pipelines_refused, ..options };
+        let (portal, database) = (TestPortal::with(options), database().await);
+        // A deal's pipeline has the ID of one of the process.
+        let settings = settings(&portal, &database, "deals.enabled = true\n");
+        let backfill = || Run::b24mirror(&["backfill"]).config(&settings).finish();
+        assert_eq!(backfill().await.code, Some(0));
+        let pool = database.pool();
+        for view in ["smart_items_128", "smart_items_1036", "smart_items"] {
+            let kind = view.strip_prefix("smart_items_").unwrap_or("entity_type_id");
+            let kind = format!("{kind}::bigint");
+            let wrong = misnamed(&portal, &database, view, &kind).await;
+            let expected = match (pipelines_refused, view) {
+                (false, _) | (_, "smart_items_128") => Vec::new(),
+                _ => vec![format!("{view}: (1036, 0, None)")],
+            };
+            assert_eq!(wrong, expected);
+        }
+        let both = "select count(distinct category) from bitrix24_report.smart_items_128";
+        assert_eq!(value::<i64>(pool, both).await, 2);
+        let deals = "select bool_and(category = case category_id when 0 then 'Общая' \
+                        when 1 then 'Закупки' else 'Portal Rent / аренда' end) \
+                     from bitrix24_report.deals";
+        assert!(value::<bool>(pool, deals).await);
+        // What cannot be read is no problem, and is asked for once.
+        let status = status(&portal, &database).await;
+        let dictionaries = status["dictionaries"].as_array().unwrap();
+        let line = dictionaries.iter().find(|one| one["dictionary"] == "pipelines").unwrap();
+        assert!(line["read_at"].is_string() && line["problem"].is_null(), "{line}");
+        let hidden = "select coalesce(string_agg(directory || ':' || code, ' '), '') \
+                      from bitrix24.sync_hidden_codes where dictionary = 'pipelines'";
+        let expected = if pipelines_refused { "1036:0" } else { "" };
+        assert_eq!(value::<String>(pool, hidden).await, expected);
+
+        // They are followed; one that is gone keeps its name, and takes none from other records.
+        let (entity, name) = (PROJECTS, "Новое имя".to_owned());
+        portal.happens(Action::RenamePipeline { entity, id: 9, name });
+        portal.happens(Action::RemovePipeline { entity, id: 5 });
+        sqlx::query("update bitrix24.sync_dictionaries set tried_at = null")
+            .execute(pool)
+            .await
+            .unwrap();
+        assert_eq!(backfill().await.code, Some(0));
+        let named = "select string_agg(distinct category, ', ' order by category) \
+                     from bitrix24_report.smart_items_128";
+        assert_eq!(value::<String>(pool, named).await, "Новое имя, Проекты «под ключ»");
+        let gone = "select string_agg(entity_type_id || ':' || id, ' ') \
+                    from bitrix24.pipelines where gone_since is not null";
+        assert_eq!(value::<String>(pool, gone).await, "128:5");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pipeline_list_that_fails_or_comes_empty_takes_no_name_away() {
+    let options = Options { contacts: 60, leads: 0, projects: 60, equipment: 30, ..unlimited() };
+    let (portal, database) = (TestPortal::with(options), database().await);
+    done(&portal, &database, &["backfill"]).await;
+    let pool = database.pool();
+    let live = "select count(*) from bitrix24.pipelines where gone_since is null";
+    assert_eq!(value::<i64>(pool, live).await, 5);
+    let again = async || {
+        sqlx::query("update bitrix24.sync_dictionaries set tried_at = null")
+            .execute(pool)
+            .await
+            .unwrap();
+        done(&portal, &database, &["sync"]).await;
+    };
+    let problem = "select coalesce(problem, '') from bitrix24.sync_dictionaries \
+                   where name = 'pipelines'";
+    // One of the lists does not come, and something went that it does not tell of.
+    let (entity, name) = (PROJECTS, "Другое".to_owned());
+    portal.happens(Action::RenamePipeline { entity, id: 9, name });
+    let code = "INTERNAL_SERVER_ERROR".to_owned();
+    let kind = FaultKind::CommandError { status: 500, code, description: "no".to_owned() };
+    portal.fault(Fault::once("crm.category.list", kind));
+    portal.happens(Action::RemovePipeline { entity, id: 5 });
+    again().await;
+    assert_eq!(value::<i64>(pool, live).await, 5);
+    assert!(value::<String>(pool, problem).await.contains("INTERNAL_SERVER_ERROR"));
+    let renamed = "select name from bitrix24.pipelines where entity_type_id = 128 and id = 9";
+    assert_eq!(value::<String>(pool, renamed).await, "Другое", "what came is kept");
+    again().await;
+    assert_eq!(value::<i64>(pool, live).await, 4);
+    assert_eq!(value::<String>(pool, problem).await, "");
+    // A right that is lost shows as an empty list.
+    portal.happens(Action::RemovePipeline { entity, id: 9 });
+    again().await;
+    assert_eq!(value::<i64>(pool, live).await, 4);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -113,6 +113,9 @@ async fn stages_and_pipelines_have_names_and_no_code_is_left_alone() {
         ("deals", "stage_id", "stage"),
         ("deals", "category_id", "category"),
         ("deals", "type_id", "type"),
+        ("deals", "event_id", "event"),
+        ("companies", "category_id", "category"),
+        ("smart_invoices", "category_id", "category"),
         ("quotes", "status_id", "status"),
         ("smart_invoices", "stage_id", "stage"),
         ("companies", "company_type", "company_type_name"),
@@ -129,6 +132,9 @@ async fn stages_and_pipelines_have_names_and_no_code_is_left_alone() {
     }
     let pipelines = "select count(*) from bitrix24.pipelines where gone_since is null";
     assert!(value::<i64>(pool, pipelines).await > 1);
+    let formats = "select string_agg(distinct terms_type || ' ' || terms_type_name, ', ') \
+                   from bitrix24_report.quotes where terms_type > 0";
+    assert_eq!(value::<String>(pool, formats).await, "1 plain text, 2 BBCode, 3 HTML");
     let stages = "select bool_and(s.name = v.stage) from bitrix24_report.deals v \
                   join bitrix24.statuses s on s.code = v.stage_id and s.directory = \
                      case when v.category_id = 0 then 'DEAL_STAGE' \

@@ -6,11 +6,13 @@
 //! `total` foretells are asked for ahead, together, and thrown away where that was wrong.
 //! Currencies come all at once, and with them `total` is 0 whatever there is.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json, value::RawValue};
 
 use super::{MAX_COMMANDS, PAGE_ROWS};
 use crate::{
-    entity::{DEALS, dictionary::Dictionary},
+    entity::dictionary::Dictionary,
     portal::{
         Answer, BatchAnswer, Commands, Lane, Patience, Portal, PortalError, envelope::PhpMap,
     },
@@ -22,14 +24,22 @@ const APP: &str = "app";
 /// No portal has so many rows; whoever lists more goes round in circles.
 const MOST_PAGES: usize = 4_000;
 
+/// What the portal says of records that have no pipelines.
+const UNSUPPORTED: &str = "ENTITY_TYPE_NOT_SUPPORTED";
+
+/// What it says of a smart process that somebody has removed.
+const NOT_FOUND: &str = "NOT_FOUND";
+
 /// Reads the lists that explain codes.
 #[derive(Debug, Clone)]
 pub struct DictionarySource {
     portal: Portal,
+    /// The numbers of the records whose pipelines are read.
+    pipelines_of: Vec<u32>,
 }
 
 /// One list, read to its end.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Listed {
     /// The rows, not parsed any further.
     pub rows: Vec<Box<RawValue>>,
@@ -37,6 +47,8 @@ pub struct Listed {
     pub pages: usize,
     /// How many rows there should be by the last page, where it says so.
     pub total: Option<u64>,
+    /// Why a part did not come, of what comes in several lists.
+    pub refused: Option<PortalError>,
 }
 
 impl Listed {
@@ -45,6 +57,17 @@ impl Listed {
     pub fn lacking(&self) -> u64 {
         let came = self.rows.len() as u64;
         self.total.map_or(0, |total| total.saturating_sub(came))
+    }
+
+    /// Both as one.
+    fn and(mut self, mut other: Self) -> Self {
+        let lacking = self.lacking() + other.lacking();
+        self.rows.append(&mut other.rows);
+        // Each is as whole as its own pages.
+        self.pages = self.pages.max(other.pages);
+        self.total = Some(self.rows.len() as u64 + lacking);
+        self.refused = self.refused.or(other.refused);
+        self
     }
 }
 
@@ -62,6 +85,8 @@ pub struct HeardDictionaries {
 /// A list on its way.
 struct Reading {
     dictionary: Dictionary,
+    /// The number of the records whose pipelines it lists.
+    of: Option<u32>,
     /// Where the next page starts.
     start: u64,
     listed: Listed,
@@ -73,7 +98,27 @@ impl DictionarySource {
     /// Reads from that portal.
     #[must_use]
     pub const fn new(portal: Portal) -> Self {
-        Self { portal }
+        Self { portal, pipelines_of: Vec::new() }
+    }
+
+    /// The same, with pipelines of the records that have these numbers.
+    #[must_use]
+    pub fn with_pipelines_of(self, kinds: impl IntoIterator<Item = u32>) -> Self {
+        let kinds: BTreeSet<u32> = kinds.into_iter().collect();
+        Self { pipelines_of: kinds.into_iter().collect(), ..self }
+    }
+
+    /// What has to be read: pipelines of everything that has some.
+    fn readings(&self, wanted: &[Dictionary]) -> Vec<Reading> {
+        let of = |dictionary: &Dictionary| match dictionary {
+            Dictionary::Pipelines => self
+                .pipelines_of
+                .iter()
+                .map(|kind| Reading::new(*dictionary, Some(*kind)))
+                .collect(),
+            _ => vec![Reading::new(*dictionary, None)],
+        };
+        wanted.iter().flat_map(of).collect()
     }
 
     /// Reads lists to their ends, several in each request.
@@ -85,7 +130,7 @@ impl DictionarySource {
         lane: Lane,
         wanted: &[Dictionary],
     ) -> Result<HeardDictionaries, PortalError> {
-        let mut readings: Vec<Reading> = wanted.iter().copied().map(Reading::new).collect();
+        let mut readings = self.readings(wanted);
         let (mut time_zone, mut licence) = (None, None);
         let mut first = true;
         while first || readings.iter().any(Reading::is_open) {
@@ -108,7 +153,7 @@ impl DictionarySource {
                 reading.take(room, &mut answer);
             }
         }
-        let lists = readings.into_iter().map(Reading::finish).collect();
+        let lists = joined(wanted, readings);
         Ok(HeardDictionaries { lists, time_zone, licence })
     }
 
@@ -122,7 +167,7 @@ impl DictionarySource {
         lane: Lane,
         wanted: &[Dictionary],
     ) -> Result<Vec<(Dictionary, Result<u64, PortalError>)>, PortalError> {
-        let mut readings: Vec<Reading> = wanted.iter().copied().map(Reading::new).collect();
+        let mut readings = self.readings(wanted);
         let mut commands = Commands::new();
         for reading in &readings {
             reading.ask(1, &mut commands)?;
@@ -131,19 +176,45 @@ impl DictionarySource {
         for reading in &mut readings {
             reading.take(1, &mut answer);
         }
-        let seen = |reading: Reading| {
-            let (dictionary, listed) = reading.finish();
-            let rows = listed.map(|listed| listed.total.unwrap_or(0).max(listed.rows.len() as u64));
+        let seen = |(dictionary, listed): (Dictionary, Result<Listed, PortalError>)| {
+            let rows = listed.and_then(|listed| match listed.refused {
+                Some(error) => Err(error),
+                None => Ok(listed.total.unwrap_or(0).max(listed.rows.len() as u64)),
+            });
             (dictionary, rows)
         };
-        Ok(readings.into_iter().map(seen).collect())
+        Ok(joined(wanted, readings).into_iter().map(seen).collect())
     }
 }
 
+/// The lists, those of one dictionary as one. One that does not come takes nothing from the others.
+fn joined(
+    wanted: &[Dictionary],
+    readings: Vec<Reading>,
+) -> Vec<(Dictionary, Result<Listed, PortalError>)> {
+    let mut finished: Vec<_> = readings.into_iter().map(Reading::finish).collect();
+    let mut of = |dictionary: Dictionary| {
+        let (own, others) = finished.drain(..).partition(|(own, _)| *own == dictionary);
+        finished = others;
+        let mut own: Vec<(Dictionary, Result<Listed, PortalError>)> = own;
+        let listed =
+            match own.pop() {
+                Some((_, only)) if own.is_empty() => only,
+                last => Ok(own.into_iter().chain(last).fold(Listed::default(), |all, (_, one)| {
+                    all.and(one.unwrap_or_else(|error| Listed {
+                        refused: Some(error),
+                        ..Listed::default()
+                    }))
+                })),
+            };
+        (dictionary, listed)
+    };
+    wanted.iter().map(|dictionary| of(*dictionary)).collect()
+}
+
 impl Reading {
-    const fn new(dictionary: Dictionary) -> Self {
-        let listed = Listed { rows: Vec::new(), pages: 0, total: None };
-        Self { dictionary, start: 0, listed, end: None }
+    fn new(dictionary: Dictionary, of: Option<u32>) -> Self {
+        Self { dictionary, of, start: 0, listed: Listed::default(), end: None }
     }
 
     const fn is_open(&self) -> bool {
@@ -162,7 +233,8 @@ impl Reading {
     }
 
     fn key(&self, page: usize) -> String {
-        format!("{}{page:02}", self.dictionary.name())
+        let of = self.of.map(|kind| format!("{kind}_")).unwrap_or_default();
+        format!("{}{of}{page:02}", self.dictionary.name())
     }
 
     fn ask(&self, room: usize, commands: &mut Commands) -> Result<(), PortalError> {
@@ -175,9 +247,7 @@ impl Reading {
                     json!({ "sort": "ID", "order": "ASC", "start": start })
                 }
                 Dictionary::Currencies => json!({ "order": { "SORT": "ASC" } }),
-                Dictionary::Pipelines => {
-                    json!({ "entityTypeId": DEALS.item.map(|item| item.entity_type_id) })
-                }
+                Dictionary::Pipelines => json!({ "entityTypeId": self.of }),
                 Dictionary::SmartProcesses => {
                     json!({ "order": { "id": "ASC" }, "start": start })
                 }
@@ -197,9 +267,16 @@ impl Reading {
             }
             let taken = answer.take(&self.key(page)).and_then(|page| self.take_page(&page));
             if let Err(error) = taken {
-                self.end = Some(Err(error));
+                self.end = Some(if self.has_none(&error) { Ok(()) } else { Err(error) });
             }
         }
+    }
+
+    /// Whether an error says that these records have no pipelines, as one of a smart process may
+    /// where they are switched off, or that there are no such records any more.
+    fn has_none(&self, error: &PortalError) -> bool {
+        let code = error.code();
+        self.of.is_some() && code.is_some_and(|code| code.is(UNSUPPORTED) || code.is(NOT_FOUND))
     }
 
     fn take_page(&mut self, page: &Answer) -> Result<(), PortalError> {

@@ -19,7 +19,7 @@ pub use self::kind::Kind;
 use super::{
     Blueprint, FieldDescription,
     meaning::{options, people, statuses},
-    records::column_names,
+    records::{column_names, until_mirrored},
     sql,
     view::{View, ViewColumn},
 };
@@ -138,8 +138,9 @@ pub(super) fn views(plan: &Blueprint, entity: &'static Entity) -> Vec<View> {
                 _ => format!("{}_custom_{part}", entity.name),
             },
             comment: format!(
-                "Custom fields of the {} that the portal has now, one row each.{more}",
-                plan.called(entity)
+                "Custom fields of the {} that the portal has now, one row each.{more}{}",
+                plan.called(entity),
+                until_mirrored(entity, "enabled")
             ),
             columns,
             source: format!(

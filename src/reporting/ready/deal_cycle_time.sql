@@ -35,5 +35,5 @@ select
     round(c.slowest::numeric, 2) as slowest_days,
     c.untimed
 from counted c
-left join {data}.pipelines p on p.id = c.category_id
+left join {data}.pipelines p on p.entity_type_id = 2 and p.id = c.category_id
 order by c.month, p.sort, c.category_id, c.won desc

@@ -27,7 +27,7 @@ select
     round(c.in_stage, 1) as average_days_in_stage,
     c.overdue
 from counted c
-left join {data}.pipelines p on p.id = c.category_id
+left join {data}.pipelines p on p.entity_type_id = 2 and p.id = c.category_id
 left join {data}.statuses stage on stage.code = c.stage_id
     and stage.directory = case when c.category_id = 0 then 'DEAL_STAGE'
         else 'DEAL_STAGE_' || c.category_id end

@@ -33,6 +33,6 @@ select
     round(c.amount_lost, 2) as amount_lost,
     (select code from {data}.currencies where base order by code limit 1) as currency
 from counted c
-left join {data}.pipelines p on p.id = c.category_id
+left join {data}.pipelines p on p.entity_type_id = 2 and p.id = c.category_id
 left join {data}.users u on u.id = c.assigned_by_id
 order by c.month, p.sort, c.category_id, c.ended desc

@@ -26,7 +26,11 @@ pub(super) const REPORTS: &[ReadyReport] = &[
                 "bigint",
                 "How many of them were created in the last 30 days.",
             ),
-            column("percent_of_source", "numeric", "Their share of all leads from this source."),
+            column(
+                "percent_of_source",
+                "numeric",
+                "Their share of all leads from this source, in percent.",
+            ),
             column(
                 "amount",
                 "numeric",
@@ -52,16 +56,16 @@ pub(super) const REPORTS: &[ReadyReport] = &[
             column("failed", "bigint", "Those that failed, junk among them."),
             column("junk", "bigint", "Those in the stage JUNK."),
             column("open", "bigint", "Those that are neither."),
-            column("conversion_percent", "numeric", "Converted of all."),
+            column("conversion_percent", "numeric", "Converted of all, in percent."),
             column(
                 "conversion_percent_without_junk",
                 "numeric",
-                "Converted of all that are not junk.",
+                "Converted of all that are not junk, in percent.",
             ),
             column(
                 "conversion_percent_of_closed",
                 "numeric",
-                "Converted of those that are converted or failed.",
+                "Converted of those that are converted or failed, in percent.",
             ),
         ],
         sql: include_str!("conversion_by_source_and_month.sql"),
@@ -77,10 +81,14 @@ pub(super) const REPORTS: &[ReadyReport] = &[
             column("source", "text", "The source."),
             column("converted", "bigint", "Leads converted in that month."),
             column("average_days", "numeric", "Days from creation to conversion, on average."),
-            column("median_days", "numeric", "Half of the leads took no longer."),
-            column("ninety_percent_within_days", "numeric", "Nine of ten took no longer."),
-            column("fastest_days", "numeric", "The quickest."),
-            column("slowest_days", "numeric", "The slowest."),
+            column("median_days", "numeric", "Days within which half of the leads were converted."),
+            column(
+                "ninety_percent_within_days",
+                "numeric",
+                "Days within which nine of ten were converted.",
+            ),
+            column("fastest_days", "numeric", "Days of the quickest."),
+            column("slowest_days", "numeric", "Days of the slowest."),
             column(
                 "untimed",
                 "bigint",
@@ -107,8 +115,8 @@ pub(super) const REPORTS: &[ReadyReport] = &[
                 "Whether the person may still log in; null where the portal hides the person.",
             ),
             column("open_leads", "bigint", "Leads that are neither converted nor failed."),
-            column("average_age_days", "numeric", "Their age, on average."),
-            column("oldest_age_days", "numeric", "The age of the oldest."),
+            column("average_age_days", "numeric", "Their age in days, on average."),
+            column("oldest_age_days", "numeric", "The age of the oldest, in days."),
             column("open_over_7_days", "bigint", "Open leads of at least 7 days."),
             column("open_over_30_days", "bigint", "Open leads of at least 30 days."),
             column("open_over_90_days", "bigint", "Open leads of at least 90 days."),
@@ -177,6 +185,18 @@ pub(super) const REPORTS: &[ReadyReport] = &[
                 "boolean",
                 "Whether more than ten hold it: an office's rather than one person's.",
             ),
+            column(
+                "contact_names",
+                "text[]",
+                "What these contacts are called, in the order of contact_ids; the ID of one \
+                  without a name.",
+            ),
+            column(
+                "lead_names",
+                "text[]",
+                "The titles of these leads, or the names in them, in the order of lead_ids; the \
+                  ID of one without either.",
+            ),
         ],
         sql: include_str!("duplicates_by_phone.sql"),
     },
@@ -196,6 +216,18 @@ pub(super) const REPORTS: &[ReadyReport] = &[
                 "probably_an_office",
                 "boolean",
                 "Whether more than ten hold it: an office's rather than one person's.",
+            ),
+            column(
+                "contact_names",
+                "text[]",
+                "What these contacts are called, in the order of contact_ids; the ID of one \
+                  without a name.",
+            ),
+            column(
+                "lead_names",
+                "text[]",
+                "The titles of these leads, or the names in them, in the order of lead_ids; the \
+                  ID of one without either.",
             ),
         ],
         sql: include_str!("duplicates_by_email.sql"),
@@ -280,10 +312,14 @@ pub(super) const REPORTS: &[ReadyReport] = &[
             column("failed", "bigint", "Those that failed, junk among them."),
             column("junk", "bigint", "Those in the stage JUNK."),
             column("open", "bigint", "Those that are neither converted nor failed."),
-            column("conversion_percent", "numeric", "Converted of all."),
-            column("junk_percent", "numeric", "Junk of all."),
+            column("conversion_percent", "numeric", "Converted of all, in percent."),
+            column("junk_percent", "numeric", "Junk of all, in percent."),
             column("amount", "numeric", "What they are worth, in the base currency."),
-            column("amount_converted", "numeric", "What the converted ones are worth."),
+            column(
+                "amount_converted",
+                "numeric",
+                "What the converted ones are worth, in the base currency.",
+            ),
             column("currency", "text", "The base currency."),
             column("first_lead_on", "date", "Day of the first lead."),
             column("last_lead_on", "date", "Day of the latest lead."),
@@ -294,7 +330,8 @@ pub(super) const REPORTS: &[ReadyReport] = &[
         name: "deal_pipeline",
         comment: "What is in our pipelines? Open deals by pipeline and stage, as they are now, in \
                   the order of the portal's stages. Amounts are in the base currency, by the \
-                  portal's rates. Templates of repeated deals do not count.",
+                  portal's rates. Templates of repeated deals do not count. Empty until deals are \
+                  mirrored (`entities.deals.enabled`).",
         columns: &[
             column("category_id", "bigint", "The pipeline's ID."),
             column("pipeline", "text", "The pipeline."),
@@ -308,7 +345,11 @@ pub(super) const REPORTS: &[ReadyReport] = &[
                 "What they are worth, in the base currency; deals in a currency without a rate do \
                   not count.",
             ),
-            column("weighted_amount", "numeric", "The same, each by its probability."),
+            column(
+                "weighted_amount",
+                "numeric",
+                "The same, each by its probability, in the base currency.",
+            ),
             column("currency", "text", "The base currency."),
             column("average_age_days", "numeric", "Days since they were created, on average."),
             column(
@@ -323,7 +364,9 @@ pub(super) const REPORTS: &[ReadyReport] = &[
     ReadyReport {
         name: "deal_win_rate",
         comment: "How many of our deals do we win, and who wins them? Ended deals by the month in \
-                  which they ended, pipeline and responsible. Amounts are in the base currency.",
+                  which they ended, pipeline and responsible. Amounts are in the base currency, by the \
+                  portal's rates. Templates of repeated deals do not count. Empty until deals are \
+                  mirrored (`entities.deals.enabled`).",
         columns: &[
             column("month", "date", "First day of the month in which the deals ended."),
             column("category_id", "bigint", "The pipeline's ID."),
@@ -333,9 +376,19 @@ pub(super) const REPORTS: &[ReadyReport] = &[
             column("ended", "bigint", "Deals that ended in that month."),
             column("won", "bigint", "Those that were won."),
             column("lost", "bigint", "Those that were lost."),
-            column("win_percent", "numeric", "Won of all that ended."),
-            column("amount_won", "numeric", "What the won ones are worth."),
-            column("amount_lost", "numeric", "What the lost ones were worth."),
+            column("win_percent", "numeric", "Won of all that ended, in percent."),
+            column(
+                "amount_won",
+                "numeric",
+                "What the won ones are worth, in the base currency; deals in a currency without a \
+                  rate do not count.",
+            ),
+            column(
+                "amount_lost",
+                "numeric",
+                "What the lost ones were worth, in the base currency; deals in a currency without \
+                  a rate do not count.",
+            ),
             column("currency", "text", "The base currency."),
         ],
         sql: include_str!("deal_win_rate.sql"),
@@ -343,7 +396,8 @@ pub(super) const REPORTS: &[ReadyReport] = &[
     ReadyReport {
         name: "deal_cycle_time",
         comment: "How long does a deal take? Days from creation to the end, by the month of the \
-                  end, pipeline and outcome.",
+                  end, pipeline and outcome. Templates of repeated deals do not count. Empty until \
+                  deals are mirrored (`entities.deals.enabled`).",
         columns: &[
             column("month", "date", "First day of the month in which the deals ended."),
             column("category_id", "bigint", "The pipeline's ID."),
@@ -351,10 +405,10 @@ pub(super) const REPORTS: &[ReadyReport] = &[
             column("outcome", "text", "won or lost."),
             column("deals", "bigint", "Deals that ended so in that month."),
             column("average_days", "numeric", "Days that they took, on average."),
-            column("median_days", "numeric", "Half of them took no longer."),
-            column("ninety_percent_within_days", "numeric", "Nine of ten took no longer."),
-            column("fastest_days", "numeric", "The fastest."),
-            column("slowest_days", "numeric", "The slowest."),
+            column("median_days", "numeric", "Days within which half of them ended."),
+            column("ninety_percent_within_days", "numeric", "Days within which nine of ten ended."),
+            column("fastest_days", "numeric", "Days of the fastest."),
+            column("slowest_days", "numeric", "Days of the slowest."),
             column("untimed", "bigint", "Those without usable dates; they count in deals only."),
         ],
         sql: include_str!("deal_cycle_time.sql"),
@@ -363,8 +417,10 @@ pub(super) const REPORTS: &[ReadyReport] = &[
         name: "time_in_stage",
         comment: "How long do records stay in each stage? One row for each stage and pipeline of \
                   leads, deals and smart invoices, as far as their stage histories are mirrored \
-                  (deal_stage_history and its like). A record that comes to a stage again stays \
-                  there a second time; final stages are left out, templates of repeated deals count.",
+                  (`entities.deal_stage_history.enabled` and its like); empty until one of them is. A \
+                  record that comes to a stage again stays there a second time; final stages are \
+                  left out. Templates of repeated deals do not count, which are told by the deals: \
+                  mirror those, too.",
         columns: &[
             column("record", "text", "lead, deal or smart invoice."),
             column("category_id", "bigint", "The pipeline's ID; leads have none."),
@@ -376,9 +432,9 @@ pub(super) const REPORTS: &[ReadyReport] = &[
             column("stays", "bigint", "How many times, all of them together."),
             column("still_there", "bigint", "How many are there now."),
             column("average_days", "numeric", "Days until they left, on average."),
-            column("median_days", "numeric", "Half of them took no longer."),
-            column("ninety_percent_within_days", "numeric", "Nine of ten took no longer."),
-            column("slowest_days", "numeric", "The slowest."),
+            column("median_days", "numeric", "Days within which half of them left."),
+            column("ninety_percent_within_days", "numeric", "Days within which nine of ten left."),
+            column("slowest_days", "numeric", "Days of the slowest."),
             column("total_days", "numeric", "Days of all who have left, together."),
             column(
                 "average_days_of_those_still_there",
@@ -391,7 +447,8 @@ pub(super) const REPORTS: &[ReadyReport] = &[
     ReadyReport {
         name: "activities_per_responsible",
         comment: "Who calls, writes and meets how often? Activities by the month in which they \
-                  begin, responsible, type and direction, where activities are mirrored.",
+                  begin, responsible, type and direction. Empty until activities are mirrored \
+                  (`entities.activities.enabled`).",
         columns: &[
             column("month", "date", "The month's first day."),
             column("responsible_id", "bigint", "The responsible person's ID."),
@@ -411,7 +468,8 @@ pub(super) const REPORTS: &[ReadyReport] = &[
     ReadyReport {
         name: "product_rows",
         comment: "What do records list? One row for each product row of deals, leads, quotes and \
-                  smart invoices, where these are mirrored with their product rows.",
+                  smart invoices, of templates of repeated deals, too. Empty until these are mirrored \
+                  with their product rows (`entities.deals.product_rows` and its like).",
         columns: &[
             column("record", "text", "deal, lead, quote or smart invoice."),
             column("record_id", "bigint", "The record's ID."),
@@ -420,12 +478,16 @@ pub(super) const REPORTS: &[ReadyReport] = &[
             column("sort", "bigint", "The row's place in its record, smallest first."),
             column("product_id", "bigint", "The product in the catalogue; null for none."),
             column("product_name", "text", "The product's name, as it is in the row."),
-            column("quantity", "numeric", "How many units."),
+            column("quantity", "numeric", "How many units of measure_name."),
             column("measure_name", "text", "The unit."),
-            column("price", "numeric", "For one unit, discount and taxes included."),
-            column("discount_sum", "numeric", "The discount of one unit as an amount."),
+            column(
+                "price",
+                "numeric",
+                "For one unit, discount and taxes included, in currency_id.",
+            ),
+            column("discount_sum", "numeric", "The discount of one unit, in currency_id."),
             column("tax_rate", "numeric", "The tax in percent; null for none."),
-            column("amount", "numeric", "Price times quantity."),
+            column("amount", "numeric", "Price times quantity, in currency_id."),
             column("currency_id", "text", "The currency of all of that, which is the record's."),
         ],
         sql: include_str!("product_rows.sql"),
@@ -433,8 +495,9 @@ pub(super) const REPORTS: &[ReadyReport] = &[
     ReadyReport {
         name: "revenue_by_product",
         comment: "Which products earn us what? The product rows of won deals, by product, those \
-                  with the highest amount first, where deals are mirrored with their product rows. \
-                  Amounts are in the base currency, by the portal's rates.",
+                  with the highest amount first. Amounts are in the base currency, by the portal's \
+                  rates. Templates of repeated deals do not count. Empty until deals are mirrored \
+                  with their product rows (`entities.deals.product_rows`).",
         columns: &[
             column("product_id", "bigint", "The product in the catalogue; null for none."),
             column("product", "text", "What the latest row calls it."),
@@ -446,18 +509,25 @@ pub(super) const REPORTS: &[ReadyReport] = &[
                 "What they cost, discounts and taxes included, in the base currency; deals in a \
                   currency without a rate do not count.",
             ),
-            column("average_price", "numeric", "That by unit, of those that do count."),
+            column(
+                "average_price",
+                "numeric",
+                "That by unit, of those that do count, in the base currency.",
+            ),
             column("currency", "text", "The base currency."),
-            column("first_won_on", "date", "When the first of these deals was won."),
-            column("last_won_on", "date", "When the last of them was."),
+            column("first_won_on", "date", "The day on which the first of these deals was won."),
+            column("last_won_on", "date", "The day on which the last of them was."),
         ],
         sql: include_str!("revenue_by_product.sql"),
     },
     ReadyReport {
         name: "companies_by_sales",
         comment: "Who are our best customers? Companies with their deals, those with the highest \
-                  amount won first. Amounts are in the base currency; our own companies are left \
-                  out, and deals without a company that is mirrored.",
+                  amount won first. Amounts are in the base currency, by the portal's rates. Our own \
+                  companies are left out, and so are deals without a company or with one that is not \
+                  mirrored: the sum of all companies may be less than that of all deals. Templates of \
+                  repeated deals do not count. Empty until companies and deals are mirrored \
+                  (`entities.companies.enabled`, `entities.deals.enabled`).",
         columns: &[
             column("company_id", "bigint", "The company's ID."),
             column("company", "text", "The company."),
@@ -468,16 +538,26 @@ pub(super) const REPORTS: &[ReadyReport] = &[
             column("deals_won", "bigint", "Deals won."),
             column("deals_lost", "bigint", "Deals lost."),
             column("deals_open", "bigint", "Open deals."),
-            column("amount_won", "numeric", "What the won deals are worth."),
-            column("amount_open", "numeric", "What the open deals are worth."),
+            column(
+                "amount_won",
+                "numeric",
+                "What the won deals are worth, in the base currency; deals in a currency without a \
+                  rate do not count.",
+            ),
+            column(
+                "amount_open",
+                "numeric",
+                "What the open deals are worth, in the base currency; deals in a currency without \
+                  a rate do not count.",
+            ),
             column("currency", "text", "The base currency."),
-            column("last_won_on", "date", "When the last deal was won."),
+            column("last_won_on", "date", "The day on which the last deal was won."),
         ],
         sql: include_str!("companies_by_sales.sql"),
     },
     ReadyReport {
         name: "mail_recipients",
-        comment: "Who is in the mail address book of the webhook's user? Empty unless it is \
+        comment: "Who is in the mail address book of the webhook's user? Empty until it is \
                   mirrored (`entities.mail_recipients.enabled`).",
         columns: &[
             column("id", "bigint", "The portal's ID of the entry."),
@@ -495,7 +575,8 @@ pub(super) const REPORTS: &[ReadyReport] = &[
     ReadyReport {
         name: "mail_recipients_linked",
         comment: "Which entries of the mail address book are contacts or leads? One row for each \
-                  contact and each lead that holds the address, whatever its case.",
+                  contact and each lead that holds the address, whatever its case. Empty until the \
+                  address book is mirrored (`entities.mail_recipients.enabled`).",
         columns: &[
             column("recipient_id", "bigint", "The portal's ID of the entry."),
             column("address", "text", "The address in lower case."),

@@ -146,18 +146,44 @@ holders as (
         select number, null, lead_id from unlinked_leads
     ) as living
     order by number, contact_id, lead_id
+),
+found as (
+    select
+        number,
+        count(*) as records,
+        count(contact_id) as contacts,
+        count(lead_id) as leads,
+        (array_agg(contact_id) filter (where contact_id is not null))[1:20] as contact_ids,
+        (array_agg(lead_id) filter (where lead_id is not null))[1:20] as lead_ids,
+        count(*) > 10 as probably_an_office
+    from holders
+    group by number
+    having count(*) > 1
+    union all
+    select number, 2, 1, 1, array[contact_id], array[lead_id], false
+    from living_pairs
 )
 select
-    number,
-    count(*) as records,
-    count(contact_id) as contacts,
-    count(lead_id) as leads,
-    (array_agg(contact_id) filter (where contact_id is not null))[1:20] as contact_ids,
-    (array_agg(lead_id) filter (where lead_id is not null))[1:20] as lead_ids,
-    count(*) > 10 as probably_an_office
-from holders
-group by number
-having count(*) > 1
-union all
-select number, 2, 1, 1, array[contact_id], array[lead_id], false
-from living_pairs
+    f.number,
+    f.records,
+    f.contacts,
+    f.leads,
+    f.contact_ids,
+    f.lead_ids,
+    f.probably_an_office,
+    -- Looked up only where they are asked for, and only for the few that are shown.
+    case when f.contact_ids is not null then array(
+        select coalesce(nullif(btrim(concat_ws(' ', c.name, c.second_name, c.last_name)), ''),
+            one.id::text)
+        from unnest(f.contact_ids) with ordinality as one (id, place)
+        left join {data}.contacts c on c.id = one.id
+        order by one.place
+    ) end as contact_names,
+    case when f.lead_ids is not null then array(
+        select coalesce(l.title, nullif(btrim(concat_ws(' ', l.name, l.second_name, l.last_name)),
+            ''), one.id::text)
+        from unnest(f.lead_ids) with ordinality as one (id, place)
+        left join {data}.leads l on l.id = one.id
+        order by one.place
+    ) end as lead_names
+from found f

@@ -128,6 +128,24 @@ mod tests {
     }
 
     #[test]
+    fn every_number_says_in_what_it_counts() {
+        let units = [
+            ("days", &["day", "Day"][..]),
+            ("percent", &["percent"]),
+            ("amount", &["currency"]),
+            ("price", &["currency"]),
+        ];
+        for report in views() {
+            for column in report.columns.iter().filter(|one| one.sql_type == "numeric") {
+                let said = |units: &[&str]| units.iter().any(|unit| column.comment.contains(unit));
+                let of = units.iter().find(|(word, _)| column.name.contains(word));
+                let told = of.is_none_or(|(_, units)| said(units));
+                assert!(told, "{}.{}: {}", report.name, column.name, column.comment);
+            }
+        }
+    }
+
+    #[test]
     fn every_file_is_a_report() {
         let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/src/reporting/ready");
         let files: BTreeSet<String> = std::fs::read_dir(directory)

@@ -6,6 +6,7 @@ mod families;
 mod gateway;
 mod http;
 mod items;
+mod links;
 mod undocumented;
 
 use std::sync::Arc;

@@ -110,7 +110,7 @@ impl Sets {
             .filter(|(explained, _)| explained.dictionary() == dictionary)
             .map(|(explained, code)| Code {
                 dictionary,
-                directory: explained.directory().to_owned(),
+                directory: explained.directory().into_owned(),
                 code,
             })
             .collect()
@@ -119,9 +119,7 @@ impl Sets {
 
 /// What explains a stored code, if any column holds codes of that kind.
 fn explained(code: &Code) -> Option<Explained> {
-    Entity::families().flat_map(Entity::coded).map(|(_, explained)| explained).find(|explained| {
-        explained.dictionary() == code.dictionary && explained.covers(&code.directory)
-    })
+    Explained::of(code.dictionary, &code.directory)
 }
 
 /// Codes that a batch of records holds and that are not settled.

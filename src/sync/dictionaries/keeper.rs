@@ -42,6 +42,8 @@ pub(in crate::sync) struct Keeper {
     pub(in crate::sync) codes: Codes,
     /// Those that explain what is mirrored.
     pub(in crate::sync) dictionaries: Vec<Dictionary>,
+    /// The numbers of the mirrored records that have pipelines, but for smart processes.
+    pub(in crate::sync) pipelines_of: Vec<u32>,
     /// Between two readings.
     pub(in crate::sync) interval: Duration,
     /// The smart processes that the session mirrors.
@@ -265,10 +267,18 @@ impl Keeper {
         }
     }
 
+    /// Reads the pipelines of whatever is mirrored. Each smart process is asked for its own, since
+    /// its items name one even where it shows none.
+    fn source(&self) -> DictionarySource {
+        let processes = self.processes.iter().flat_map(|process| process.pipelines());
+        let kinds = self.pipelines_of.iter().copied().chain(processes);
+        DictionarySource::new(self.portal.clone()).with_pipelines_of(kinds)
+    }
+
     /// Reads dictionaries; says how each went. What the session's end cuts short is not told.
     async fn read(&self, wanted: &[Dictionary]) -> Vec<(Dictionary, Fate)> {
         let begun = self.codes.begin(wanted);
-        let source = DictionarySource::new(self.portal.clone());
+        let source = self.source();
         let asking = source.read(Lane::Sweep, wanted);
         let Some(heard) = self.stop.run_until_cancelled(asking).await else { return Vec::new() };
         let mut fates = Vec::with_capacity(wanted.len());
@@ -308,10 +318,15 @@ impl Keeper {
         &self,
         source: &DictionarySource,
         dictionary: Dictionary,
-        listed: Listed,
+        mut listed: Listed,
     ) -> Result<(), Problem> {
+        if listed.pages == 0 && listed.refused.is_none() {
+            // Nothing that is mirrored has any.
+            return Ok(());
+        }
         let decoded = decode(dictionary, &listed.rows);
-        let flaw = flaw(&listed, &decoded);
+        let refused = listed.refused.take().map(|error| refusal(dictionary, error));
+        let flaw = refused.or_else(|| flaw(&listed, &decoded));
         let whole = flaw.is_none() && !decoded.rows.is_empty();
         let missing = self.save(dictionary, &decoded.rows, whole && listed.pages == 1).await?;
         if let Some(flaw) = flaw {
@@ -346,7 +361,10 @@ impl Keeper {
         let heard = heard.ok_or_else(|| Problem { fate: Fate::Failed, text: String::new() })?;
         let mut lists = heard.map_err(|error| refusal(dictionary, error))?.lists;
         let Some((_, listed)) = lists.pop() else { return Ok(()) };
-        let listed = listed.map_err(|error| refusal(dictionary, error))?;
+        let mut listed = listed.map_err(|error| refusal(dictionary, error))?;
+        if let Some(error) = listed.refused.take() {
+            return Err(refusal(dictionary, error));
+        }
         let decoded = decode(dictionary, &listed.rows);
         if let Some(flaw) = flaw(&listed, &decoded) {
             return Err(flaw);
@@ -430,7 +448,7 @@ fn decode(dictionary: Dictionary, rows: &[Box<RawValue>]) -> Decoded {
                     let (directory, code) = entry.row.key();
                     tracing::warn!(
                         dictionary = dictionary.name(),
-                        directory,
+                        directory = &*directory,
                         code,
                         fields = entry.unread.join(", "),
                         "fields of an entry cannot be read and are left out"
@@ -451,7 +469,8 @@ fn decode(dictionary: Dictionary, rows: &[Box<RawValue>]) -> Decoded {
 fn unique(rows: Vec<EntryRow>) -> Vec<EntryRow> {
     let key = |row: EntryRow| {
         let (directory, code) = row.key();
-        ((directory.to_owned(), code), row)
+        let key = (directory.into_owned(), code);
+        (key, row)
     };
     rows.into_iter().map(key).collect::<BTreeMap<_, _>>().into_values().collect()
 }

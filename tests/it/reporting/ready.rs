@@ -243,6 +243,10 @@ async fn who_is_there_twice_is_found_and_who_shares_an_office_is_told_apart() {
          insert into leads (id, contact_id, content_hash, synced_at, deleted_at) values
             (1, 1, 0, now(), null), (2, null, 0, now(), null), (3, 2, 0, now(), null),
             (4, null, 0, now(), null), (5, null, 0, now(), now()), (6, null, 0, now(), null);
+         update contacts set name = 'Анна', last_name = 'Ли' where id = 3;
+         update contacts set last_name = 'О''Нил' where id in (2, 7);
+         update leads set title = 'Заявка \"А\"' where id = 2;
+         update leads set name = 'Зоя' where id = 6;
          insert into contact_phones (contact_id, id, value, e164) values
             (1, 1, '8 916 1', '+79160000001'), (1, 2, '+7 916 1', '+79160000001'),
             (2, 1, '', '+79160000002'), (9, 1, '', '+79160000002'),
@@ -270,18 +274,24 @@ async fn who_is_there_twice_is_found_and_who_shares_an_office_is_told_apart() {
     assert_eq!(
         rows(&database, phones).await,
         [
-            format!("(+74950000000,14,13,1,\"{{{}}}\",{{4}},t)", office.join(",")),
-            "(+79160000003,3,2,1,\"{3,4}\",{2},f)".to_owned(),
-            "(1234567,2,2,0,\"{5,6}\",,f)".to_owned(),
+            format!(
+                "(+74950000000,14,13,1,\"{{{all}}}\",{{4}},t,\"{{{all}}}\",{{4}})",
+                all = office.join(",")
+            ),
+            "(+79160000003,3,2,1,\"{3,4}\",{2},f,\"{\"\"Анна Ли\"\",4}\",\
+             \"{\"\"Заявка \\\\\"\"А\\\\\"\"\"\"}\")"
+                .to_owned(),
+            "(1234567,2,2,0,\"{5,6}\",,f,\"{5,6}\",)".to_owned(),
         ]
     );
     let emails = "select * from bitrix24_report.duplicates_by_email order by 1";
     assert_eq!(
         rows(&database, emails).await,
         [
-            "(0e1539078b07a1b2c3d4e5f60718293a,2,2,0,\"{10,11}\",,f)",
-            "(anna@example.org,4,2,2,\"{1,2}\",\"{2,6}\",f)",
-            "(zoe@example.org,2,1,1,{7},{6},f)",
+            "(0e1539078b07a1b2c3d4e5f60718293a,2,2,0,\"{10,11}\",,f,\"{10,11}\",)",
+            "(anna@example.org,4,2,2,\"{1,2}\",\"{2,6}\",f,\"{1,О'Нил}\",\
+             \"{\"\"Заявка \\\\\"\"А\\\\\"\"\"\",Зоя}\")",
+            "(zoe@example.org,2,1,1,{7},{6},f,{О'Нил},{Зоя})",
         ]
     );
 
@@ -381,8 +391,8 @@ async fn deals_are_counted_by_pipeline_outcome_and_company() {
     // 10 is a template.
     fill(
         &database,
-        "insert into pipelines (id, name, sort, is_default) values
-            (0, 'Продажи', 10, true), (3, 'Аренда', 20, false);
+        "insert into pipelines (entity_type_id, id, name, sort, is_default) values
+            (2, 0, 'Продажи', 10, true), (2, 3, 'Аренда', 20, false), (128, 3, 'Чужая', 1, false);
          insert into statuses (directory, code, name, sort) values
             ('DEAL_STAGE', 'NEW', 'Новая', 10), ('DEAL_STAGE_3', 'C3:NEW', 'Запрос', 10),
             ('INDUSTRY', 'IT', 'ИТ', 10);
@@ -505,16 +515,20 @@ async fn entries_of_the_address_book_are_linked_to_whoever_holds_their_address()
 async fn records_stay_in_stages_for_as_long_as_they_do() {
     let database = in_tokyo().await;
     // Deal 1 waits 2 days, works 3, waits 4 more and is won; deal 2 waits 6 days and then works,
-    // where it still is; deal 3 is in another pipeline; deal 4 and its step are gone. Of two
-    // steps in one second the later number is the later step.
+    // where it still is; deal 3 is in another pipeline; deal 4 and its step are gone; deal 5 is a
+    // template. Of two steps in one second the later number is the later step. Invoices have a
+    // pipeline of the same ID.
     fill(
         &database,
         "insert into statuses (directory, code, name, sort, semantics) values
             ('DEAL_STAGE', 'NEW', 'Новая', 10, null), ('DEAL_STAGE', 'WORK', 'В работе', 20, null),
             ('DEAL_STAGE', 'WON', 'Успех', 30, 'S'), ('DEAL_STAGE_3', 'C3:NEW', 'Запрос', 10, null),
             ('STATUS', 'NEW', 'Не разобран', 10, null);
-         insert into pipelines (id, name, sort, is_default) values
-            (0, 'Продажи', 10, true), (3, 'Аренда', 20, false);
+         insert into pipelines (entity_type_id, id, name, sort, is_default) values
+            (2, 0, 'Продажи', 10, true), (2, 3, 'Аренда', 20, false),
+            (31, 3, 'Счета', 10, true);
+         insert into deals (id, is_recurring, content_hash, synced_at) values
+            (1, false, 0, now()), (2, null, 0, now()), (5, true, 0, now());
          insert into deal_stage_history (id, type_id, deal_id, category_id, stage_id,
             stage_semantic_id, created_time, content_hash, synced_at, deleted_at) values
          (1, 1, 1, 0, 'NEW', 'P', '2026-01-01Z', 0, now(), null),
@@ -525,7 +539,12 @@ async fn records_stay_in_stages_for_as_long_as_they_do() {
          (6, 2, 2, 0, 'WORK', 'P', '2026-01-07Z', 0, now(), null),
          (7, 1, 3, 3, 'C3:NEW', 'P', '2026-01-01Z', 0, now(), null),
          (8, 2, 3, 3, 'C3:GONE', 'P', '2026-01-01Z', 0, now(), null),
-         (9, 1, 4, 0, 'NEW', 'P', '2026-01-01Z', 0, now(), now());
+         (9, 1, 4, 0, 'NEW', 'P', '2026-01-01Z', 0, now(), now()),
+         (10, 1, 5, 0, 'NEW', 'P', '2026-01-01Z', 0, now(), null);
+         insert into smart_invoice_stage_history (id, type_id, smart_invoice_id, category_id,
+            stage_id, stage_semantic_id, created_time, content_hash, synced_at) values
+         (1, 1, 1, 3, 'DT31_3:N', 'P', '2026-01-01Z', 0, now()),
+         (2, 3, 1, 3, 'DT31_3:P', 'S', '2026-01-03Z', 0, now());
          insert into lead_stage_history (id, type_id, lead_id, status_id, status_semantic_id,
             created_time, content_hash, synced_at) values
          (1, 1, 1, 'NEW', 'P', now() - interval '36 hours', 0, now()),
@@ -544,6 +563,7 @@ async fn records_stay_in_stages_for_as_long_as_they_do() {
             "(deal,Аренда,Запрос,1,1,0,0.00,0.00,0.00,0.00,0.00,)",
             "(deal,Аренда,C3:GONE,1,1,1,,,,,,)",
             "(lead,,\"Не разобран\",1,1,1,,,,,,1.50)",
+            "(\"smart invoice\",Счета,DT31_3:N,1,1,0,2.00,2.00,2.00,2.00,2.00,)",
         ]
     );
 }

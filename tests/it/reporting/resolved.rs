@@ -147,7 +147,7 @@ async fn nothing_is_left_unresolved_but_what_the_portal_hides() {
     })
     .await;
     let meanings = Meanings(portal.names());
-    let dictionaries = "select count(*) = 4 and bool_and(read_at is not null) \
+    let dictionaries = "select count(*) = 5 and bool_and(read_at is not null) \
                         from bitrix24.sync_dictionaries";
     eventually("the dictionaries", || async { value::<bool>(pool, dictionaries).await }).await;
     assert_eq!(unresolved(pool, &meanings).await, Vec::<String>::new());

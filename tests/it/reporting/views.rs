@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use b24mirror::entity::{Entity, SMART_ITEMS, smart_process};
 
-use super::{NAME_EVERY_CODE, columns, comment, execute, fill, refreshed, with_views};
+use super::{NAME_EVERY_CODE, columns, comment, execute, fill, refreshed, rows, with_views};
 use crate::support::{TestPortal, database, tables::value, unlimited};
 
 fn portal() -> TestPortal {
@@ -124,6 +124,60 @@ async fn only_what_the_portal_has_is_seen_and_with_all_its_values() {
 }
 
 #[tokio::test]
+async fn numbers_have_the_words_of_the_vendors_pages() {
+    let database = database().await;
+    let store = with_views(&database).await;
+    let process = smart_process(1036).unwrap();
+    fill(
+        &database,
+        "insert into smart_processes (entity_type_id, title) values (1036, 'Станки');
+         insert into deals (id, title, content_hash, synced_at) values (1, 'Сделка', 0, now());
+         insert into deal_product_rows (deal_id, id, fields)
+            select 1, n, jsonb_build_object('type', n, 'discountTypeId', n % 4)
+            from generate_series(0, 8) n;
+         insert into quotes (id, content_type, terms_type, comments_type, content_hash, synced_at)
+            values (1, 1, 2, 3, 0, now()), (2, 0, null, 4, 0, now());
+         insert into activities (id, owner_type_id, owner_id, description_type, content_hash,
+            synced_at) values (1, 2, 1, 3, 0, now()), (2, 1036, 7, 1, 0, now()),
+            (3, 1038, 7, 0, 0, now())",
+    )
+    .await;
+    store.make_smart_tables(None, process).await.unwrap();
+    fill(
+        &database,
+        "insert into smart_items (entity_type_id, id, title, content_hash, synced_at)
+            values (1036, 7, 'Токарный', 0, now())",
+    )
+    .await;
+    refreshed(&store).await;
+    let types =
+        "select type_name, discount_type from bitrix24_report.deal_product_rows order by id";
+    assert_eq!(
+        rows(&database, types).await,
+        [
+            "(,)",
+            "(\"simple product\",amount)",
+            "(bundle,percentage)",
+            "(\"product with offers\",)",
+            "(offer,)",
+            "(\"offer without a product\",amount)",
+            "(\"invalid product with offers\",percentage)",
+            "(service,)",
+            "(,)",
+        ]
+    );
+    let formats = "select content_type_name, terms_type_name, comments_type_name \
+                   from bitrix24_report.quotes order by id";
+    assert_eq!(rows(&database, formats).await, ["(\"plain text\",BBCode,HTML)", "(,,)"]);
+    let about = "select owner_type, owner, description_type_name \
+                 from bitrix24_report.activities order by id";
+    assert_eq!(
+        rows(&database, about).await,
+        ["(deal,Сделка,HTML)", "(Станки,Токарный,\"plain text\")", "(,,)"]
+    );
+}
+
+#[tokio::test]
 async fn every_documented_column_is_in_the_view_and_everything_says_what_it_is() {
     let database = database().await;
     let store = with_views(&database).await;
@@ -168,6 +222,65 @@ async fn every_documented_column_is_in_the_view_and_everything_says_what_it_is()
     refreshed(&store).await;
     let said = comment(pool, "leads", "opportunity").await.unwrap();
     assert_eq!(said, "It's \\ «Сумма». In the currency of currency_id.");
+}
+
+#[tokio::test]
+async fn a_view_that_may_be_empty_says_what_fills_it() {
+    let database = database().await;
+    let _store = with_views(&database).await;
+    let said = async |view: &str| {
+        let query = "select obj_description(to_regclass('bitrix24_report.' || $1), 'pg_class')";
+        let said: Option<String> =
+            sqlx::query_scalar(query).bind(view).fetch_one(database.pool()).await.unwrap();
+        said.unwrap_or_else(|| panic!("{view} has no comment"))
+    };
+    for entity in Entity::ALL.into_iter().chain([&SMART_ITEMS]) {
+        let (name, by_default) = (entity.name, Entity::BY_DEFAULT.contains(&entity));
+        let key = format!("(`entities.{name}.enabled`)");
+        let mut views = vec![name.to_owned()];
+        if *entity != SMART_ITEMS {
+            views.push(format!("{name}_custom"));
+        }
+        for multi_field in entity.multi_fields {
+            if multi_field.product_rows.is_some() {
+                let key = format!("Empty until they are mirrored (`entities.{name}.product_rows`)");
+                assert!(said(multi_field.table).await.contains(&key), "{}", multi_field.table);
+            } else {
+                views.push(multi_field.table.to_owned());
+            }
+        }
+        for view in views {
+            let said = said(&view).await;
+            assert_eq!(said.contains(&key), !by_default, "{view}: {said}");
+        }
+    }
+    for (report, key) in [
+        ("deal_pipeline", "entities.deals.enabled"),
+        ("deal_win_rate", "entities.deals.enabled"),
+        ("deal_cycle_time", "entities.deals.enabled"),
+        ("companies_by_sales", "entities.companies.enabled"),
+        ("time_in_stage", "entities.deal_stage_history.enabled"),
+        ("product_rows", "entities.deals.product_rows"),
+        ("revenue_by_product", "entities.deals.product_rows"),
+        ("activities_per_responsible", "entities.activities.enabled"),
+        ("mail_recipients", "entities.mail_recipients.enabled"),
+        ("mail_recipients_linked", "entities.mail_recipients.enabled"),
+    ] {
+        let said = said(report).await;
+        assert!(said.to_lowercase().contains("empty until") && said.contains(key), "{said}");
+    }
+    // One rule for all that count deals.
+    for report in [
+        "deal_pipeline",
+        "deal_win_rate",
+        "deal_cycle_time",
+        "companies_by_sales",
+        "time_in_stage",
+        "revenue_by_product",
+    ] {
+        let said = said(report).await;
+        assert!(said.contains("Templates of repeated deals do not count"), "{report}: {said}");
+    }
 }
 
 #[tokio::test]
