@@ -25,7 +25,8 @@ use crate::{
 
 /// Says what a backfill would cost; asks the portal a few questions and writes nothing.
 ///
-/// It sends three requests per entity, one a second, so that it can run beside a daemon.
+/// It sends three requests per entity, and a dozen where a gateway is asked, one a second, so
+/// that it can run beside a daemon.
 pub(super) async fn run(
     settings: &Settings,
     lifecycle: &Lifecycle,
@@ -33,22 +34,11 @@ pub(super) async fn run(
     json: bool,
 ) -> anyhow::Result<Exit> {
     let portal = wiring::modest_portal(settings)?;
-    let database = tokens(settings, lifecycle, &portal).await?;
+    let drawing = wiring::modest_drawing(&portal);
+    let planned = plans(settings, lifecycle, named, &portal).await;
+    drawing.finish().await;
+    let plans = planned?;
     let restraint = &settings.portal.limits.restraint;
-    let limits = wiring::limits(settings).part(restraint.share);
-    let ways = settings.sync.max_in_flight;
-    let mut plans = Vec::new();
-    for mirrored in each(wiring::chosen_mirrored(settings, named)?, &portal).await? {
-        if mirrored.entity.is_read_whole() {
-            // Nothing says how many entries there are, short of reading them all.
-            continue;
-        }
-        let planned = plan(mirrored, &portal, wiring::modest_retry()?, &limits, ways).await;
-        let named = |error: SyncError| anyhow!("{}: {}", mirrored.entity.name, error.reason());
-        plans.push(planned.map_err(named)?);
-    }
-    settle_tokens(&portal).await;
-    drop(database);
     if json {
         say!("{}", serde_json::to_string_pretty(&plans)?);
     } else {
@@ -61,6 +51,29 @@ pub(super) async fn run(
         }
     }
     Ok(Exit::Done)
+}
+
+async fn plans(
+    settings: &Settings,
+    lifecycle: &Lifecycle,
+    named: &[&'static Entity],
+    portal: &Portal,
+) -> anyhow::Result<Vec<Plan>> {
+    let _database = tokens(settings, lifecycle, portal).await?;
+    let limits = wiring::limits(settings).part(settings.portal.limits.restraint.share);
+    let ways = settings.sync.max_in_flight;
+    let mut plans = Vec::new();
+    for mirrored in each(wiring::chosen_mirrored(settings, named)?, portal).await? {
+        if mirrored.entity.is_read_whole() {
+            // Nothing says how many entries there are, short of reading them all.
+            continue;
+        }
+        let planned = plan(mirrored, portal, wiring::modest_retry()?, &limits, ways).await;
+        let named = |error: SyncError| anyhow!("{}: {}", mirrored.entity.name, error.reason());
+        plans.push(planned.map_err(named)?);
+    }
+    settle_tokens(portal).await;
+    Ok(plans)
 }
 
 /// An application's tokens are in the database; a webhook needs none.

@@ -7,6 +7,7 @@ use secrecy::ExposeSecret as _;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::progress::Drawing;
 use crate::{
     entity::{Dialect, Entity},
     lifecycle::Lifecycle,
@@ -21,7 +22,7 @@ use crate::{
     store::{HistoryOptions, PrivacyOptions, SchemaState, Store, StoreError, StoreOptions},
     sync::{
         self, CheckOptions, Consequence, DATABASE_PATIENCE, Mirrored, ProgressBoard, SyncError,
-        SyncOptions,
+        SyncOptions, counted,
     },
 };
 
@@ -204,6 +205,20 @@ const MODEST_PER_MINUTE: u32 = 60;
 pub(super) fn modest_portal(settings: &Settings) -> anyhow::Result<Portal> {
     let limits = Limits { requests_per_second: 1.0, burst: 1, operating: None };
     portal_with(settings, limits, modest_retry()?, MODEST_PER_MINUTE)
+}
+
+/// Says how far a command has come that asks by [`modest_portal`].
+pub(super) fn modest_drawing(portal: &Portal) -> Drawing {
+    let asked = if portal.gateway().is_some() { "portal and gateway" } else { "portal" };
+    let portal = portal.clone();
+    Drawing::slowly(move || {
+        let requests = portal.meter().requests;
+        format!(
+            "asking {asked}, at most once a second so that whoever mirrors is not held up: {} \
+             so far",
+            counted(requests, "request")
+        )
+    })
 }
 
 /// Lets a command that works beside the holder use what the database knows of the portal:
