@@ -34,7 +34,7 @@ pub(super) async fn run(settings: &Settings, lifecycle: &Lifecycle) -> anyhow::R
         Ok(portal) => portal,
         Err(error) => {
             let exit = super::classify(&error);
-            report.bad("settings", &format!("{error:#}"), exit);
+            report.bad("settings", &super::told(&error), exit);
             return Ok(report.worst);
         }
     };
@@ -44,7 +44,7 @@ pub(super) async fn run(settings: &Settings, lifecycle: &Lifecycle) -> anyhow::R
         Ok(database) => database,
         Err(error) => {
             let exit = super::classify(&error);
-            report.bad("database", &format!("{error:#}"), exit);
+            report.bad("database", &super::told(&error), exit);
             None
         }
     };

@@ -60,7 +60,7 @@ use sqlx::{PgPool, Postgres, Transaction};
 pub use self::{
     checkpoint::{Checkpoint, ClockShift, Successor, Watermark},
     dictionaries::{Code, DictionaryRows, DictionaryStanding},
-    error::StoreError,
+    error::{DriverError, MigrationError, StoreError},
     forgotten::Removed,
     health::{Health, HealthSince},
     history::HistoryOptions,

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Mirrored, SyncError,
+    causes::Causes,
     checks::CheckOptions,
     counted,
     dictionaries::{Codes, Unsettled},
@@ -111,6 +112,8 @@ pub(super) struct Ground {
     pub(super) room: Room,
     /// Which codes are explained.
     pub(super) codes: Codes,
+    /// Which failures were told lately.
+    pub(super) causes: Causes,
     /// Chains of one backfill that may be in flight at once.
     pub(super) max_in_flight: usize,
     pub(super) checks: CheckOptions,
@@ -263,6 +266,10 @@ impl Mirror {
 
     pub(super) const fn generation(&self) -> Generation {
         self.ground.generation
+    }
+
+    pub(super) const fn causes(&self) -> &Causes {
+        &self.ground.causes
     }
 
     pub(super) const fn overlap(&self) -> chrono::Duration {
