@@ -12,7 +12,7 @@ use super::{
     wiring::{self, Database, Patience},
 };
 use crate::{
-    entity::{Entity, RecordId, SMART_ITEMS, dictionary::Dictionary},
+    entity::{Entity, RecordId, SMART_ITEMS, Sight, dictionary::Dictionary},
     lifecycle::Lifecycle,
     portal::{
         Ask, ChainEnd, Credentials, DictionarySource, Grant, Lane, MailRecipientSource, Page,
@@ -72,9 +72,15 @@ const PATIENCE: Duration = Duration::from_mins(2);
 
 async fn check_portal(settings: &Settings, portal: &Portal, report: &mut Report) {
     if check_user(portal, report).await {
-        // Which smart processes there are is told with the names behind codes.
-        let entities = wiring::entities(settings);
-        for mirrored in entities.into_iter().filter(|one| *one.entity != SMART_ITEMS) {
+        let entities = match wiring::each_process(wiring::entities(settings), portal).await {
+            Ok(each) => each,
+            // Why not is told with the names behind codes.
+            Err(_) => wiring::entities(settings)
+                .into_iter()
+                .filter(|one| *one.entity != SMART_ITEMS)
+                .collect(),
+        };
+        for mirrored in entities {
             if mirrored.entity.is_read_whole() {
                 check_recipients(mirrored.entity, portal, report).await;
             } else {
@@ -263,6 +269,7 @@ async fn check_entity(
     if let Some(Err(error)) = heard.catalogue {
         return report.refused(entity.name, &error);
     }
+    let (by, asked) = read_by(&source, entity, portal);
     let misused = |how: &str| format!("the portal {how} the filter on {}", entity.modified());
     match heard.probes {
         Some(Ok(probes)) if !probes.future_gave_none => {
@@ -272,16 +279,36 @@ async fn check_entity(
             report.bad(entity.name, &misused("misreads"), Exit::Failed);
         }
         Some(Err(error)) => report.refused(entity.name, &error),
-        _ if listed == 0 => report.warn(entity.name, "readable, but the list is empty"),
+        _ if listed == 0 => {
+            report.warn(entity.name, &format!("readable, but the list is empty; {by}"));
+        }
         None => report.warn(
             entity.name,
-            "readable, but the gateway cannot be asked for what was modified: changes are found \
-             by reading every record again (`portal.vibecode.full_pass_interval`)",
+            &format!(
+                "readable, but the gateway cannot be asked for what was modified: changes are \
+                 found by reading every record again (`portal.vibecode.full_pass_interval`); {by}"
+            ),
         ),
-        _ => report.good(entity.name, "readable, and the filters are understood"),
+        _ => report
+            .good(entity.name, &format!("readable, and the filters are understood{asked}; {by}")),
     }
     if let Some(owner) = newest.filter(|_| product_rows) {
         check_product_rows(entity, owner, portal, report).await;
+    }
+}
+
+/// What an entity is read by, for people, and what else is known of a source that understands
+/// its filters.
+fn read_by(source: &Source, entity: &Entity, portal: &Portal) -> (String, &'static str) {
+    match (source, portal.gateway()) {
+        (Source::Gateway(_), Some(gateway)) => (
+            format!("read through the gateway {}", gateway.host()),
+            ": the gateway can be asked for what was modified",
+        ),
+        _ if entity.sight(source.dialect()) == Sight::Implied => {
+            (format!("read by {}, which lists category 0 alone", source.method()), "")
+        }
+        _ => (format!("read by {}", source.method()), ""),
     }
 }
 

@@ -11,13 +11,13 @@ use super::{
     wiring::{self, Database, Patience},
 };
 use crate::{
-    entity::{Entity, SMART_ITEMS, dictionary::Dictionary},
+    entity::Entity,
     lifecycle::Lifecycle,
-    portal::{DictionarySource, Lane, Portal},
+    portal::Portal,
     settings::Settings,
     store::SchemaState,
     sync::{
-        Mirrored, SyncError,
+        SyncError,
         plan::{Plan, plan},
         settle_tokens,
     },
@@ -63,7 +63,7 @@ async fn plans(
     let limits = wiring::limits(settings).part(settings.portal.limits.restraint.share);
     let ways = settings.sync.max_in_flight;
     let mut plans = Vec::new();
-    for mirrored in each(wiring::chosen_mirrored(settings, named)?, portal).await? {
+    for mirrored in wiring::each_process(wiring::chosen_mirrored(settings, named)?, portal).await? {
         if mirrored.entity.is_read_whole() {
             // Nothing says how many entries there are, short of reading them all.
             continue;
@@ -96,25 +96,6 @@ async fn tokens(
     }
     wiring::visit(settings, &database.store, portal, "plan").await?;
     Ok(Some(database))
-}
-
-/// The same, with each smart process that the portal has in place of all of them.
-async fn each(chosen: Vec<Mirrored>, portal: &Portal) -> anyhow::Result<Vec<Mirrored>> {
-    let mut each = Vec::with_capacity(chosen.len());
-    for one in chosen {
-        if *one.entity != SMART_ITEMS {
-            each.push(one);
-            continue;
-        }
-        let source = DictionarySource::new(portal.clone());
-        let heard = source.read(Lane::People, &[Dictionary::SmartProcesses]).await?;
-        for (dictionary, listed) in heard.lists {
-            let processes = listed?.rows.into_iter().filter_map(|row| dictionary.read(&row).ok());
-            let items = processes.filter_map(|process| process.row.items());
-            each.extend(items.map(|entity| Mirrored { entity, ..one }));
-        }
-    }
-    Ok(each)
 }
 
 fn print(plan: &Plan) {

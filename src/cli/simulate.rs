@@ -170,11 +170,15 @@ pub(super) async fn run(args: SimulateArgs, until: CancellationToken) -> anyhow:
          client_id = \"{client_id}\"\n  \
          client_secret = \"{client_secret}\"\n  \
          refresh_token = \"{refresh_token}\"\n\
-         Or through the gateway beside the webhook (`portal.vibecode`):\n  \
-         url = \"{url}\"\n  \
-         api_key = \"{api_key}\"\n\
+         Or through the gateway, which answers at {url}/v1/ and needs the webhook beside it:\n  \
+         B24MIRROR__PORTAL__VIBECODE__URL={url} \
+         B24MIRROR__PORTAL__VIBECODE__API_KEY={api_key} \
+         B24MIRROR__ENTITIES__CONTACTS__SOURCE=vibecode \
+         B24MIRROR__PORTAL__WEBHOOK_URL={webhook} \
+         B24MIRROR__DATABASE__LOCAL_DIR=/var/tmp/b24mirror b24mirror run\n\
          Look at it:\n  \
          curl '{webhook}crm.contact.list?order[ID]=ASC&select[]=ID&select[]=NAME' -g\n  \
+         curl -H 'X-Api-Key: {api_key}' '{url}/v1/contacts?limit=2'\n  \
          curl {control}/stats\n  \
          curl {control}/truth/contacts | head -1\n\
          Change something:\n  \

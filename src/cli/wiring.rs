@@ -9,12 +9,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::progress::Drawing;
 use crate::{
-    entity::{Dialect, Entity},
+    entity::{Dialect, Entity, SMART_ITEMS, dictionary::Dictionary},
     lifecycle::Lifecycle,
     local_postgres::{LocalOptions, LocalPostgres},
     portal::{
-        Credentials, Gateway, GatewayKey, GatewayOptions, Limits, OperatingLimit, Portal,
-        PortalOptions, WebhookUrl,
+        Credentials, DictionarySource, Gateway, GatewayKey, GatewayOptions, Lane, Limits,
+        OperatingLimit, Portal, PortalError, PortalOptions, WebhookUrl,
     },
     reporting::ReportOptions,
     retry::RetryPolicy,
@@ -362,4 +362,26 @@ pub(super) fn chosen_mirrored(
             found.ok_or_else(|| Disabled { entity: named.family().name }.into())
         })
         .collect()
+}
+
+/// The same, with each smart process that the portal has in place of all of them.
+pub(super) async fn each_process(
+    chosen: Vec<Mirrored>,
+    portal: &Portal,
+) -> Result<Vec<Mirrored>, PortalError> {
+    let mut each = Vec::with_capacity(chosen.len());
+    for one in chosen {
+        if *one.entity != SMART_ITEMS {
+            each.push(one);
+            continue;
+        }
+        let source = DictionarySource::new(portal.clone());
+        let heard = source.read(Lane::People, &[Dictionary::SmartProcesses]).await?;
+        for (dictionary, listed) in heard.lists {
+            let processes = listed?.rows.into_iter().filter_map(|row| dictionary.read(&row).ok());
+            let items = processes.filter_map(|process| process.row.items());
+            each.extend(items.map(|entity| Mirrored { entity, ..one }));
+        }
+    }
+    Ok(each)
 }

@@ -44,6 +44,7 @@ mod segments;
 mod smart_processes;
 mod statements;
 mod sweep;
+mod switches;
 mod tokens;
 mod trust;
 mod upsert;

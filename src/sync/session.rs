@@ -212,6 +212,7 @@ impl Session {
             let mut settled = session.store.settle_privacy(generation).await?;
             tokens::authorize(&session.portal).await?;
             session.claim().await?;
+            session.store.note_switches(generation, &mirrored).await?;
             let wanted = session.dictionaries.discover(&options.entities).await?;
             if wanted.iter().any(|one| !settled.iter().any(|(known, _)| *known == one.entity)) {
                 settled = session.store.settle_privacy(generation).await?;
