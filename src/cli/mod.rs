@@ -186,23 +186,8 @@ enum Command {
         format: schema::Format,
     },
     /// Serve a simulated portal on loopback, and the VibeCode gateway before it
-    ///
-    /// At one address it answers as a portal does, to a webhook and to an application
-    /// (`/rest/…`), and as the gateway does (`/v1/…`). When it has started it prints the settings
-    /// that point b24mirror at each of them. Through the gateway that is, with the port that it
-    /// listens on unless --port names another:
-    ///
-    ///   [portal]
-    ///   webhook_url = "http://127.0.0.1:8480/rest/1/s1mul4tedsecret0/"
-    ///
-    ///   [portal.vibecode]
-    ///   url = "http://127.0.0.1:8480"
-    ///   api_key = "vibe_api_s1mul4ted"
-    ///
-    ///   [entities.contacts]
-    ///   source = "vibecode"
     #[cfg(feature = "simulator")]
-    #[command(verbatim_doc_comment)]
+    #[command(after_help = simulate::HOW_TO_REACH_IT)]
     Simulate(simulate::SimulateArgs),
     /// Show it all: a private database, a simulated portal, a backfill and live changes
     #[cfg(feature = "simulator")]

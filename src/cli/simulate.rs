@@ -15,6 +15,22 @@ use crate::simulator::{
     Simulator,
 };
 
+/// What the help ends with; the start prints the same for the address that it has got.
+pub(super) const HOW_TO_REACH_IT: &str = "\
+At one address it answers as a portal does, to a webhook and to an application (/rest/…), and as
+the gateway does (/v1/…). When it has started it prints the settings that point b24mirror at each
+of them. Contacts through the gateway:
+
+  [portal]
+  webhook_url = \"http://127.0.0.1:8480/rest/1/s1mul4tedsecret0/\"
+
+  [portal.vibecode]
+  url = \"http://127.0.0.1:8480\"
+  api_key = \"vibe_api_s1mul4ted\"
+
+  [entities.contacts]
+  source = \"vibecode\"";
+
 /// Arguments of `simulate`.
 #[derive(Clone, Debug, Args)]
 pub(super) struct SimulateArgs {
