@@ -8,10 +8,11 @@ use serde_json::json;
 use super::{
     Exit,
     output::say,
+    progress::Drawing,
     wiring::{self, Database, Patience},
 };
 use crate::{
-    entity::{Entity, RecordId, SMART_ITEMS, dictionary::Dictionary},
+    entity::{Entity, RecordId, SMART_ITEMS, Sight, dictionary::Dictionary},
     lifecycle::Lifecycle,
     portal::{
         Ask, ChainEnd, Credentials, DictionarySource, Grant, Lane, MailRecipientSource, Page,
@@ -28,32 +29,33 @@ use crate::{
 /// Only an application's tokens may have to be renewed for that, and are stored then; where a
 /// daemon runs, that is left to it.
 pub(super) async fn run(settings: &Settings, lifecycle: &Lifecycle) -> anyhow::Result<Exit> {
-    let mut report = Report { worst: Exit::Done };
+    let mut report = Report { worst: Exit::Done, drawing: None };
     let portal = match wiring::modest_portal(settings) {
         Ok(portal) => portal,
         Err(error) => {
             let exit = super::classify(&error);
-            report.bad("settings", &format!("{error:#}"), exit);
+            report.bad("settings", &super::told(&error), exit);
             return Ok(report.worst);
         }
     };
-    Report::good("settings", "read");
-    let database = match check_database(settings, lifecycle, &portal).await {
+    report.drawing = Some(wiring::modest_drawing(&portal));
+    report.good("settings", "read");
+    let database = match check_database(settings, lifecycle, &portal, &report).await {
         Ok(database) => database,
         Err(error) => {
             let exit = super::classify(&error);
-            report.bad("database", &format!("{error:#}"), exit);
+            report.bad("database", &super::told(&error), exit);
             None
         }
     };
     if settings.portal.oauth.is_some() && database.is_none() {
-        Report::warn(
+        report.warn(
             "application",
             "not tried: its tokens are stored with every renewal, so the database must be ready; \
              mend what is said of it above, or let `b24mirror migrate` make the schema, and check \
              again",
         );
-        return Ok(report.worst);
+        return Ok(report.end().await);
     }
     let asking = check_portal(settings, &portal, &mut report);
     if tokio::time::timeout(PATIENCE, asking).await.is_err() {
@@ -62,7 +64,7 @@ pub(super) async fn run(settings: &Settings, lifecycle: &Lifecycle) -> anyhow::R
         report.bad("portal", finding, Exit::Failed);
     }
     settle_tokens(&portal).await;
-    Ok(report.worst)
+    Ok(report.end().await)
 }
 
 /// How long the portal may take for everything that is asked.
@@ -70,9 +72,15 @@ const PATIENCE: Duration = Duration::from_mins(2);
 
 async fn check_portal(settings: &Settings, portal: &Portal, report: &mut Report) {
     if check_user(portal, report).await {
-        // Which smart processes there are is told with the names behind codes.
-        let entities = wiring::entities(settings);
-        for mirrored in entities.into_iter().filter(|one| *one.entity != SMART_ITEMS) {
+        let entities = match wiring::each_process(wiring::entities(settings), portal).await {
+            Ok(each) => each,
+            // Why not is told with the names behind codes.
+            Err(_) => wiring::entities(settings)
+                .into_iter()
+                .filter(|one| *one.entity != SMART_ITEMS)
+                .collect(),
+        };
+        for mirrored in entities {
             if mirrored.entity.is_read_whole() {
                 check_recipients(mirrored.entity, portal, report).await;
             } else {
@@ -83,21 +91,39 @@ async fn check_portal(settings: &Settings, portal: &Portal, report: &mut Report)
     }
 }
 
+/// What was found, told as it is found.
 struct Report {
     worst: Exit,
+    /// What the command is at, beside what it has found.
+    drawing: Option<Drawing>,
 }
 
 impl Report {
-    fn good(what: &str, finding: &str) {
-        say!("ok       {what}: {finding}");
+    fn good(&self, what: &str, finding: &str) {
+        self.tell("ok", what, finding);
     }
 
-    fn warn(what: &str, finding: &str) {
-        say!("warning  {what}: {finding}");
+    fn warn(&self, what: &str, finding: &str) {
+        self.tell("warning", what, finding);
+    }
+
+    fn tell(&self, verdict: &str, what: &str, finding: &str) {
+        let line = || say!("{verdict:<8} {what}: {finding}");
+        match &self.drawing {
+            Some(drawing) => drawing.aside(line),
+            None => line(),
+        }
+    }
+
+    async fn end(self) -> Exit {
+        if let Some(drawing) = self.drawing {
+            drawing.finish().await;
+        }
+        self.worst
     }
 
     fn bad(&mut self, what: &str, finding: &str, exit: Exit) {
-        say!("FAILED   {what}: {finding}");
+        self.tell("FAILED", what, finding);
         if self.worst != Exit::Usage {
             self.worst = exit;
         }
@@ -112,6 +138,7 @@ async fn check_database(
     settings: &Settings,
     lifecycle: &Lifecycle,
     portal: &Portal,
+    report: &Report,
 ) -> anyhow::Result<Option<Database>> {
     let stop = lifecycle.soft();
     let database = wiring::database(settings, "check", Patience::None, &stop).await?;
@@ -119,30 +146,30 @@ async fn check_database(
     let schema = store.schema();
     match store.schema_state().await? {
         SchemaState::Missing => {
-            Report::good("database", &format!("reachable; schema `{schema}` will be created"));
+            report.good("database", &format!("reachable; schema `{schema}` will be created"));
             return Ok(None);
         }
         SchemaState::Older => {
-            Report::good("database", &format!("reachable; schema `{schema}` will be migrated"));
+            report.good("database", &format!("reachable; schema `{schema}` will be migrated"));
             return Ok(None);
         }
         SchemaState::Newer => {
             return Err(StoreError::SchemaNewer { schema: schema.clone() }.into());
         }
         SchemaState::Current => {
-            Report::good("database", &format!("reachable; schema `{schema}` is up to date"));
+            report.good("database", &format!("reachable; schema `{schema}` is up to date"));
         }
     }
     wiring::visit(settings, store, portal, "check").await?;
-    check_owner(store).await?;
+    check_owner(store, report).await?;
     Ok(Some(database))
 }
 
-async fn check_owner(store: &Store) -> anyhow::Result<()> {
+async fn check_owner(store: &Store, report: &Report) -> anyhow::Result<()> {
     let lease = store.lease_row().await?;
     match lease.holder.filter(|_| lease.held) {
-        Some(holder) => Report::good("lease", &format!("held by {holder}")),
-        None => Report::good("lease", "free"),
+        Some(holder) => report.good("lease", &format!("held by {holder}")),
+        None => report.good("lease", "free"),
     }
     Ok(())
 }
@@ -168,29 +195,29 @@ async fn check_user(portal: &Portal, report: &mut Report) -> bool {
         }
     };
     let Ok(profile) = serde_json::from_str::<Profile>(answer.result.get()) else {
-        Report::warn(what, "accepted, but the portal does not say whose it is");
+        report.warn(what, "accepted, but the portal does not say whose it is");
         return true;
     };
     let name: Vec<String> = [profile.name, profile.last_name].into_iter().flatten().collect();
-    Report::good(what, &format!("acts for {} on {}", name.join(" "), portal.host()));
+    report.good(what, &format!("acts for {} on {}", name.join(" "), portal.host()));
     if !profile.admin {
-        Report::warn(
+        report.warn(
             what,
             "its user is no administrator: records that this user may not read are not mirrored",
         );
     }
     if let Some(grant) = portal.grant() {
-        tell_grant(&grant);
+        tell_grant(&grant, report);
     }
     if let Some(host) = portal.renamed_to() {
         let key = portal.credentials().host_key();
         let finding = format!("it was renamed to {host}; put that host into `{key}`");
-        Report::warn("portal", &finding);
+        report.warn("portal", &finding);
     }
     if let Some(time) = answer.time {
         let hours = f64::from(time.offset_seconds) / 3600.0;
         let clock = time.clock.format("%Y-%m-%d %H:%M:%S UTC");
-        Report::good("clock", &format!("the portal says {clock}, UTC{hours:+}"));
+        report.good("clock", &format!("the portal says {clock}, UTC{hours:+}"));
     }
     true
 }
@@ -205,7 +232,7 @@ fn credential(portal: &Portal) -> &'static str {
 }
 
 /// How long the tokens are good for.
-fn tell_grant(grant: &Grant) {
+fn tell_grant(grant: &Grant, report: &Report) {
     let until = grant.expires_at.map_or_else(
         || "of unknown duration".to_owned(),
         |at| format!("good until {}", at.format("%Y-%m-%d %H:%M:%S UTC")),
@@ -214,7 +241,7 @@ fn tell_grant(grant: &Grant) {
         "access token {until}; renewed by itself when the portal asks for it (portal {})",
         grant.member_id
     );
-    Report::good("tokens", &finding);
+    report.good("tokens", &finding);
 }
 
 /// Whether the entity can be listed, and whether the portal understands our filter.
@@ -242,6 +269,7 @@ async fn check_entity(
     if let Some(Err(error)) = heard.catalogue {
         return report.refused(entity.name, &error);
     }
+    let (by, asked) = read_by(&source, entity, portal);
     let misused = |how: &str| format!("the portal {how} the filter on {}", entity.modified());
     match heard.probes {
         Some(Ok(probes)) if !probes.future_gave_none => {
@@ -251,16 +279,36 @@ async fn check_entity(
             report.bad(entity.name, &misused("misreads"), Exit::Failed);
         }
         Some(Err(error)) => report.refused(entity.name, &error),
-        _ if listed == 0 => Report::warn(entity.name, "readable, but the list is empty"),
-        None => Report::warn(
+        _ if listed == 0 => {
+            report.warn(entity.name, &format!("readable, but the list is empty; {by}"));
+        }
+        None => report.warn(
             entity.name,
-            "readable, but the gateway cannot be asked for what was modified: changes are found \
-             by reading every record again (`portal.vibecode.full_pass_interval`)",
+            &format!(
+                "readable, but the gateway cannot be asked for what was modified: changes are \
+                 found by reading every record again (`portal.vibecode.full_pass_interval`); {by}"
+            ),
         ),
-        _ => Report::good(entity.name, "readable, and the filters are understood"),
+        _ => report
+            .good(entity.name, &format!("readable, and the filters are understood{asked}; {by}")),
     }
     if let Some(owner) = newest.filter(|_| product_rows) {
         check_product_rows(entity, owner, portal, report).await;
+    }
+}
+
+/// What an entity is read by, for people, and what else is known of a source that understands
+/// its filters.
+fn read_by(source: &Source, entity: &Entity, portal: &Portal) -> (String, &'static str) {
+    match (source, portal.gateway()) {
+        (Source::Gateway(_), Some(gateway)) => (
+            format!("read through the gateway {}", gateway.host()),
+            ": the gateway can be asked for what was modified",
+        ),
+        _ if entity.sight(source.dialect()) == Sight::Implied => {
+            (format!("read by {}, which lists category 0 alone", source.method()), "")
+        }
+        _ => (format!("read by {}", source.method()), ""),
     }
 }
 
@@ -279,7 +327,7 @@ async fn check_product_rows(
     let what = format!("product rows of {}", entity.name);
     let read = source.read(Lane::People, &[ask], Tries::Persist).await;
     match read.and_then(|(pages, _)| pages.into_iter().collect::<Result<Vec<_>, _>>()) {
-        Ok(_) => Report::good(&what, "readable"),
+        Ok(_) => report.good(&what, "readable"),
         Err(error) => report.refused(&what, &error),
     }
 }
@@ -288,9 +336,9 @@ async fn check_product_rows(
 async fn check_recipients(entity: &'static Entity, portal: &Portal, report: &mut Report) {
     match MailRecipientSource::new(portal.clone()).page(Lane::People, 0).await {
         Ok(page) if page.rows.is_empty() => {
-            Report::warn(entity.name, "readable, but the address book is empty");
+            report.warn(entity.name, "readable, but the address book is empty");
         }
-        Ok(_) => Report::good(entity.name, "readable"),
+        Ok(_) => report.good(entity.name, "readable"),
         Err(error) => report.refused(entity.name, &error),
     }
 }
@@ -313,11 +361,11 @@ async fn check_dictionaries(settings: &Settings, portal: &Portal, report: &mut R
     for (dictionary, listed) in tried {
         let error = match listed {
             Ok(rows) if rows > 0 => {
-                Report::good(dictionary.name(), &format!("readable, {rows} rows"));
+                report.good(dictionary.name(), &format!("readable, {rows} rows"));
                 continue;
             }
             Ok(_) => {
-                Report::warn(dictionary.name(), "readable, but the list is empty");
+                report.warn(dictionary.name(), "readable, but the list is empty");
                 continue;
             }
             Err(error) => error,
@@ -332,6 +380,6 @@ async fn check_dictionaries(settings: &Settings, portal: &Portal, report: &mut R
         } else {
             format!("{error}; {missing}; {}", error.advice())
         };
-        Report::warn(dictionary.name(), &finding);
+        report.warn(dictionary.name(), &finding);
     }
 }

@@ -185,8 +185,9 @@ enum Command {
         #[arg(long, value_enum, default_value = "markdown")]
         format: schema::Format,
     },
-    /// Serve a simulated portal on loopback
+    /// Serve a simulated portal on loopback, and the VibeCode gateway before it
     #[cfg(feature = "simulator")]
+    #[command(after_help = simulate::HOW_TO_REACH_IT)]
     Simulate(simulate::SimulateArgs),
     /// Show it all: a private database, a simulated portal, a backfill and live changes
     #[cfg(feature = "simulator")]
@@ -314,8 +315,8 @@ fn execute(cli: Cli) -> anyhow::Result<Exit> {
     exit
 }
 
-/// What failed and why, down to the root. A cause that the one before has told already, as
-/// those of the database driver do, is not told again.
+/// What failed and why, down to the root. A cause that the one before has told already is not
+/// told again.
 fn told(error: &anyhow::Error) -> String {
     let mut told = String::new();
     for cause in error.chain().map(ToString::to_string) {
@@ -383,6 +384,10 @@ mod tests {
         assert_eq!(told(&error).matches("refused").count(), 1, "{}", told(&error));
         let root = anyhow::Error::from(refused()).context("outer");
         assert_eq!(told(&root), "outer: refused");
+        // Log lines show the chain as it is.
+        let error = StoreError::from(sqlx::Error::Io(refused()));
+        let chain = anyhow::Error::from(error);
+        assert_eq!(format!("{chain:#}").matches("refused").count(), 1, "{chain:#}");
     }
 
     #[test]

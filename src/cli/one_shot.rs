@@ -127,7 +127,7 @@ impl OneShot<'_> {
         let retry = options.retry;
         let each_of = || async { Ok(store.each_of(&self.entities).await?) };
         wiring::migrated(self.settings, store, &stop).await?;
-        let mut handed = None;
+        let mut handed: Option<HandedOver> = None;
         loop {
             let opening = || Session::open(store, &portal, &options, &stop);
             let opened = match outlast(retry, &stop, opening).await {
@@ -144,7 +144,13 @@ impl OneShot<'_> {
             match opened {
                 Opened::Session(session) => {
                     let drawing = Drawing::of(options.board.clone());
-                    let end = self.work(&session, handed.as_ref()).await?;
+                    let begun = match &handed {
+                        Some(handed) => outlast(retry, &stop, || handed.begun_anew()).await?,
+                        None => Vec::new(),
+                    };
+                    // What a dead holder has begun anew does not begin once more.
+                    let endings = session.perform(&self.work, &self.entities, &begun).await;
+                    let end = Ending::together(endings);
                     let entities = outlast(retry, &stop, each_of).await?;
                     session.derive_phones().await;
                     session.refresh_reports().await;
@@ -186,19 +192,5 @@ impl OneShot<'_> {
         let proves = matches!(self.work, Work::Verify { .. });
         let to_prove = if proves { entities } else { &[] };
         Report { printing: self.printing, to_prove }
-    }
-
-    /// Does the work here; what a dead holder has begun anew does not begin once more.
-    async fn work(
-        &self,
-        session: &Session,
-        handed: Option<&HandedOver>,
-    ) -> anyhow::Result<RequestEnd> {
-        let (retry, stop) = (wiring::retry()?, self.lifecycle.soft());
-        let begun = match handed {
-            Some(handed) => outlast(retry, &stop, || handed.begun_anew()).await?,
-            None => Vec::new(),
-        };
-        Ok(Ending::together(session.perform(&self.work, &self.entities, &begun).await))
     }
 }

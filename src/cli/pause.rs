@@ -30,6 +30,7 @@ pub(super) async fn pause(
             None => say!("{}: paused; `b24mirror resume {0}` lifts that", entity.name),
             Some(pause) => say!("{}: has been paused already, {}", entity.name, since(&pause)),
         }
+        tell_if_off(settings, entity);
     }
     tell_about_the_holder(store).await?;
     Ok(Exit::Done)
@@ -50,9 +51,22 @@ pub(super) async fn resume(
             None => say!("{}: is not paused", entity.name),
             Some(pause) => say!("{}: resumed; it was paused {}", entity.name, since(&pause)),
         }
+        tell_if_off(settings, entity);
     }
     tell_about_the_holder(store).await?;
     Ok(Exit::Done)
+}
+
+/// Says of an entity that these settings do not enable that nothing reads it anyway. That is no
+/// error: the pause holds when it is enabled, and the service may have other settings.
+fn tell_if_off(settings: &Settings, entity: &'static Entity) {
+    let section = entity.family().name;
+    if settings.entities.by_name(section).is_none_or(|entity| !entity.enabled) {
+        say!(
+            "{}: is not mirrored, as `entities.{section}.enabled` is false in these settings",
+            entity.name
+        );
+    }
 }
 
 async fn tell_about_the_holder(store: &Store) -> anyhow::Result<()> {

@@ -11,13 +11,13 @@ use super::{
     wiring::{self, Database, Patience},
 };
 use crate::{
-    entity::{Entity, SMART_ITEMS, dictionary::Dictionary},
+    entity::Entity,
     lifecycle::Lifecycle,
-    portal::{DictionarySource, Lane, Portal},
+    portal::Portal,
     settings::Settings,
     store::SchemaState,
     sync::{
-        Mirrored, SyncError,
+        SyncError,
         plan::{Plan, plan},
         settle_tokens,
     },
@@ -25,7 +25,8 @@ use crate::{
 
 /// Says what a backfill would cost; asks the portal a few questions and writes nothing.
 ///
-/// It sends three requests per entity, one a second, so that it can run beside a daemon.
+/// It sends three requests per entity, and a dozen where a gateway is asked, one a second, so
+/// that it can run beside a daemon.
 pub(super) async fn run(
     settings: &Settings,
     lifecycle: &Lifecycle,
@@ -33,22 +34,11 @@ pub(super) async fn run(
     json: bool,
 ) -> anyhow::Result<Exit> {
     let portal = wiring::modest_portal(settings)?;
-    let database = tokens(settings, lifecycle, &portal).await?;
+    let drawing = wiring::modest_drawing(&portal);
+    let planned = plans(settings, lifecycle, named, &portal).await;
+    drawing.finish().await;
+    let plans = planned?;
     let restraint = &settings.portal.limits.restraint;
-    let limits = wiring::limits(settings).part(restraint.share);
-    let ways = settings.sync.max_in_flight;
-    let mut plans = Vec::new();
-    for mirrored in each(wiring::chosen_mirrored(settings, named)?, &portal).await? {
-        if mirrored.entity.is_read_whole() {
-            // Nothing says how many entries there are, short of reading them all.
-            continue;
-        }
-        let planned = plan(mirrored, &portal, wiring::modest_retry()?, &limits, ways).await;
-        let named = |error: SyncError| anyhow!("{}: {}", mirrored.entity.name, error.reason());
-        plans.push(planned.map_err(named)?);
-    }
-    settle_tokens(&portal).await;
-    drop(database);
     if json {
         say!("{}", serde_json::to_string_pretty(&plans)?);
     } else {
@@ -61,6 +51,29 @@ pub(super) async fn run(
         }
     }
     Ok(Exit::Done)
+}
+
+async fn plans(
+    settings: &Settings,
+    lifecycle: &Lifecycle,
+    named: &[&'static Entity],
+    portal: &Portal,
+) -> anyhow::Result<Vec<Plan>> {
+    let _database = tokens(settings, lifecycle, portal).await?;
+    let limits = wiring::limits(settings).part(settings.portal.limits.restraint.share);
+    let ways = settings.sync.max_in_flight;
+    let mut plans = Vec::new();
+    for mirrored in wiring::each_process(wiring::chosen_mirrored(settings, named)?, portal).await? {
+        if mirrored.entity.is_read_whole() {
+            // Nothing says how many entries there are, short of reading them all.
+            continue;
+        }
+        let planned = plan(mirrored, portal, wiring::modest_retry()?, &limits, ways).await;
+        let named = |error: SyncError| anyhow!("{}: {}", mirrored.entity.name, error.reason());
+        plans.push(planned.map_err(named)?);
+    }
+    settle_tokens(portal).await;
+    Ok(plans)
 }
 
 /// An application's tokens are in the database; a webhook needs none.
@@ -83,25 +96,6 @@ async fn tokens(
     }
     wiring::visit(settings, &database.store, portal, "plan").await?;
     Ok(Some(database))
-}
-
-/// The same, with each smart process that the portal has in place of all of them.
-async fn each(chosen: Vec<Mirrored>, portal: &Portal) -> anyhow::Result<Vec<Mirrored>> {
-    let mut each = Vec::with_capacity(chosen.len());
-    for one in chosen {
-        if *one.entity != SMART_ITEMS {
-            each.push(one);
-            continue;
-        }
-        let source = DictionarySource::new(portal.clone());
-        let heard = source.read(Lane::People, &[Dictionary::SmartProcesses]).await?;
-        for (dictionary, listed) in heard.lists {
-            let processes = listed?.rows.into_iter().filter_map(|row| dictionary.read(&row).ok());
-            let items = processes.filter_map(|process| process.row.items());
-            each.extend(items.map(|entity| Mirrored { entity, ..one }));
-        }
-    }
-    Ok(each)
 }
 
 fn print(plan: &Plan) {

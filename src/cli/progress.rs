@@ -22,35 +22,55 @@ const STEPS: u64 = 10_000;
 pub(super) struct Drawing {
     pen: Option<Pen>,
     task: Option<(JoinHandle<()>, CancellationToken)>,
+    /// Where it is drawn, if that is a terminal and the pen is elsewhere.
+    screen: Option<MultiProgress>,
 }
 
 impl Drawing {
     /// Draws the backfills of this process until finished.
     pub(super) fn of(board: ProgressBoard) -> Self {
-        Self::with(Pen::new(None), board)
+        Self::with(Pen::new(None), move || (board.snapshot(), None))
     }
 
     /// Logs the backfills of this process now and then, as a daemon does.
     pub(super) fn logged(board: ProgressBoard) -> Self {
-        Self::with(Pen::log(None), board)
+        Self::with(Pen::log(None), move || (board.snapshot(), None))
     }
 
-    fn with(mut pen: Pen, board: ProgressBoard) -> Self {
+    /// Draws what a command is at that asks slowly, as beside a process that mirrors.
+    pub(super) fn slowly(said: impl Fn() -> String + Send + 'static) -> Self {
+        Self::with(Pen::new(None), move || (Vec::new(), Some(said())))
+    }
+
+    fn with(
+        mut pen: Pen,
+        look: impl Fn() -> (Vec<EntityProgress>, Option<String>) + Send + 'static,
+    ) -> Self {
+        let screen = pen.screen();
         let stop = CancellationToken::new();
         let stopped = stop.clone();
         let task = tokio::spawn(async move {
             let sleep = || tokio::time::sleep(DRAW_EVERY);
             while stopped.run_until_cancelled(sleep()).await.is_some() {
-                pen.draw(&board.snapshot(), None);
+                let (progress, otherwise) = look();
+                pen.draw(&progress, otherwise.as_deref());
             }
             pen.clear();
         });
-        Self { pen: None, task: Some((task, stop)) }
+        Self { pen: None, task: Some((task, stop)), screen }
     }
 
     /// Draws what another process reports on a request.
     pub(super) fn elsewhere(request: i64) -> Self {
-        Self { pen: Some(Pen::new(Some(request))), task: None }
+        Self { pen: Some(Pen::new(Some(request))), task: None, screen: None }
+    }
+
+    /// Prints something beside what is drawn.
+    pub(super) fn aside(&self, print: impl FnOnce()) {
+        match &self.screen {
+            Some(screen) => screen.suspend(print),
+            None => print(),
+        }
     }
 
     /// Draws the next report; `otherwise` is said when there are no figures in it.
@@ -96,6 +116,13 @@ impl Pen {
 
     fn log(request: Option<i64>) -> Self {
         Self::Log { told: Instant::now(), request }
+    }
+
+    fn screen(&self) -> Option<MultiProgress> {
+        match self {
+            Self::Bars { all, .. } => Some(all.clone()),
+            Self::Log { .. } => None,
+        }
     }
 
     fn draw(&mut self, progress: &[EntityProgress], otherwise: Option<&str>) {

@@ -15,6 +15,22 @@ use crate::simulator::{
     Simulator,
 };
 
+/// What the help ends with; the start prints the same for the address that it has got.
+pub(super) const HOW_TO_REACH_IT: &str = "\
+At one address it answers as a portal does, to a webhook and to an application (/rest/…), and as
+the gateway does (/v1/…). When it has started it prints the settings that point b24mirror at each
+of them. Contacts through the gateway:
+
+  [portal]
+  webhook_url = \"http://127.0.0.1:8480/rest/1/s1mul4tedsecret0/\"
+
+  [portal.vibecode]
+  url = \"http://127.0.0.1:8480\"
+  api_key = \"vibe_api_s1mul4ted\"
+
+  [entities.contacts]
+  source = \"vibecode\"";
+
 /// Arguments of `simulate`.
 #[derive(Clone, Debug, Args)]
 pub(super) struct SimulateArgs {
@@ -171,11 +187,15 @@ pub(super) async fn run(args: SimulateArgs, until: CancellationToken) -> anyhow:
          client_id = \"{client_id}\"\n  \
          client_secret = \"{client_secret}\"\n  \
          refresh_token = \"{refresh_token}\"\n\
-         Or through the gateway beside the webhook (`portal.vibecode`):\n  \
-         url = \"{url}\"\n  \
-         api_key = \"{api_key}\"\n\
+         Or through the gateway, which answers at {url}/v1/ and needs the webhook beside it:\n  \
+         B24MIRROR__PORTAL__VIBECODE__URL={url} \
+         B24MIRROR__PORTAL__VIBECODE__API_KEY={api_key} \
+         B24MIRROR__ENTITIES__CONTACTS__SOURCE=vibecode \
+         B24MIRROR__PORTAL__WEBHOOK_URL={webhook} \
+         B24MIRROR__DATABASE__LOCAL_DIR=/var/tmp/b24mirror b24mirror run\n\
          Look at it:\n  \
          curl '{webhook}crm.contact.list?order[ID]=ASC&select[]=ID&select[]=NAME' -g\n  \
+         curl -H 'X-Api-Key: {api_key}' '{url}/v1/contacts?limit=2'\n  \
          curl {control}/stats\n  \
          curl {control}/truth/contacts | head -1\n\
          Change something:\n  \

@@ -1,6 +1,6 @@
 //! `b24mirror status`
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use super::{
     Exit,
@@ -14,7 +14,7 @@ use crate::{
     store::{HolderWait, SchemaState, Store, StoreError},
     sync::{
         counted,
-        status::{EntityStatus, RefusedSweep, ReportProblem, State, Status},
+        status::{DictionaryStatus, EntityStatus, RefusedSweep, ReportProblem, State, Status},
     },
 };
 
@@ -83,11 +83,7 @@ fn print(status: &Status) {
             );
         }
     }
-    for dictionary in &status.dictionaries {
-        if let Some(problem) = &dictionary.problem {
-            say!("names     {} could not be read: {problem}", dictionary.dictionary);
-        }
-    }
+    print_names(&status.dictionaries);
     if let Some(ReportProblem { view, reason }) = status.report_problems.first() {
         let more = match status.report_problems.len() {
             1 => String::new(),
@@ -104,6 +100,28 @@ fn print(status: &Status) {
             (false, false) => "waits to be taken up",
         };
         say!("request   {}, {} of {entities}: {standing}", open.request, open.kind);
+    }
+}
+
+/// Names that could not be read, each reason once.
+fn print_names(dictionaries: &[DictionaryStatus]) {
+    let mut reasons: BTreeMap<&str, Vec<&DictionaryStatus>> = BTreeMap::new();
+    for dictionary in dictionaries {
+        if let Some(why) = &dictionary.why {
+            reasons.entry(why).or_default().push(dictionary);
+        }
+    }
+    for (why, dictionaries) in reasons {
+        let names: Vec<_> = dictionaries.iter().map(|one| one.dictionary).collect();
+        match dictionaries.as_slice() {
+            [DictionaryStatus { dictionary, problem: Some(problem), .. }] => {
+                say!("names     {dictionary} could not be read: {problem}");
+            }
+            _ => say!(
+                "names     {} could not be read: {why}; what they explain is missing or outdated",
+                names.join(", ")
+            ),
+        }
     }
 }
 
@@ -140,6 +158,7 @@ fn describe(entity: &EntityStatus, running: bool) -> String {
             "gone in the portal since {}; its rows stay as they were",
             since.format("%Y-%m-%d %H:%M UTC")
         ),
+        State::SwitchedOff => "switched off; its rows stay as they were".to_owned(),
         State::Paused { since, by } => {
             format!("paused since {} by {by}", since.format("%Y-%m-%d %H:%M:%S UTC"))
         }
@@ -166,7 +185,18 @@ fn describe(entity: &EntityStatus, running: bool) -> String {
     let swept = entity
         .swept_at
         .map(|at| format!("complete as of the sweep of {}", at.format("%Y-%m-%d %H:%M UTC")));
-    for more in [lag, records, notes, swept].into_iter().flatten() {
+    let full_passes = entity.full_pass_seconds.map(|seconds| {
+        let every = humantime::format_duration(Duration::from_secs(seconds));
+        format!(
+            "the gateway cannot be asked for changes, which arrive by reading every record every \
+             {every}"
+        )
+    });
+    let beyond = (entity.out_of_sight > 0).then(|| {
+        let records = counted(entity.out_of_sight, "record");
+        format!("among them {records} that its `source` cannot show and nothing checks")
+    });
+    for more in [lag, records, beyond, notes, swept, full_passes].into_iter().flatten() {
         line.push_str("; ");
         line.push_str(&more);
     }

@@ -7,13 +7,14 @@ use secrecy::ExposeSecret as _;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::progress::Drawing;
 use crate::{
-    entity::{Dialect, Entity},
+    entity::{Dialect, Entity, SMART_ITEMS, dictionary::Dictionary},
     lifecycle::Lifecycle,
     local_postgres::{LocalOptions, LocalPostgres},
     portal::{
-        Credentials, Gateway, GatewayKey, GatewayOptions, Limits, OperatingLimit, Portal,
-        PortalOptions, WebhookUrl,
+        Credentials, DictionarySource, Gateway, GatewayKey, GatewayOptions, Lane, Limits,
+        OperatingLimit, Portal, PortalError, PortalOptions, WebhookUrl,
     },
     reporting::ReportOptions,
     retry::RetryPolicy,
@@ -21,7 +22,7 @@ use crate::{
     store::{HistoryOptions, PrivacyOptions, SchemaState, Store, StoreError, StoreOptions},
     sync::{
         self, CheckOptions, Consequence, DATABASE_PATIENCE, Mirrored, ProgressBoard, SyncError,
-        SyncOptions,
+        SyncOptions, counted,
     },
 };
 
@@ -206,6 +207,20 @@ pub(super) fn modest_portal(settings: &Settings) -> anyhow::Result<Portal> {
     portal_with(settings, limits, modest_retry()?, MODEST_PER_MINUTE)
 }
 
+/// Says how far a command has come that asks by [`modest_portal`].
+pub(super) fn modest_drawing(portal: &Portal) -> Drawing {
+    let asked = if portal.gateway().is_some() { "portal and gateway" } else { "portal" };
+    let portal = portal.clone();
+    Drawing::slowly(move || {
+        let requests = portal.meter().requests;
+        format!(
+            "asking {asked}, at most once a second so that whoever mirrors is not held up: {} \
+             so far",
+            counted(requests, "request")
+        )
+    })
+}
+
 /// Lets a command that works beside the holder use what the database knows of the portal:
 /// its tokens, and where it has moved.
 pub(super) async fn visit(
@@ -347,4 +362,26 @@ pub(super) fn chosen_mirrored(
             found.ok_or_else(|| Disabled { entity: named.family().name }.into())
         })
         .collect()
+}
+
+/// The same, with each smart process that the portal has in place of all of them.
+pub(super) async fn each_process(
+    chosen: Vec<Mirrored>,
+    portal: &Portal,
+) -> Result<Vec<Mirrored>, PortalError> {
+    let mut each = Vec::with_capacity(chosen.len());
+    for one in chosen {
+        if *one.entity != SMART_ITEMS {
+            each.push(one);
+            continue;
+        }
+        let source = DictionarySource::new(portal.clone());
+        let heard = source.read(Lane::People, &[Dictionary::SmartProcesses]).await?;
+        for (dictionary, listed) in heard.lists {
+            let processes = listed?.rows.into_iter().filter_map(|row| dictionary.read(&row).ok());
+            let items = processes.filter_map(|process| process.row.items());
+            each.extend(items.map(|entity| Mirrored { entity, ..one }));
+        }
+    }
+    Ok(each)
 }

@@ -232,10 +232,43 @@ fn hint(key: &str) -> String {
     if entity.is_some_and(|entity| entity.smart_process().is_some()) {
         return "all smart processes are set together, in `entities.smart_items`".to_owned();
     }
-    nearest(key).map_or_else(
-        || "config.example.toml lists every setting".to_owned(),
-        |known| format!("did you mean `{known}`?"),
-    )
+    misplaced(key).unwrap_or_else(|| {
+        nearest(key).map_or_else(
+            || "config.example.toml lists every setting".to_owned(),
+            |known| format!("did you mean `{known}`?"),
+        )
+    })
+}
+
+/// So many sections are named as the places of a key; one that more have is every entity's.
+const MOST_PLACES: usize = 5;
+
+/// Where a key belongs that stands in a section which has none of this name, while several
+/// others have one.
+pub(super) fn misplaced(key: &str) -> Option<String> {
+    let (section, name) = key.rsplit_once('.')?;
+    if !KEYS.iter().any(|known| is_below(known, section)) {
+        // The section is misspelt, not the place wrong.
+        return None;
+    }
+    let places: Vec<&str> = KEYS
+        .iter()
+        .filter_map(|known| known.rsplit_once('.'))
+        .filter(|(_, known)| *known == name)
+        .map(|(place, _)| place)
+        .collect();
+    let of_entities = places.iter().filter(|place| place.starts_with("entities.")).count();
+    if of_entities > MOST_PLACES {
+        return Some(format!(
+            "`{name}` belongs to the section of an entity, such as [entities.contacts]"
+        ));
+    }
+    let places: Vec<String> = places.iter().map(|place| format!("[{place}]")).collect();
+    match places.as_slice() {
+        // Where there is one only, it is the key that was meant.
+        [] | [_] => None,
+        [others @ .., last] => Some(format!("`{name}` belongs to {} or {last}", others.join(", "))),
+    }
 }
 
 fn is_below(key: &str, section: &str) -> bool {

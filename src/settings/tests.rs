@@ -277,6 +277,7 @@ fn a_misspelt_key_is_answered_with_the_right_one() {
         ("[sync]\nintervall = \"1s\"", "sync.intervall", "sync.interval"),
         ("[portal.limit]\nburst = 3", "portal.limit", "portal.limits"),
         ("[portal]\nburst = 3", "portal.burst", "portal.limits.burst"),
+        ("[portal]\nmigrate = false", "portal.migrate", "database.migrate"),
         ("[entities.contact]\nenabled = true", "entities.contact", "entities.contacts"),
         ("[datbase]\nurl = \"x\"", "datbase", "database"),
         ("webhook_url = \"x\"", "webhook_url", "portal.webhook_url"),
@@ -286,6 +287,41 @@ fn a_misspelt_key_is_answered_with_the_right_one() {
             format!("unknown setting `{key}` in HOME/config.toml; did you mean `{meant}`?")
         );
     }
+    for (toml, key, belongs) in [
+        (
+            "[sync]\nsource = \"item\"",
+            "sync.source",
+            "`source` belongs to [entities.contacts], [entities.leads] or [entities.companies]",
+        ),
+        (
+            "[entities.deals]\nsource = \"item\"",
+            "entities.deals.source",
+            "`source` belongs to [entities.contacts], [entities.leads] or [entities.companies]",
+        ),
+        (
+            "[entities.contacts]\nproduct_rows = true",
+            "entities.contacts.product_rows",
+            "`product_rows` belongs to [entities.leads], [entities.deals], [entities.quotes] or \
+             [entities.smart_invoices]",
+        ),
+        ("[portal]\nurl = \"x\"", "portal.url", "`url` belongs to [portal.vibecode] or [database]"),
+        (
+            "[database]\nhash_fields = [\"PHONE\"]",
+            "database.hash_fields",
+            "`hash_fields` belongs to the section of an entity, such as [entities.contacts]",
+        ),
+    ] {
+        assert_eq!(
+            Layers::file(toml).refused(),
+            format!("unknown setting `{key}` in HOME/config.toml; {belongs}")
+        );
+    }
+    assert_eq!(
+        Layers::none().env("B24MIRROR__ENTITIES__QUOTES__SOURCE", "item").refused(),
+        "unknown setting `entities.quotes.source` in the environment \
+         (B24MIRROR__ENTITIES__QUOTES__SOURCE); `source` belongs to [entities.contacts], \
+         [entities.leads] or [entities.companies]"
+    );
     assert_eq!(
         Layers::none().env("B24MIRROR__SYNC__INTERVALL", "1s").refused(),
         "unknown setting `sync.intervall` in the environment (B24MIRROR__SYNC__INTERVALL); \

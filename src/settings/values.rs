@@ -50,10 +50,12 @@ impl Values {
         for name in environment.keys() {
             let key = key_of(name);
             if !keys::KEYS.contains(&key.as_str()) {
-                let hint = keys::nearest(&key).map_or_else(
-                    || "config.example.toml lists every setting".to_owned(),
-                    |known| format!("did you mean {}?", variable(known)),
-                );
+                let hint = keys::misplaced(&key).unwrap_or_else(|| {
+                    keys::nearest(&key).map_or_else(
+                        || "config.example.toml lists every setting".to_owned(),
+                        |known| format!("did you mean {}?", variable(known)),
+                    )
+                });
                 let place = Place::Variable(name.clone());
                 return Err(SettingsError::Unknown { key, place, hint });
             }

@@ -1,8 +1,8 @@
 //! What can go wrong with the database, and whose turn it then is.
 
-use std::io;
+use std::{fmt, io, ops::Deref};
 
-use sqlx::error::DatabaseError;
+use sqlx::{error::DatabaseError, migrate::MigrateError};
 
 use super::SchemaName;
 
@@ -29,15 +29,15 @@ pub enum StoreError {
     },
     /// The server does not answer, is starting, shutting down, full, or only a standby.
     #[error("the database does not answer; check that the server of `database.url` is running")]
-    Unavailable(#[source] sqlx::Error),
+    Unavailable(#[source] DriverError),
     /// The server does not let us in, or has no such database.
     #[error(
         "the database refuses the connection; correct user, password or name in `database.url`"
     )]
-    Refused(#[source] sqlx::Error),
+    Refused(#[source] DriverError),
     /// The user of `database.url` lacks a right.
     #[error("the user of `database.url` lacks a right; grant it, or use another user")]
-    Denied(#[source] sqlx::Error),
+    Denied(#[source] DriverError),
     /// PostgreSQL is too old.
     #[error("the database server is version {version}; b24mirror needs PostgreSQL 15 or newer")]
     ServerTooOld {
@@ -54,7 +54,7 @@ pub enum StoreError {
     },
     /// The schema has no tables yet, or not all.
     #[error("the schema of `database.schema` is not up to date; run `b24mirror migrate`")]
-    NotMigrated(#[source] sqlx::Error),
+    NotMigrated(#[source] DriverError),
     /// The schema was migrated by a newer program.
     #[error("schema `{schema}` was written by a newer b24mirror; install that version or newer")]
     SchemaNewer {
@@ -68,7 +68,7 @@ pub enum StoreError {
         schema: SchemaName,
         /// What failed.
         #[source]
-        source: sqlx::migrate::MigrateError,
+        source: MigrationError,
     },
     /// Another process talks to the portal now; nothing was written.
     #[error("another process has taken over the lease on this portal; nothing was written")]
@@ -157,7 +157,58 @@ pub enum StoreError {
     },
     /// The database refused a statement.
     #[error("the database refused a statement")]
-    Database(#[source] sqlx::Error),
+    Database(#[source] DriverError),
+}
+
+/// What the database or its driver said, told once: the driver's own errors repeat in their
+/// texts what their sources say.
+#[derive(Debug)]
+pub struct DriverError(sqlx::Error);
+
+impl DriverError {
+    /// The driver's error.
+    pub(super) fn into_inner(self) -> sqlx::Error {
+        self.0
+    }
+}
+
+impl fmt::Display for DriverError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            // Without the line of the server's own source code, which the driver adds.
+            sqlx::Error::Database(refusal) => f.write_str(refusal.message()),
+            sqlx::Error::Io(error) => error.fmt(f),
+            other => other.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for DriverError {}
+
+impl Deref for DriverError {
+    type Target = sqlx::Error;
+
+    fn deref(&self) -> &sqlx::Error {
+        &self.0
+    }
+}
+
+/// Why a migration failed, told once like a [`DriverError`].
+#[derive(Debug)]
+pub struct MigrationError(MigrateError);
+
+impl fmt::Display for MigrationError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for MigrationError {}
+
+impl From<MigrateError> for MigrationError {
+    fn from(error: MigrateError) -> Self {
+        Self(error)
+    }
 }
 
 impl StoreError {
@@ -209,28 +260,27 @@ impl StoreError {
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         use sqlx::Error as E;
-        match &error {
+        let kind: fn(DriverError) -> Self = match &error {
             E::Database(refusal) => match sqlstate(refusal.as_ref()).as_str() {
                 // Including 57P01 to 57P03 (stopping, crashed, starting), 57014 (cancelled),
                 // 25P03 (idle too long in a transaction) and 25006 (a standby).
-                state if matches!(&state[..2], "08" | "53" | "57" | "58") => {
-                    Self::Unavailable(error)
-                }
-                "25P03" | "25006" | "40001" | "40P01" | "55P03" => Self::Unavailable(error),
-                state if state.starts_with("28") || state == "3D000" => Self::Refused(error),
-                "42501" => Self::Denied(error),
-                "42P01" | "42703" | "3F000" => Self::NotMigrated(error),
-                _ => Self::Database(error),
+                state if matches!(&state[..2], "08" | "53" | "57" | "58") => Self::Unavailable,
+                "25P03" | "25006" | "40001" | "40P01" | "55P03" => Self::Unavailable,
+                state if state.starts_with("28") || state == "3D000" => Self::Refused,
+                "42501" => Self::Denied,
+                "42P01" | "42703" | "3F000" => Self::NotMigrated,
+                _ => Self::Database,
             },
-            E::Tls(source) if !source.is::<io::Error>() => Self::Refused(error),
+            E::Tls(source) if !source.is::<io::Error>() => Self::Refused,
             E::Io(_)
             | E::Tls(_)
             | E::Protocol(_)
             | E::PoolTimedOut
             | E::PoolClosed
-            | E::WorkerCrashed => Self::Unavailable(error),
-            _ => Self::Database(error),
-        }
+            | E::WorkerCrashed => Self::Unavailable,
+            _ => Self::Database,
+        };
+        kind(DriverError(error))
     }
 }
 

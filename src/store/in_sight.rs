@@ -12,6 +12,7 @@ pub(super) struct InSight {
     keys: String,
     count_above: String,
     live: String,
+    beyond: String,
 }
 
 impl InSight {
@@ -47,6 +48,11 @@ impl InSight {
         sql(&self.live)
     }
 
+    /// → live records, and those among them that the source cannot show.
+    pub(super) fn beyond(&'static self) -> Sql {
+        sql(&self.beyond)
+    }
+
     pub(super) fn make(entity: &'static Entity, sight: Sight) -> Self {
         let (table, modified, seen) = (entity.name, modified(entity), condition(entity, sight));
         Self {
@@ -75,6 +81,10 @@ impl InSight {
                     order by id limit $2) as part"
             ),
             live: format!("select count(*) from \"{table}\" where deleted_at is null{seen}"),
+            beyond: format!(
+                "select count(*), count(*) filter (where not (true{seen})) from \"{table}\" \
+                 where deleted_at is null"
+            ),
         }
     }
 }

@@ -44,6 +44,7 @@ mod segments;
 mod smart_processes;
 mod statements;
 mod sweep;
+mod switches;
 mod tokens;
 mod trust;
 mod upsert;
@@ -60,7 +61,7 @@ use sqlx::{PgPool, Postgres, Transaction};
 pub use self::{
     checkpoint::{Checkpoint, ClockShift, Successor, Watermark},
     dictionaries::{Code, DictionaryRows, DictionaryStanding},
-    error::StoreError,
+    error::{DriverError, MigrationError, StoreError},
     forgotten::Removed,
     health::{Health, HealthSince},
     history::HistoryOptions,

@@ -65,6 +65,36 @@ impl Stored {
     }
 }
 
+/// Logs what became of the rules of an entity.
+fn tell(entity: &Entity, rows: u64, overdue: &Overdue, stored: &Stored, rules: &PrivacyRules) {
+    let entity = entity.name;
+    if !overdue.is_empty() {
+        tracing::info!(
+            entity,
+            rows,
+            fields = named(overdue.all()),
+            "fields are excluded or hashed now; what was stored of them is erased or hashed, too"
+        );
+    }
+    let back = stored.excluded.intersection(rules.hashed());
+    let shown = stored.excluded.union(&stored.hashed);
+    let shown = shown
+        .filter(|field| !rules.excluded().contains(*field) && !rules.hashed().contains(*field));
+    for (fields, told) in [
+        (named(back), "fields that were excluded are stored as hashes from now on"),
+        (named(shown), "fields are neither excluded nor hashed any more"),
+    ] {
+        if !fields.is_empty() {
+            tracing::info!(entity, fields, "{told}; every record is read again for them");
+        }
+    }
+}
+
+/// Names of fields for a log line.
+fn named<'a>(fields: impl Iterator<Item = &'a String>) -> String {
+    fields.map(String::as_str).collect::<Vec<_>>().join(", ")
+}
+
 /// Fields of one entity that are to be erased or hashed where they are stored.
 #[derive(Default)]
 struct Overdue {
@@ -209,13 +239,7 @@ impl Store {
             .execute(&mut *transaction)
             .await?;
         transaction.commit().await?;
-        tracing::info!(
-            entity = entity.name,
-            rows,
-            excluded = rules.excluded().len(),
-            hashed = rules.hashed().len(),
-            "fields are excluded or hashed as the settings say now; what was stored of them follows"
-        );
+        tell(entity, rows, &overdue, &stored, rules);
         Ok(())
     }
 }
@@ -228,7 +252,7 @@ impl Overdue {
         entity: &'static Entity,
         key: &HashKey,
     ) -> Result<u64, StoreError> {
-        if self.erased.is_empty() && self.hashed.is_empty() {
+        if self.is_empty() {
             return Ok(0);
         }
         let [outer, inner] = key.pads();
@@ -283,6 +307,10 @@ impl Overdue {
             rows += forget.execute(&mut *connection).await?.rows_affected();
         }
         Ok(rows + self.clear_notes(connection, entity).await?)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.erased.is_empty() && self.hashed.is_empty()
     }
 
     fn all(&self) -> impl Iterator<Item = &String> {

@@ -144,6 +144,17 @@ impl Store {
         Ok(sqlx::query_scalar(live).fetch_one(&self.pool).await?)
     }
 
+    /// Counts an entity's live records, and those among them that a source cannot show, so that
+    /// nothing is held against it. Reads the whole table.
+    pub async fn live_and_beyond(
+        &self,
+        entity: &'static Entity,
+        sight: Sight,
+    ) -> Result<(i64, i64), StoreError> {
+        let beyond = Statements::of(entity).in_sight(sight).beyond();
+        Ok(sqlx::query_as(beyond).fetch_one(&self.pool).await?)
+    }
+
     /// Counts an entity's records. Reads the whole table.
     pub async fn counts(&self, entity: &'static Entity) -> Result<RecordCounts, StoreError> {
         let (live, deleted) =

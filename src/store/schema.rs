@@ -103,13 +103,13 @@ impl Store {
             MigrateError::VersionMissing(_) => StoreError::SchemaNewer { schema },
             MigrateError::Execute(source) => source.into(),
             MigrateError::ExecuteMigration(source, version) => match source.into() {
-                StoreError::Database(source) => StoreError::Migration {
-                    schema,
-                    source: MigrateError::ExecuteMigration(source, version),
-                },
+                StoreError::Database(source) => {
+                    let source = MigrateError::ExecuteMigration(source.into_inner(), version);
+                    StoreError::Migration { schema, source: source.into() }
+                }
                 other => other,
             },
-            source => StoreError::Migration { schema, source },
+            source => StoreError::Migration { schema, source: source.into() },
         }
     }
 

@@ -12,7 +12,7 @@ use super::{
     reader::{Question, Range, Reply, bound},
 };
 use crate::{
-    entity::{RecordId, decode::Decoded},
+    entity::{Dialect, RecordId, decode::Decoded},
     portal::{Changes, Lane},
     store::{Checkpoint, Progress, RunKind},
 };
@@ -76,6 +76,7 @@ impl Mirror {
             self.checkpoint().await?.ok_or(SyncError::NeverBackfilled { entity: entity.name })?;
         let changes = async { Ok(self.reader().source.changes(lane).await?) };
         let changes = self.unless_stopped(changes).await?;
+        self.note_changes(changes).await?;
         let mut asked_at = self.now().await?;
         let mut cycle = self.resumed_or_planned(&checkpoint, changes, asked_at);
         // It takes a while to read everything, and what it finds has waited for long anyway.
@@ -130,6 +131,18 @@ impl Mirror {
             }
             asked_at = self.now().await?;
         }
+    }
+
+    /// Tells people who see the database alone by what changes arrive.
+    async fn note_changes(&self, changes: Changes) -> Result<(), SyncError> {
+        if self.reader().dialect() != Dialect::Vibecode || !self.learns_changes(changes) {
+            return Ok(());
+        }
+        let every = match changes {
+            Changes::ByDate => None,
+            Changes::ByReadingAll { every } => Some(every),
+        };
+        Ok(self.store().note_full_passes(self.generation(), self.entity(), every).await?)
     }
 
     fn resumed_or_planned(

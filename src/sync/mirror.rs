@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Mirrored, SyncError,
+    causes::Causes,
     checks::CheckOptions,
     counted,
     dictionaries::{Codes, Unsettled},
@@ -33,7 +34,7 @@ use crate::{
         Entity, RecordId, Sight, catalogue::Catalogue, decode::Decoded, dictionary::Dictionary,
         privacy::Privacy, record::Record,
     },
-    portal::{Lane, Meter, Portal, PortalTime},
+    portal::{Changes, Lane, Meter, Portal, PortalTime},
     retry::RetryPolicy,
     store::{
         Batch, Checkpoint, Generation, Progress, Run, RunCounts, RunKind, Segment, Store, Verdict,
@@ -111,6 +112,8 @@ pub(super) struct Ground {
     pub(super) room: Room,
     /// Which codes are explained.
     pub(super) codes: Codes,
+    /// Which failures were told lately.
+    pub(super) causes: Causes,
     /// Chains of one backfill that may be in flight at once.
     pub(super) max_in_flight: usize,
     pub(super) checks: CheckOptions,
@@ -142,6 +145,8 @@ struct Learnt {
     probed: Mutex<Option<Instant>>,
     /// Who is not listed, and was found or may be there all the same.
     unlisted: Mutex<BTreeSet<RecordId>>,
+    /// How changes are found, as it is noted in the database.
+    changes: Mutex<Option<Changes>>,
     stored_catalogue: Mutex<Option<Arc<Catalogue>>>,
 }
 
@@ -167,6 +172,7 @@ impl Mirror {
                 recent: Mutex::default(),
                 probed: Mutex::new(None),
                 unlisted: Mutex::default(),
+                changes: Mutex::new(None),
                 stored_catalogue: Mutex::new(None),
             }),
         }
@@ -263,6 +269,16 @@ impl Mirror {
 
     pub(super) const fn generation(&self) -> Generation {
         self.ground.generation
+    }
+
+    /// Whether this process has not known before that changes are found so.
+    pub(super) fn learns_changes(&self, changes: Changes) -> bool {
+        let mut known = self.learnt.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        known.replace(changes) != Some(changes)
+    }
+
+    pub(super) const fn causes(&self) -> &Causes {
+        &self.ground.causes
     }
 
     pub(super) const fn overlap(&self) -> chrono::Duration {

@@ -53,6 +53,7 @@
 //! find it taken leave a request and follow it ([`requests`]).
 
 mod backfill;
+mod causes;
 mod checks;
 mod counted;
 mod cycle;

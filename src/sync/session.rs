@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use self::keeping::{keep, note_rename};
 use super::{
     Consequence, SyncError, SyncOptions,
+    causes::Causes,
     checks::Check,
     dictionaries::{Codes, Keeper},
     ending::Ending,
@@ -167,6 +168,7 @@ impl Session {
             board: board.clone(),
             room: Room::default(),
             codes: Codes::default(),
+            causes: Causes::default(),
             max_in_flight: usize::try_from(options.max_in_flight).unwrap_or(usize::MAX),
             checks: options.checks,
             reports: reports.clone(),
@@ -211,6 +213,7 @@ impl Session {
             let mut settled = session.store.settle_privacy(generation).await?;
             tokens::authorize(&session.portal).await?;
             session.claim().await?;
+            session.store.note_switches(generation, &mirrored).await?;
             let wanted = session.dictionaries.discover(&options.entities).await?;
             if wanted.iter().any(|one| !settled.iter().any(|(known, _)| *known == one.entity)) {
                 settled = session.store.settle_privacy(generation).await?;
@@ -344,9 +347,9 @@ impl Session {
                     begun.extend(again);
                     begun
                 };
-                self.attended(reading).await
+                self.attended(reading, true).await
             }
-            (_, None) => self.attended(self.sync(entities)).await,
+            (_, None) => self.attended(self.sync(entities), false).await,
         };
         endings.extend(absent);
         endings.sort_by_key(|ending| place(ending.entity));
@@ -379,8 +382,13 @@ impl Session {
     }
 
     /// Reads records, and has what people need beside them attended to. Where no record could
-    /// be read, nothing else can, and it is not waited for.
-    async fn attended(&self, reading: impl Future<Output = Vec<EntityOutcome>>) -> Vec<Ending> {
+    /// be read, nothing else can, and it is not waited for. `afresh` tries once more what could
+    /// not be read before.
+    async fn attended(
+        &self,
+        reading: impl Future<Output = Vec<EntityOutcome>>,
+        afresh: bool,
+    ) -> Vec<Ending> {
         let (over, in_vain) = (CancellationToken::new(), CancellationToken::new());
         let reading = async {
             let outcomes = reading.await;
@@ -394,7 +402,7 @@ impl Session {
         };
         let attending = Box::pin(async {
             tokio::select! {
-                () = self.attend(&over) => {}
+                () = self.attend(&over, afresh) => {}
                 () = in_vain.cancelled() => {}
                 () = impatient_after(&over) => tracing::warn!(
                     "the names behind codes were not all read: the portal does not answer, or \
@@ -408,17 +416,18 @@ impl Session {
 
     /// Reads the names behind codes as they are wanted, and brings what people query up to
     /// date, until it is over, and what is wanted then.
-    async fn attend(&self, over: &CancellationToken) {
+    async fn attend(&self, over: &CancellationToken, afresh: bool) {
         self.dictionaries.clone().locate().await;
+        self.dictionaries.read_due(afresh).await;
         loop {
-            self.dictionaries.read_due().await;
             tokio::select! {
                 () = self.dictionaries.wanted() => {}
                 () = self.reports.rings() => self.refresh_reports().await,
                 () = over.cancelled() => break,
             }
+            self.dictionaries.read_due(false).await;
         }
-        self.dictionaries.read_due().await;
+        self.dictionaries.read_due(false).await;
     }
 
     /// Performs one incremental cycle of each entity.

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::{Mirrored, progress::share};
 use crate::{
-    entity::{Entity, SMART_ITEMS, dictionary::Dictionary},
+    entity::{Dialect, Entity, SMART_ITEMS, dictionary::Dictionary},
     portal::WaitReason,
     store::{
         Checkpoint, DictionaryStanding, Foretold, Generation, Health, HealthSince, HolderWait,
@@ -58,6 +58,8 @@ pub enum State {
         /// Since when, by the database's clock.
         since: DateTime<Utc>,
     },
+    /// The settings do not enable it: its rows stay as they were.
+    SwitchedOff,
     /// A person has paused it: it is neither read nor written.
     Paused {
         /// Since when, by the database's clock.
@@ -93,6 +95,13 @@ pub struct EntityStatus {
     pub lag_seconds: Option<f64>,
     /// Live records in the mirror.
     pub records: i64,
+    /// Those among them that the source cannot show. They stay as they were, and nothing checks
+    /// them.
+    pub out_of_sight: i64,
+    /// Changes arrive by reading every record, once in so many seconds; none where the source can
+    /// be asked for them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub full_pass_seconds: Option<u64>,
     /// Open quarantine entries.
     pub quarantined: i64,
     /// When the last complete sweep began, by the database's clock: what was deleted in the
@@ -155,14 +164,18 @@ pub struct DictionaryStatus {
     /// Why it could not be read last time, and what is missing for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+    /// The reason alone.
+    #[serde(skip)]
+    pub why: Option<String>,
 }
 
 impl From<DictionaryStanding> for DictionaryStatus {
     fn from(standing: DictionaryStanding) -> Self {
         let DictionaryStanding { dictionary, read_at, problem, .. } = standing;
         let lacking = if read_at.is_some() { "may be outdated" } else { "are missing" };
-        let problem = problem.map(|why| format!("{why}; {} {lacking}", dictionary.explains()));
-        Self { dictionary: dictionary.name(), read_at, problem }
+        let why = problem;
+        let problem = why.as_ref().map(|why| format!("{why}; {} {lacking}", dictionary.explains()));
+        Self { dictionary: dictionary.name(), read_at, problem, why }
     }
 }
 
@@ -210,7 +223,7 @@ impl Status {
         let pauses = store.pauses().await?;
         let processes = store.smart_processes().await?;
         let mut lines = Vec::with_capacity(entities.len());
-        for (Mirrored { entity, interval, .. }, process) in each(entities, &processes) {
+        for (Mirrored { entity, interval, dialect, .. }, process) in each(entities, &processes) {
             if process.is_some_and(|process| !process.has_tables) {
                 let title = process.map(|process| process.title.clone());
                 lines.push(EntityStatus { title, ..EntityStatus::unread(entity) });
@@ -243,19 +256,29 @@ impl Status {
                 }
                 (None, None) => judged,
             };
+            let sight = entity.sight(dialect);
+            let (records, out_of_sight) = store.live_and_beyond(entity, sight).await?;
+            // Another source may have been used since.
+            let full_passes = match dialect {
+                Dialect::Vibecode => store.full_passes(entity).await?,
+                _ => None,
+            };
             lines.push(EntityStatus {
                 entity: entity.name,
                 title: process.map(|process| process.title.clone()),
                 state,
+                full_pass_seconds: full_passes.map(|every| every.as_secs()),
                 last_complete,
                 lag_seconds: lag.map(|lag| lag.as_secs_f64()),
-                records: store.counts(entity).await?.live,
+                records,
+                out_of_sight,
                 quarantined: quarantine.iter().map(|QuarantineCount { entries, .. }| entries).sum(),
                 swept_from: sweeps.swept_from,
                 swept_at: sweeps.swept_at,
                 refused_sweep: sweeps.refused.map(|refusal| RefusedSweep::of(entity, refusal)),
             });
         }
+        lines.extend(switched_off(store, entities, now).await?);
         let holder = held_by.is_some().then_some(lease.generation);
         let requests = store.open_requests().await?;
         let (dictionaries, _) = store.dictionaries().await?;
@@ -304,7 +327,7 @@ impl Status {
     #[must_use]
     pub fn is_fresh(&self) -> bool {
         let is_fresh = |entity: &EntityStatus| {
-            matches!(entity.state, State::Fresh | State::Gone { .. })
+            matches!(entity.state, State::Fresh | State::Gone { .. } | State::SwitchedOff)
                 && entity.refused_sweep.is_none()
         };
         let processes = Dictionary::SmartProcesses.name();
@@ -326,12 +349,43 @@ impl EntityStatus {
             last_complete: None,
             lag_seconds: None,
             records: 0,
+            out_of_sight: 0,
+            full_pass_seconds: None,
             quarantined: 0,
             swept_from: None,
             swept_at: None,
             refused_sweep: None,
         }
     }
+}
+
+/// What was mirrored before, and is not enabled now.
+async fn switched_off(
+    store: &Store,
+    enabled: &[Mirrored],
+    now: DateTime<Utc>,
+) -> Result<Vec<EntityStatus>, StoreError> {
+    let mut lines = Vec::new();
+    for entity in store.entities().await? {
+        if enabled.iter().any(|one| one.entity.covers(entity)) {
+            continue;
+        }
+        let Some(checkpoint) = store.checkpoint(entity).await? else { continue };
+        let lag = checkpoint.completed_at.map(|at| (now - at).to_std().unwrap_or_default());
+        let quarantine = store.open_quarantine(entity).await?;
+        let sweeps = store.sweep_standing(entity).await?;
+        lines.push(EntityStatus {
+            state: State::SwitchedOff,
+            last_complete: checkpoint.completed_at,
+            lag_seconds: lag.map(|lag| lag.as_secs_f64()),
+            records: store.counts(entity).await?.live,
+            quarantined: quarantine.iter().map(|QuarantineCount { entries, .. }| entries).sum(),
+            swept_from: sweeps.swept_from,
+            swept_at: sweeps.swept_at,
+            ..EntityStatus::unread(entity)
+        });
+    }
+    Ok(lines)
 }
 
 /// The entities, with each smart process that the portal has, or that has left rows behind, in

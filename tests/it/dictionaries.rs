@@ -315,7 +315,14 @@ async fn a_missing_right_is_told_and_stops_nothing() {
     assert_eq!(finished.code, Some(0), "{finished:#?}");
     assert_eq!(portal.stats().requests, 2, "{:?}", portal.stats().requests_by_method);
 
-    // A new daemon does.
+    // A backfill does; each look at names begins with the profile.
+    portal.reset_stats();
+    let finished = portal.command(&database, &["backfill"]).await;
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+    assert_eq!(portal.stats().commands.get("profile"), Some(&1), "{finished:#?}");
+    assert!(finished.stderr.contains("the webhook lacks the right `user`"), "{finished:#?}");
+
+    // So does a new daemon.
     let daemon = daemon(&portal, &database, "1s");
     cycled(pool).await;
     let status = portal.command(&database, &["status"]).await;
@@ -473,4 +480,16 @@ async fn reports_count_days_in_the_zone_that_the_portal_is_in_now() {
     portal.happens(Action::SetZone { zone: "Asia/Tokyo".to_owned() });
     eventually("days of Tokyo", counts_in("Asia/Tokyo")).await;
     daemon.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_backfill_reads_the_names_that_the_first_could_not() {
+    let (portal, database) = (portal(), database().await);
+    portal.happens(Action::Scopes { scopes: vec!["crm".to_owned()] });
+    portal.backfilled(&database).await;
+    assert_ne!(different(&portal, database.pool()).await, Vec::<&str>::new());
+    let scopes = ["crm", "user", "department"].map(str::to_owned).to_vec();
+    portal.happens(Action::Scopes { scopes });
+    portal.backfilled(&database).await;
+    assert_names_equal(&portal, database.pool()).await;
 }

@@ -252,6 +252,17 @@ async fn a_switched_entity_follows_changes_in_what_both_sources_bring() {
     assert_equal(&portal, database.pool()).await;
 }
 
+/// How many contacts `status` says that the source cannot show.
+async fn out_of_sight(portal: &TestPortal, database: &Database, dialect: Dialect) -> usize {
+    let json = run(portal, database, dialect, &["status", "--json"]).await;
+    let json: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
+    let records = json["entities"][0]["out_of_sight"].as_u64().unwrap();
+    let text = run(portal, database, dialect, &["status"]).await;
+    let told = format!("among them {records} records that its `source` cannot show");
+    assert_eq!(text.stdout.contains(&told), records > 0, "{text:#?}");
+    usize::try_from(records).unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_classic_list_does_not_show_has_not_gone() {
     let portal = TestPortal::with(Options { contacts: 1_000, leads: 20, ..unlimited() });
@@ -276,6 +287,8 @@ async fn what_the_classic_list_does_not_show_has_not_gone() {
     assert!(refreshed.stdout.contains("does not show such records"), "{refreshed:#?}");
     assert_eq!(refreshed.code, Some(2), "it cannot know: {refreshed:#?}");
     assert_eq!(value::<Vec<i64>>(pool, others).await, kept);
+    assert_eq!(out_of_sight(&portal, &database, Dialect::Classic).await, kept.len());
+    assert_eq!(out_of_sight(&portal, &database, Dialect::Item).await, 0);
     // Nor does a repair touch them.
     let damage = "update bitrix24.contacts set last_name = 'x' \
                   where id = (select max(id) from bitrix24.contacts where category_id = 0)";

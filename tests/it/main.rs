@@ -41,6 +41,7 @@ mod status;
 mod store;
 mod support;
 mod sweep;
+mod told;
 mod traps;
 mod undocumented;
 mod verify;

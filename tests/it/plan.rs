@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use b24mirror::{
     entity::CONTACTS,
-    simulator::{Action, Entity, Options, Rights, Stats},
+    simulator::{Action, Entity, Filtering, GatewayOptions, Options, Rights, Stats},
 };
 use serde_json::Value;
 
@@ -106,4 +106,47 @@ async fn a_plan_without_rights_says_which_are_missing_and_exits_as_check_does() 
     for said in [&plan.stderr, &check.stdout] {
         assert!(said.contains("leads") && said.contains("the CRM right"), "{plan:#?}\n{check:#?}");
     }
+}
+
+/// Plans for contacts that are read through a gateway; gives what it said, how often it asked,
+/// and how many records there are.
+async fn planned_through(gateway: GatewayOptions) -> (Value, Finished, u64, u64) {
+    let options = Options {
+        contacts: 3_000,
+        leads: 0,
+        gateway: GatewayOptions { requests_per_minute: None, ..gateway },
+        ..unlimited()
+    };
+    let (portal, database) = (TestPortal::with(options), database().await);
+    let settings = format!(
+        "{}\n[portal.vibecode]\nurl = \"{}\"\napi_key = \"vibe_api_s1mul4ted\"\n\
+         [entities.contacts]\nsource = \"vibecode\"\n[entities.leads]\nenabled = false\n",
+        without_database(&portal, &database),
+        portal.url()
+    );
+    let finished = Run::b24mirror(&["plan", "--json"]).config(&settings).finish().await;
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+    let said: Value = serde_json::from_str(&finished.stdout).unwrap();
+    // Those of every category, as items have them.
+    let records = u64::try_from(portal.item_truth(Entity::Contacts).len()).unwrap();
+    assert_close("records", &said[0]["records"], records);
+    (said[0].clone(), finished, commands(&portal.stats()), records)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_through_a_gateway_takes_the_number_that_comes_with_a_list() {
+    let (plan, finished, requests, records) = planned_through(GatewayOptions::default()).await;
+    assert_eq!(plan["records"], records, "{plan:#}");
+    assert!((1..=14).contains(&requests), "{requests} requests: {finished:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_that_takes_long_says_what_it_is_at() {
+    // No list, and a search does not count.
+    let uncounted = GatewayOptions { list_filter: Filtering::Refused, ..Default::default() };
+    let (_, finished, requests, _) = planned_through(uncounted).await;
+    assert!((15..=30).contains(&requests), "{requests} requests: {finished:#?}");
+    let said = "asking portal and gateway, at most once a second";
+    assert!(finished.stderr.contains(said), "{finished:#?}");
+    assert!(!finished.stdout.contains(said), "{finished:#?}");
 }

@@ -457,3 +457,26 @@ async fn reports_say_what_is_hidden_and_find_duplicates_by_the_hash() {
     let says = comment("contacts", "name").await;
     assert!(!says.contains("Hashed"), "{says}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rules_that_are_lifted_are_not_called_new_ones() {
+    let (portal, database) = (contacts(30), database().await);
+    let hidden = "exclude_fields = [\"COMMENTS\", \"POST\"]\nhash_fields = [\"NAME\"]\n";
+    let begun = run(&portal, &database, hidden, &["backfill"]).await;
+    let (new, lifted, back) = (
+        "fields are excluded or hashed now",
+        "fields are neither excluded nor hashed any more",
+        "fields that were excluded are stored as hashes from now on",
+    );
+    let line = |finished: &Finished, what: &str| {
+        finished.stderr.lines().find(|line| line.contains(what)).map(str::to_owned)
+    };
+    assert!(line(&begun, new).unwrap().contains("COMMENTS, POST, NAME"), "{begun:#?}");
+    assert_eq!((line(&begun, lifted), line(&begun, back)), (None, None));
+
+    let other = "hash_fields = [\"POST\"]\n";
+    let lifting = run(&portal, &database, other, &["backfill"]).await;
+    assert!(line(&lifting, lifted).unwrap().contains("COMMENTS, NAME"), "{lifting:#?}");
+    assert!(line(&lifting, back).unwrap().contains("POST"), "{lifting:#?}");
+    assert_eq!(line(&lifting, new), None);
+}

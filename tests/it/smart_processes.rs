@@ -446,6 +446,17 @@ async fn pauses_and_requests_for_all_processes_reach_each_of_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn check_tries_every_process() {
+    let (portal, database) = (portal(), database().await);
+    let checked = run(&portal, &database, &["check"]).await;
+    assert_eq!(checked.code, Some(0), "{checked:#?}");
+    for entity in processes() {
+        let told = format!("ok       {}: readable, and the filters are understood", entity.name);
+        assert!(checked.stdout.contains(&told), "{told}: {checked:#?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn without_the_right_to_list_processes_the_others_go_on_and_status_says_why() {
     let (portal, database) = (portal(), database().await);
     portal.happens(Action::Admin { admin: false });

@@ -398,6 +398,25 @@ async fn check_says_how_changes_are_found() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn status_says_when_changes_come_by_full_passes() {
+    let hourly = format!("{KEY}\nfull_pass_interval = \"1h\"");
+    for (date_filter, every) in [(Filtering::Works, None), (Filtering::Refused, Some(3_600))] {
+        let portal = portal_of(60, GatewayOptions { date_filter, ..Default::default() });
+        let database = database().await;
+        let backfilled = run(&portal, &database, &hourly, &["backfill"]).await;
+        assert_eq!(backfilled.code, Some(0), "{backfilled:#?}");
+        let json = run(&portal, &database, &hourly, &["status", "--json"]).await;
+        let json: Value = serde_json::from_str(&json.stdout).unwrap();
+        let text = run(&portal, &database, &hourly, &["status"]).await;
+        for place in 0..MIRRORED.len() {
+            assert_eq!(json["entities"][place]["full_pass_seconds"].as_u64(), every, "{json:#}");
+        }
+        let told = "changes, which arrive by reading every record every 1h";
+        assert_eq!(text.stdout.contains(told), every.is_some(), "{text:#?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_limit_is_kept_by_itself_and_a_refusal_is_waited_for() {
     let portal = portal(GatewayOptions::default());
     let database = database().await;

@@ -629,7 +629,12 @@ pub(super) const REPORTS: &[ReadyReport] = &[
                 "text",
                 "How it ended: complete, incomplete, stopped or interrupted.",
             ),
-            column("state", "text", "active, waiting, stopped or never read."),
+            column(
+                "state",
+                "text",
+                "active, waiting, stopped, never read, or switched off: then its rows stay as they \
+                 were when it last was mirrored.",
+            ),
             column("reason", "text", "Why it waits or has stopped."),
             column("paused", "boolean", "Whether a person has paused it."),
             column("filling", "boolean", "Whether it is being filled, or read again as a whole."),

@@ -35,8 +35,12 @@ select
     last.kind as last_run,
     last.finished_at as last_run_at,
     last.verdict as last_verdict,
-    case when c.entity is null then 'never read' else coalesce(health.state, 'active') end as state,
-    health.reason,
+    case
+        when not switch.enabled then 'switched off'
+        when c.entity is null then 'never read'
+        else coalesce(health.state, 'active')
+    end as state,
+    case when switch.enabled is distinct from false then health.reason end as reason,
     exists (select from {data}.sync_pauses p where p.entity = e.entity) as paused,
     exists (select from {data}.backfill_segments s where s.entity = e.entity and not s.done)
         as filling,
@@ -49,6 +53,8 @@ from (
     values ('contacts'), ('leads') union select entity from {data}.sync_checkpoints
 ) as e (entity)
 left join {data}.sync_checkpoints c on c.entity = e.entity
+left join {data}.sync_switches switch
+    on switch.entity = regexp_replace(e.entity, '^smart_items_[0-9]+$', 'smart_items')
 left join {data}.sync_health health on health.entity = e.entity
 left join {data}.sweeps sweep on sweep.entity = e.entity
 left join {data}.rolling_checks check_round on check_round.entity = e.entity

@@ -58,6 +58,7 @@ pub(in crate::sync) struct Keeper {
 }
 
 /// Why a reading is not whole, or did not come at all.
+#[derive(Clone)]
 struct Problem {
     fate: Fate,
     text: String,
@@ -165,14 +166,14 @@ impl Keeper {
         Ok(each)
     }
 
-    /// Reads which smart processes there are, if that is due. The others wait for it, and not
-    /// for long: a daemon looks again soon.
+    /// Reads which smart processes there are, if that is due or failed before: without it nothing
+    /// of them is mirrored. The others wait for it, and not for long: a daemon looks again soon.
     async fn ask_for_processes(&self) -> Result<(), StoreError> {
         let processes = [Dictionary::SmartProcesses];
         let (mut standings, database) = self.store.dictionaries().await?;
         standings.retain(|standing| processes.contains(&standing.dictionary));
         let now = Instant::now();
-        let timetable = Timetable::of(self.interval, &standings, (database, now), false);
+        let timetable = Timetable::of(self.interval, &standings, (database, now), true);
         if timetable.due(now, &BTreeSet::new()) == processes {
             let reading = timeout(FACTS_WITHIN, self.read(&processes)).await;
             if reading.is_err() {
@@ -243,10 +244,11 @@ impl Keeper {
         self.codes.wait().await;
     }
 
-    /// Reads what is due beside a command's own work, or what its records made wanted.
-    pub(in crate::sync) async fn read_due(&self) {
+    /// Reads what is due beside a command's own work, or what its records made wanted. `afresh`
+    /// tries at once what could not be read before.
+    pub(in crate::sync) async fn read_due(&self, afresh: bool) {
         let reading = async {
-            let timetable = self.load(false).await?;
+            let timetable = self.load(afresh).await?;
             let due = timetable.due(Instant::now(), &self.codes.asked());
             if !due.is_empty() {
                 self.read(&due).await;
@@ -281,7 +283,8 @@ impl Keeper {
         let source = self.source();
         let asking = source.read(Lane::Sweep, wanted);
         let Some(heard) = self.stop.run_until_cancelled(asking).await else { return Vec::new() };
-        let mut fates = Vec::with_capacity(wanted.len());
+        let mut endings = Vec::with_capacity(wanted.len());
+        let mut refused_all = false;
         match heard {
             Ok(HeardDictionaries { lists, time_zone, licence }) => {
                 self.save_facts(time_zone.as_deref(), licence.as_deref()).await;
@@ -290,17 +293,21 @@ impl Keeper {
                         Ok(listed) => self.keep_rows(&source, dictionary, listed).await,
                         Err(error) => Err(refusal(dictionary, error)),
                     };
-                    fates.push((dictionary, self.told(dictionary, kept).await));
+                    endings.push((dictionary, kept.err()));
                 }
             }
             Err(error) => {
-                let problem = refusal_of_all(&error);
-                for dictionary in wanted {
-                    let Problem { fate, text } = &problem;
-                    let kept = Err(Problem { fate: *fate, text: text.clone() });
-                    fates.push((*dictionary, self.told(*dictionary, kept).await));
-                }
+                refused_all = error.disposition() == Disposition::StopPortal;
+                let problem = refusal_of_all(error);
+                endings.extend(wanted.iter().map(|one| (*one, Some(problem.clone()))));
             }
+        }
+        if !self.stop.is_cancelled() {
+            tell(&endings, refused_all);
+        }
+        let mut fates = Vec::with_capacity(endings.len());
+        for (dictionary, problem) in endings {
+            fates.push((dictionary, self.note(dictionary, problem).await));
         }
         let read = |code: &Code| fates.contains(&(code.dictionary, Fate::Read));
         let explained = begun.into_iter().filter(read).collect();
@@ -389,21 +396,11 @@ impl Keeper {
     }
 
     /// Notes how a reading went.
-    async fn told(&self, dictionary: Dictionary, kept: Result<(), Problem>) -> Fate {
-        let problem = kept.err();
+    async fn note(&self, dictionary: Dictionary, problem: Option<Problem>) -> Fate {
         if self.stop.is_cancelled() {
             return Fate::Failed;
         }
         let text = problem.as_ref().map(|problem| problem.text.as_str());
-        match text {
-            None => tracing::debug!(dictionary = dictionary.name(), "a dictionary was read"),
-            Some(problem) => tracing::warn!(
-                dictionary = dictionary.name(),
-                problem,
-                "a dictionary could not be read; {} may be missing or outdated",
-                dictionary.explains(),
-            ),
-        }
         let noted = self.store.dictionary_was_read(self.generation, dictionary, text).await;
         if let Err(error) = noted {
             tracing::debug!(error = &error as &dyn std::error::Error, "not noted");
@@ -487,6 +484,39 @@ fn flaw(listed: &Listed, decoded: &Decoded) -> Option<Problem> {
     Some(Problem { fate, text })
 }
 
+/// Logs how a reading went, each problem once. What the portal refuses to everybody is told
+/// with the records.
+fn tell(endings: &[(Dictionary, Option<Problem>)], refused_all: bool) {
+    if refused_all {
+        tracing::info!("the portal refuses everything, the names behind codes too");
+        return;
+    }
+    let mut problems: BTreeMap<&str, Vec<Dictionary>> = BTreeMap::new();
+    for (dictionary, problem) in endings {
+        match problem {
+            None => tracing::debug!(dictionary = dictionary.name(), "a dictionary was read"),
+            Some(problem) => problems.entry(&problem.text).or_default().push(*dictionary),
+        }
+    }
+    for (problem, dictionaries) in problems {
+        if let [dictionary] = dictionaries.as_slice() {
+            tracing::warn!(
+                dictionary = dictionary.name(),
+                problem,
+                "a dictionary could not be read; {} may be missing or outdated",
+                dictionary.explains(),
+            );
+            continue;
+        }
+        let names: Vec<_> = dictionaries.iter().map(|dictionary| dictionary.name()).collect();
+        tracing::warn!(
+            dictionaries = names.join(", "),
+            problem,
+            "dictionaries could not be read; what they explain may be missing or outdated"
+        );
+    }
+}
+
 /// Why a list did not come.
 fn refusal(dictionary: Dictionary, error: PortalError) -> Problem {
     let fate = fate(&error);
@@ -501,8 +531,8 @@ fn refusal(dictionary: Dictionary, error: PortalError) -> Problem {
 }
 
 /// Why nothing came.
-fn refusal_of_all(error: &PortalError) -> Problem {
-    Problem { fate: fate(error), text: format!("{error} ({})", error.advice()) }
+fn refusal_of_all(error: PortalError) -> Problem {
+    Problem { fate: fate(&error), text: SyncError::Portal(error).reason() }
 }
 
 fn fate(error: &PortalError) -> Fate {

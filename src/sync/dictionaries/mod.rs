@@ -4,7 +4,7 @@
 //! Soon after a daemon has begun, then once in an interval, and when a pass has written a
 //! record with a code that no dictionary has: a new colleague, a new stage. A command that
 //! reads records without a daemon reads beside them what is due, and at its end what they
-//! made wanted. When a dictionary was last asked for is in the database, so that commands
+//! made wanted; a backfill tries again what could not be read. When a dictionary was last asked for is in the database, so that commands
 //! which run every minute do not read everything every minute.
 //!
 //! # Unknown codes

@@ -40,7 +40,8 @@ pub(super) struct Timetable {
 
 impl Timetable {
     /// Goes on where another process left off. `afresh` tries at once what that one could
-    /// not read: rights may have been given since, and a daemon begins seldom.
+    /// not read: rights may have been given since, a daemon begins seldom, and who asks for a
+    /// backfill wants everything.
     pub(super) fn of(
         interval: Duration,
         standings: &[DictionaryStanding],

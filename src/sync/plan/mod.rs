@@ -3,6 +3,10 @@
 //!
 //! Three requests per entity: the newest page, both ends of every part of the ID space,
 //! and a few full pages for their weight. The rest is arithmetic and a rehearsal.
+//!
+//! A gateway takes every one of these questions as a request of its own, and says with each
+//! list how many records there are. So it is asked for that number and for the ends of the whole
+//! ID space; where it does not say, for those of fewer parts.
 
 mod rehearsal;
 mod space;
@@ -20,14 +24,21 @@ use super::{
     room::Room,
 };
 use crate::{
-    entity::RecordId,
-    portal::{Lane, Limits, Portal},
+    entity::{Dialect, RecordId},
+    portal::{Ask, Lane, Limits, Patience, Portal},
     retry::RetryPolicy,
 };
 
 /// Requests and commands besides the pages: the newest page with the field descriptions
 /// before, and the cycle after.
 const AROUND: (u64, u64) = (2, 7);
+
+/// Parts of the ID space whose ends are looked at; two commands each, which just fit into one
+/// request.
+const PARTS: i64 = 24;
+
+/// The same where each command is a request.
+const PARTS_OF_A_GATEWAY: i64 = 6;
 
 /// What a record takes in the database, children and indexes included, for each byte of
 /// its JSON: 100,000 simulated contacts of 327 MB take 160 MB.
@@ -68,13 +79,14 @@ pub async fn plan(
 ) -> Result<Plan, SyncError> {
     let reader = Reader::new(entity, dialect, portal.clone(), retry, Room::default());
     let probes = Probes { reader, portal };
-    let ((newest, _), request) = probes.timed(probes.reader.newest(Lane::People)).await?;
+    let ((newest, _), first) = probes.timed(probes.reader.newest(Lane::People)).await?;
     let newest = newest.first().copied().unwrap_or(RecordId::ZERO);
-    let ends = probes.reader.ends(Lane::People, &space::parts(newest)).await?;
-    let space = Space::seen(&ends);
+    let request = first.each();
+    let space = probes.space(newest).await?;
     let sample = probes.sample(newest).await?;
     let operating = portal.limiter().command_cost(probes.reader.source.method());
-    let command = sample.took.saturating_sub(request) / sample.commands.max(1);
+    let besides = request * sample.effort.requests;
+    let command = sample.effort.took.saturating_sub(besides) / sample.commands.max(1);
     let pace = Pace { command, operating: operating.unwrap_or(command), request };
     let cost = rehearsal::rehearse(&space, limits, pace, ways);
     let commands = cost.commands + AROUND.1;
@@ -96,24 +108,61 @@ struct Probes<'a> {
     portal: &'a Portal,
 }
 
+/// What an answer took.
+#[derive(Clone, Copy)]
+struct Effort {
+    requests: u32,
+    /// Without what the limiter held back.
+    took: Duration,
+}
+
+impl Effort {
+    /// What one request took.
+    fn each(self) -> Duration {
+        self.took / self.requests.max(1)
+    }
+}
+
 /// A few full pages.
 struct Sample {
     commands: u32,
     rows: usize,
     bytes: usize,
-    took: Duration,
+    effort: Effort,
 }
 
 impl Probes<'_> {
-    /// How long the portal took, without what the limiter held back.
+    /// How the records are spread over the ID space.
+    async fn space(&self, newest: RecordId) -> Result<Space, SyncError> {
+        if self.reader.dialect() != Dialect::Vibecode {
+            let ends = self.reader.ends(Lane::People, &space::parts(newest, PARTS)).await?;
+            return Ok(Space::seen(&ends));
+        }
+        let Some(count) = self.count().await? else {
+            let parts = space::parts(newest, PARTS_OF_A_GATEWAY);
+            return Ok(Space::seen(&self.reader.ends(Lane::People, &parts).await?));
+        };
+        let ends = self.reader.ends(Lane::People, &space::parts(newest, 1)).await?;
+        Ok(ends.first().map(|ends| Space::counted(ends, count)).unwrap_or_default())
+    }
+
+    /// How many records there are, where the source can tell.
+    async fn count(&self) -> Result<Option<i64>, SyncError> {
+        let ask = Ask { count: true, ..Ask::default() };
+        let heard = self.reader.source.read(Lane::People, &ask, Patience::Persist).await?;
+        Ok(heard.count.and_then(Result::ok).and_then(|count| i64::try_from(count).ok()))
+    }
+
+    /// An answer and what it took.
     async fn timed<T>(
         &self,
         asking: impl Future<Output = Result<T, SyncError>>,
-    ) -> Result<(T, Duration), SyncError> {
+    ) -> Result<(T, Effort), SyncError> {
         let (before, began) = (self.portal.meter(), Instant::now());
         let answer = asking.await?;
-        let waited = self.portal.meter().since(&before).waited;
-        Ok((answer, began.elapsed().saturating_sub(waited)))
+        let spent = self.portal.meter().since(&before);
+        let requests = u32::try_from(spent.requests).unwrap_or(u32::MAX);
+        Ok((answer, Effort { requests, took: began.elapsed().saturating_sub(spent.waited) }))
     }
 
     /// Two full pages each at the beginning, in the middle and near the end.
@@ -126,13 +175,13 @@ impl Probes<'_> {
         let ranges: Vec<Range> = places.into_iter().map(range).collect();
         let commands = ranges.iter().map(|range| range.pages).sum::<usize>();
         let question = Question { ranges, ..Question::default() };
-        let (reply, took) = self.timed(self.reader.read(Lane::People, &question)).await?;
+        let (reply, effort) = self.timed(self.reader.read(Lane::People, &question)).await?;
         let pages = || reply.ranges.iter().flatten();
         Ok(Sample {
             commands: u32::try_from(commands).unwrap_or(u32::MAX),
             rows: pages().map(|page| page.facts.rows).sum(),
             bytes: pages().map(|page| page.bytes).sum(),
-            took,
+            effort,
         })
     }
 }

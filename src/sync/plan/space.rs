@@ -1,17 +1,14 @@
 //! The ID space as a handful of probes show it: how many records lie where.
 //!
-//! It is cut into equal parts, and one request asks each for its first and its last page
-//! of IDs. So the gaps between parts are seen, however wide, and the density inside a part
-//! is known at both of its ends. No COUNT is asked for: that alone would take the portal
-//! most of a minute on a large table.
+//! It is cut into equal parts, and each is asked for its first and its last page of IDs, in
+//! one request where that is possible. So the gaps between parts are seen, however wide, and
+//! the density inside a part is known at both of its ends. No COUNT is asked for: that alone
+//! would take the portal most of a minute on a large table. A gateway has it beside every list.
 
 use crate::{
     entity::RecordId,
     sync::pass::{PAGE_ROWS, PageFacts},
 };
-
-/// Parts of the ID space; two commands each, which just fit into one request.
-const PARTS: i64 = 24;
 
 /// Records, spread evenly inside each part.
 #[derive(Debug, Clone, Default)]
@@ -27,11 +24,11 @@ struct Part {
     count: i64,
 }
 
-/// Where the probes are set: ranges `(after, up_to]`.
-pub(super) fn parts(newest: RecordId) -> Vec<(i64, i64)> {
+/// Where the probes are set: so many ranges `(after, up_to]`, fewer where there are fewer IDs.
+pub(super) fn parts(newest: RecordId, parts: i64) -> Vec<(i64, i64)> {
     let newest = newest.get();
-    let width = newest / PARTS + 1;
-    let starts = (0..PARTS).map(|part| part * width).take_while(|start| *start < newest);
+    let width = newest / parts + 1;
+    let starts = (0..parts).map(|part| part * width).take_while(|start| *start < newest);
     starts.map(|start| (start, (start + width).min(newest))).collect()
 }
 
@@ -39,6 +36,16 @@ impl Space {
     /// What the probes have shown: of each range the first IDs, and the last, descending.
     pub(super) fn seen(ends: &[(Vec<RecordId>, Vec<RecordId>)]) -> Self {
         Self { parts: ends.iter().filter_map(|(first, last)| Part::seen(first, last)).collect() }
+    }
+
+    /// So many records, spread evenly between the first and the last ID that were seen.
+    pub(super) fn counted((first, last): &(Vec<RecordId>, Vec<RecordId>), count: i64) -> Self {
+        let part = Part::seen(first, last).map(|part| {
+            // Records come and go between two questions.
+            let count = count.clamp(1, part.high - part.low + 1);
+            Part { count, ..part }
+        });
+        Self { parts: part.into_iter().collect() }
     }
 
     /// So many records with IDs from 1 on, a share of which is missing.
@@ -154,10 +161,21 @@ mod tests {
     #[test]
     fn the_parts_cover_every_id_once() {
         for newest in [1, 23, 24, 25, 49, 1_000_003, i64::from(u32::MAX)] {
-            let parts = parts(RecordId::new(newest).unwrap());
-            assert_eq!((parts[0].0, parts.last().unwrap().1), (0, newest));
-            assert!(parts.windows(2).all(|pair| pair[0].1 == pair[1].0));
+            for number in [1, 6, 24] {
+                let parts = parts(RecordId::new(newest).unwrap(), number);
+                assert_eq!((parts[0].0, parts.last().unwrap().1), (0, newest));
+                assert!(parts.windows(2).all(|pair| pair[0].1 == pair[1].0));
+                assert!(i64::try_from(parts.len()).unwrap() <= number);
+            }
         }
+    }
+
+    #[test]
+    fn a_counted_space_has_as_many_records_as_were_counted() {
+        let ends = (ids(3..=52), ids((951..=1_000).rev()));
+        assert_eq!(Space::counted(&ends, 700).records(), 700);
+        assert_eq!(Space::counted(&ends, 700).newest().get(), 1_000);
+        assert_eq!(Space::counted(&(ids([]), ids([])), 0).records(), 0);
     }
 
     proptest! {

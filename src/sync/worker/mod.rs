@@ -217,10 +217,15 @@ async fn failed(mirror: &Mirror, backoff: &mut Backoff, error: &SyncError) {
     if error.consequence() == Consequence::Stop {
         mirror.report_next_attempt(pause).await;
     }
-    tracing::error!(
-        entity = mirror.entity().name,
-        reason = error.reason(),
-        retry_in_seconds = pause.as_secs_f64(),
-        "the work on an entity did not go on"
-    );
+    let (entity, reason) = (mirror.entity().name, error.reason());
+    let retry_in_seconds = pause.as_secs_f64();
+    if mirror.causes().is_news(entity, &reason) {
+        tracing::error!(entity, reason, retry_in_seconds, "the work on an entity did not go on");
+    } else {
+        tracing::info!(
+            entity,
+            retry_in_seconds,
+            "the work on an entity did not go on, for a reason that was told already"
+        );
+    }
 }
