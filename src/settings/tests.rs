@@ -117,6 +117,7 @@ fn the_example_says_the_defaults() {
         "time_zone",
         "default_region",
         "host",
+        "portal_host",
         "client_id",
         "client_secret",
         "client_secret_file",
@@ -258,13 +259,38 @@ fn an_empty_credential_counts_as_none_and_a_bad_one_is_named() {
 }
 
 #[test]
+fn where_there_is_a_gateway_alone_everything_is_read_through_it() {
+    let alone = "[portal.vibecode]\nportal_host = \"Example.bitrix24.com\"\n";
+    let settings = Layers::file(alone).load().unwrap();
+    let portal = settings.portal.vibecode.portal_host.unwrap();
+    assert_eq!(portal.name(), "example.bitrix24.com");
+    for entity in [&CONTACTS, &LEADS] {
+        let read = settings.entities.by_name(entity.name).unwrap();
+        assert!(read.enabled && read.source == Dialect::Vibecode, "{}", entity.name);
+    }
+    for (more, named) in [
+        ("[portal]\nwebhook_url = \"https://example.bitrix24.com/rest/1/a/\"", "exclude each other"),
+        ("[portal.oauth]\nhost = \"example.bitrix24.com\"", "exclude each other"),
+        ("[entities]\nleads.source = \"item\"", "`entities.leads.source`"),
+        ("[entities]\nsmart_items.enabled = true", "`entities.smart_items.enabled`"),
+    ] {
+        let error = Layers::file(&format!("{alone}{more}\n")).refused();
+        assert!(error.contains(named), "{error}");
+    }
+    let address = alone.replace("Example.", "https://example.");
+    let error = Layers::file(&address).refused();
+    assert!(error.contains("the portal's host and nothing else"), "{error}");
+}
+
+#[test]
 fn what_a_command_needs_and_nobody_set_is_named() {
     let settings = Layers::none().load().unwrap();
     assert_eq!(
         settings.webhook_url().unwrap_err().to_string(),
         "`portal.webhook_url` is not set; set it in the settings file, name a file with \
          `portal.webhook_url_file`, or set B24MIRROR__PORTAL__WEBHOOK_URL in the environment; \
-         or describe an application with `portal.oauth`"
+         or describe an application with `portal.oauth`; or name the portal with \
+         `portal.vibecode.portal_host`, if there is a gateway's key alone"
     );
     let error = settings.database_source().unwrap_err().to_string();
     assert!(error.contains("`database.url`") && error.contains("B24MIRROR__DATABASE__URL"));

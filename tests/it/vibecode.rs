@@ -166,6 +166,79 @@ async fn every_value_is_mirrored_and_stays_so_whatever_the_vendor_leaves_open() 
     }
 }
 
+/// Settings that hold a key and nothing that opens the portal.
+fn key_alone(portal: &TestPortal, database: &Database, more: &str) -> String {
+    let settings = settings(portal, database, "vibecode", KEY);
+    let (webhook, host) = (portal.webhook_url(), portal.url().replacen("http://", "", 1));
+    let host = host.trim_end_matches('/');
+    let without = settings.replacen(&format!("webhook_url = \"{webhook}\"\n"), "", 1);
+    assert_ne!(without, settings);
+    without.replacen(KEY, &format!("{KEY}\nportal_host = \"{host}\"\n{more}"), 1)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_alone_is_enough() {
+    let undated = GatewayOptions { date_filter: Filtering::Refused, ..Default::default() };
+    let at_length = GatewayOptions { plain_fields: false, ..Default::default() };
+    for gateway in [GatewayOptions::default(), undated, at_length] {
+        let plain = gateway.plain_fields;
+        let portal = portal_of(200, gateway);
+        let database = database().await;
+        let settings = key_alone(&portal, &database, "full_pass_interval = \"1s\"");
+        let done = async |arguments: &[&str]| {
+            let finished = Run::b24mirror(arguments).config(&settings).finish().await;
+            assert_eq!(finished.code, Some(0), "{arguments:?}: {finished:#?}");
+            finished
+        };
+        let checked = done(&["check"]).await;
+        assert!(checked.stdout.contains("read through a gateway alone"), "{checked:#?}");
+        done(&["plan"]).await;
+        done(&["backfill"]).await;
+        a_day_of_work(&portal);
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        for arguments in [&["sync"][..], &["sweep"], &["verify", "--level", "full"]] {
+            done(arguments).await;
+        }
+        // Which user fields are days or files is known where the gateway tells, and not else.
+        let mut hidden = HIDDEN.to_vec();
+        hidden.extend(plain.then_some("UF_*"));
+        assert_equal(&portal, database.pool(), &hidden).await;
+        done(&["status"]).await;
+        let asked = portal.stats().commands;
+        let own: Vec<_> = asked.keys().filter(|name| !name.starts_with("vibecode.")).collect();
+        assert!(own.is_empty(), "the portal itself was asked: {own:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_alone_opens_nothing_else() {
+    let portal = portal(GatewayOptions::default());
+    let database = database().await;
+    let settings = key_alone(&portal, &database, "");
+    for (more, key) in [
+        ("deals.enabled = true\n", "entities.deals.enabled"),
+        ("leads.product_rows = true\n", "entities.leads.product_rows"),
+        ("mail_recipients.enabled = true\n", "entities.mail_recipients.enabled"),
+    ] {
+        let settings = format!("{settings}{more}");
+        let refused = Run::b24mirror(&["backfill"]).config(&settings).finish().await;
+        assert_eq!(refused.code, Some(64), "{refused:#?}");
+        assert!(refused.stderr.contains(&format!("`{key}`")), "{refused:#?}");
+        assert!(refused.stderr.contains("portal.vibecode.portal_host"), "{refused:#?}");
+    }
+    let classic = settings.replacen("source = \"vibecode\"", "source = \"classic\"", 1);
+    let refused = Run::b24mirror(&["backfill"]).config(&classic).finish().await;
+    assert!(refused.stderr.contains("`entities.contacts.source`"), "{refused:#?}");
+
+    // Once there is a webhook, everything that the gateway could not tell is filled in.
+    let finished = Run::b24mirror(&["backfill"]).config(&settings).finish().await;
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+    done(&portal, &database, &["backfill"]).await;
+    assert_equal(&portal, database.pool(), &HIDDEN).await;
+    let named = "select count(*) from bitrix24.statuses";
+    assert!(value::<i64>(database.pool(), named).await > 10);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_number_at_which_counting_may_have_ended_is_made_sure_of() {
     let portal = TestPortal::with(Options {
