@@ -3,6 +3,7 @@ use std::{collections::BTreeSet, fs};
 use proptest::prelude::*;
 
 use super::{keys::KEYS, *};
+use crate::entity::{CONTACTS, LEADS};
 
 const EXAMPLE: &str = include_str!("../../config.example.toml");
 const SECRET: &str = "s3cr3tw3bh00k";
@@ -269,7 +270,10 @@ fn where_there_is_a_gateway_alone_everything_is_read_through_it() {
         assert!(read.enabled && read.source == Dialect::Vibecode, "{}", entity.name);
     }
     for (more, named) in [
-        ("[portal]\nwebhook_url = \"https://example.bitrix24.com/rest/1/a/\"", "exclude each other"),
+        (
+            "[portal]\nwebhook_url = \"https://example.bitrix24.com/rest/1/a/\"",
+            "exclude each other",
+        ),
         ("[portal.oauth]\nhost = \"example.bitrix24.com\"", "exclude each other"),
         ("[entities]\nleads.source = \"item\"", "`entities.leads.source`"),
         ("[entities]\nsmart_items.enabled = true", "`entities.smart_items.enabled`"),

@@ -121,7 +121,11 @@ impl Reader {
 
     /// The fingerprint of how records become rows.
     pub(super) fn fingerprint(&self) -> i64 {
-        let records = self.decoder.fingerprint();
+        let records = match self.decoder.fingerprint() {
+            records if self.portal.is_open() => records,
+            // Of which kinds user fields are is not known, so once it is, all are read again.
+            records => !records,
+        };
         if self.product_rows.is_none() {
             return records;
         }

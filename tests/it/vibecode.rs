@@ -190,9 +190,6 @@ async fn a_key_alone_is_enough() {
             assert_eq!(finished.code, Some(0), "{arguments:?}: {finished:#?}");
             finished
         };
-        let checked = done(&["check"]).await;
-        assert!(checked.stdout.contains("read through a gateway alone"), "{checked:#?}");
-        done(&["plan"]).await;
         done(&["backfill"]).await;
         a_day_of_work(&portal);
         tokio::time::sleep(Duration::from_secs(2)).await;
@@ -203,7 +200,8 @@ async fn a_key_alone_is_enough() {
         let mut hidden = HIDDEN.to_vec();
         hidden.extend(plain.then_some("UF_*"));
         assert_equal(&portal, database.pool(), &hidden).await;
-        done(&["status"]).await;
+        let status = Run::b24mirror(&["status"]).config(&settings).finish().await;
+        assert!(!status.stdout.contains("could not be read"), "{status:#?}");
         let asked = portal.stats().commands;
         let own: Vec<_> = asked.keys().filter(|name| !name.starts_with("vibecode.")).collect();
         assert!(own.is_empty(), "the portal itself was asked: {own:?}");
@@ -229,6 +227,16 @@ async fn a_key_alone_opens_nothing_else() {
     let classic = settings.replacen("source = \"vibecode\"", "source = \"classic\"", 1);
     let refused = Run::b24mirror(&["backfill"]).config(&classic).finish().await;
     assert!(refused.stderr.contains("`entities.contacts.source`"), "{refused:#?}");
+
+    let asked = async |arguments: &[&str]| {
+        let finished = Run::b24mirror(arguments).config(&settings).finish().await;
+        assert_eq!(finished.code, Some(0), "{arguments:?}: {finished:#?}");
+        finished.stdout
+    };
+    let checked = asked(&["check"]).await;
+    assert!(checked.contains("read through a gateway alone"), "{checked}");
+    let planned = asked(&["plan", "contacts"]).await;
+    assert!(planned.contains("contacts: about 7"), "{planned}");
 
     // Once there is a webhook, everything that the gateway could not tell is filled in.
     let finished = Run::b24mirror(&["backfill"]).config(&settings).finish().await;

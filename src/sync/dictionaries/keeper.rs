@@ -75,6 +75,9 @@ impl Keeper {
     /// Reads what is due, again and again, until the session ends.
     pub(in crate::sync) async fn keep(self) {
         let stop = self.stop.clone();
+        if !self.portal.is_open() {
+            return stop.cancelled().await;
+        }
         let Some(mut timetable) = stop.run_until_cancelled(self.begin()).await else { return };
         let mut told = Vec::new();
         loop {
@@ -247,6 +250,9 @@ impl Keeper {
     /// Reads what is due beside a command's own work, or what its records made wanted. `afresh`
     /// tries at once what could not be read before.
     pub(in crate::sync) async fn read_due(&self, afresh: bool) {
+        if !self.portal.is_open() {
+            return;
+        }
         let reading = async {
             let timetable = self.load(afresh).await?;
             let due = timetable.due(Instant::now(), &self.codes.asked());
