@@ -34,6 +34,7 @@ pub(super) async fn run(
     json: bool,
 ) -> anyhow::Result<Exit> {
     let portal = wiring::modest_portal(settings)?;
+    wiring::spare_tokens(lifecycle, &portal);
     let drawing = wiring::modest_drawing(&portal);
     let planned = plans(settings, lifecycle, named, &portal).await;
     drawing.finish().await;

@@ -30,6 +30,7 @@ mod error;
 pub mod fuzzing;
 mod gateway;
 mod limiter;
+mod retry_after;
 mod source;
 mod tokens;
 

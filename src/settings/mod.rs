@@ -249,6 +249,13 @@ impl Settings {
         let sync = read_sync(&values)?;
         let database = read_database(&values)?;
         let portal = read_portal(&values)?;
+        if Reach::of(&portal) == Reach::Gateway && !portal.limits.restraint.quiet_hours.is_empty() {
+            return Err(values.invalid(
+                "portal.limits.quiet_hours",
+                "go by the portal's clock, which a gateway's key alone does not tell; set \
+                 `portal.webhook_url` instead of `portal.vibecode.portal_host`, or leave them out",
+            ));
+        }
         Ok(Self {
             file,
             entities: read_entities(&values, sync.interval, Reach::of(&portal))?,

@@ -12,7 +12,7 @@ use super::{
     reader::{Question, Range, Reply, bound},
 };
 use crate::{
-    entity::{Dialect, RecordId, decode::Decoded},
+    entity::{RecordId, decode::Decoded},
     portal::{Changes, Lane},
     store::{Checkpoint, Progress, RunKind},
 };
@@ -135,14 +135,16 @@ impl Mirror {
 
     /// Tells people who see the database alone by what changes arrive.
     async fn note_changes(&self, changes: Changes) -> Result<(), SyncError> {
-        if self.reader().dialect() != Dialect::Vibecode || !self.learns_changes(changes) {
+        if !self.are_news(changes) {
             return Ok(());
         }
         let every = match changes {
             Changes::ByDate => None,
             Changes::ByReadingAll { every } => Some(every),
         };
-        Ok(self.store().note_full_passes(self.generation(), self.entity(), every).await?)
+        self.store().note_full_passes(self.generation(), self.entity(), every).await?;
+        self.learn_changes(changes);
+        Ok(())
     }
 
     fn resumed_or_planned(

@@ -271,10 +271,14 @@ impl Mirror {
         self.ground.generation
     }
 
-    /// Whether this process has not known before that changes are found so.
-    pub(super) fn learns_changes(&self, changes: Changes) -> bool {
-        let mut known = self.learnt.changes.lock().unwrap_or_else(PoisonError::into_inner);
-        known.replace(changes) != Some(changes)
+    /// Whether this process has not noted before that changes are found so.
+    pub(super) fn are_news(&self, changes: Changes) -> bool {
+        *self.learnt.changes.lock().unwrap_or_else(PoisonError::into_inner) != Some(changes)
+    }
+
+    /// It is noted how changes are found.
+    pub(super) fn learn_changes(&self, changes: Changes) {
+        *self.learnt.changes.lock().unwrap_or_else(PoisonError::into_inner) = Some(changes);
     }
 
     pub(super) const fn causes(&self) -> &Causes {

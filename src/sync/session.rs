@@ -418,6 +418,8 @@ impl Session {
     /// date, until it is over, and what is wanted then.
     async fn attend(&self, over: &CancellationToken, afresh: bool) {
         self.dictionaries.clone().locate().await;
+        // Views of an earlier version may not understand what is read now.
+        self.refresh_reports().await;
         self.dictionaries.read_due(afresh).await;
         loop {
             tokio::select! {

@@ -163,8 +163,10 @@ impl Decoder {
         let rules = self.privacy.fingerprint(self.entity);
         match self.dialect {
             Dialect::Classic => rules,
-            Dialect::Item | Dialect::Vibecode => {
-                let mapping = format!("{rules} {:?}", self.dialect);
+            dialect => {
+                // Kinds of user fields have not always been known behind a gateway.
+                let kinds = if dialect == Dialect::Vibecode { " with kinds" } else { "" };
+                let mapping = format!("{rules} {dialect:?}{kinds}");
                 xxhash_rust::xxh3::xxh3_64(mapping.as_bytes()).cast_signed()
             }
         }

@@ -218,14 +218,27 @@ impl Access {
         text
     }
 
-    /// Whether a renewal is under way.
+    /// Whether a renewal is under way, or a pair that was bought is still to be stored.
     pub(super) fn is_renewing(&self) -> bool {
-        self.renewal.try_lock().is_err()
+        self.renewal.try_lock().map_or(true, |renewal| renewal.unkept.is_some())
     }
 
-    /// Waits until no renewal is under way.
+    /// Waits until no renewal is under way, and tries once more to store what was bought.
     pub(super) async fn settle(&self) {
-        drop(self.renewal.lock().await);
+        let mut renewal = self.renewal.lock().await;
+        let store = self.store.read().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(store) = store.filter(|_| renewal.unkept.is_some())
+            && matches!(store.turn().await, Ok(Turn::Ours))
+        {
+            let kept = self.buy(&*store, None, &mut renewal).await.map(drop);
+            if let Err(error) = kept.and(store.done().await.map_err(PortalError::from)) {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "the application's new tokens could not be stored and are lost; it has to be \
+                     authorized anew"
+                );
+            }
+        }
     }
 
     fn current(&self) -> Option<Arc<Pass>> {

@@ -15,11 +15,12 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Map, Value};
 use url::Url;
 
-use super::{PortalOptions, retry_after};
+use super::PortalOptions;
 use crate::portal::{
     auth::{Credentials, authority, is_loopback, is_secure},
     body::{Buffer, Buffers},
     error::PortalError,
+    retry_after,
 };
 
 /// How long a connection may take to come about.

@@ -7,7 +7,6 @@
 
 mod access;
 mod http;
-mod retry_after;
 mod token_server;
 mod turns;
 
@@ -477,6 +476,10 @@ impl Portal {
                 Err(error)
             }
             Err(error) => {
+                // Whatever stands before the portal refuses with a page.
+                if matches!(status, 429 | 503) {
+                    self.inner.limiter.pause(retry_after.unwrap_or_default());
+                }
                 self.inner.http.doubt();
                 Err(error)
             }

@@ -2,10 +2,9 @@
 
 use std::{fs, time::Duration};
 
-use chrono::{DateTime, Utc};
 use reqwest::{
     Certificate, Client, Response,
-    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, RETRY_AFTER},
+    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue},
     redirect,
 };
 use serde_json::{Map, Value};
@@ -20,6 +19,7 @@ use super::{
 use crate::portal::{
     body::{Body, Buffer, Buffers},
     error::PortalError,
+    retry_after,
 };
 
 /// How long a connection may take to come about.
@@ -160,8 +160,8 @@ impl Exchange {
         let response =
             request.send().await.map_err(|error| self.broken(path, error.without_url()))?;
         let status = response.status().as_u16();
-        let retry_after = seconds(response.headers());
-        let date = date(response.headers());
+        let retry_after = retry_after::read(response.headers());
+        let date = retry_after::date(response.headers());
         let body = match Body::new(path, status, self.collected(path, response).await?) {
             // Whatever stands before the gateway refuses with a page, and says for how long.
             Err(PortalError::Gateway { .. }) if status == 429 || retry_after.is_some() => {
@@ -229,15 +229,4 @@ fn headers(key: &GatewayKey) -> HeaderMap {
         headers.insert(AUTHORIZATION, session);
     }
     headers
-}
-
-/// The clock of whoever answered (RFC 9110, 6.6.1).
-fn date(headers: &HeaderMap) -> Option<DateTime<Utc>> {
-    let text = headers.get(DATE)?.to_str().ok()?;
-    Some(DateTime::parse_from_rfc2822(text).ok()?.to_utc())
-}
-
-fn seconds(headers: &HeaderMap) -> Option<Duration> {
-    let text = headers.get(RETRY_AFTER)?.to_str().ok()?;
-    Duration::try_from_secs_f64(text.trim().parse().ok()?).ok()
 }

@@ -38,6 +38,9 @@ use crate::retry::{Disposition, RetryPolicy, Step};
 /// both together are never more than the limit, wherever the minute begins.
 const BURST_SHARE: f64 = 0.1;
 
+/// What the limiter calls a request to a gateway: one that quiet hours hold back.
+const METHOD: &str = "vibecode";
+
 /// A gateway that wants to be left alone for longer is asked again after this time.
 const LONGEST_PAUSE: Duration = Duration::from_mins(10);
 
@@ -180,7 +183,8 @@ impl Gateway {
     ) -> Result<GatewayAnswer, PortalError> {
         let asked = Instant::now();
         self.rest().await;
-        self.inner.limiter.acquire(lane, &Demand::default()).await.void();
+        let demand = Demand::exactly(vec![(METHOD.to_owned(), 1)]);
+        self.inner.limiter.acquire(lane, &demand).await.void();
         let waited = asked.elapsed();
         self.waited(waited);
         self.inner.requests.fetch_add(1, Ordering::Relaxed);

@@ -24,6 +24,9 @@ const APP: &str = "app";
 /// No portal has so many rows; whoever lists more goes round in circles.
 const MOST_PAGES: usize = 4_000;
 
+/// Lists that one request reads, beside what the first one asks.
+const AT_ONCE: usize = MAX_COMMANDS - 2;
+
 /// What the portal says of records that have no pipelines.
 const UNSUPPORTED: &str = "ENTITY_TYPE_NOT_SUPPORTED";
 
@@ -135,13 +138,14 @@ impl DictionarySource {
         let mut first = true;
         while first || readings.iter().any(Reading::is_open) {
             let open = readings.iter().filter(|reading| reading.is_open()).count();
-            let room = (MAX_COMMANDS - 2) / open.max(1);
+            // Where there are more, the others have their turn when these have ended.
+            let room = AT_ONCE / open.clamp(1, AT_ONCE);
             let mut commands = Commands::new();
             if first {
                 commands.push(PROFILE, "profile", &json!({}))?;
                 commands.push(APP, "app.info", &json!({}))?;
             }
-            for reading in readings.iter().filter(|reading| reading.is_open()) {
+            for reading in readings.iter().filter(|reading| reading.is_open()).take(AT_ONCE) {
                 reading.ask(room, &mut commands)?;
             }
             let mut answer = self.portal.batch(lane, &commands, Patience::Persist).await?;
@@ -149,7 +153,7 @@ impl DictionarySource {
                 time_zone = field(answer.take(PROFILE).ok(), "TIME_ZONE");
                 licence = field(answer.take(APP).ok(), "LICENSE");
             }
-            for reading in readings.iter_mut().filter(|reading| reading.is_open()) {
+            for reading in readings.iter_mut().filter(|reading| reading.is_open()).take(AT_ONCE) {
                 reading.take(room, &mut answer);
             }
         }
@@ -168,13 +172,15 @@ impl DictionarySource {
         wanted: &[Dictionary],
     ) -> Result<Vec<(Dictionary, Result<u64, PortalError>)>, PortalError> {
         let mut readings = self.readings(wanted);
-        let mut commands = Commands::new();
-        for reading in &readings {
-            reading.ask(1, &mut commands)?;
-        }
-        let mut answer = self.portal.batch(lane, &commands, Patience::Persist).await?;
-        for reading in &mut readings {
-            reading.take(1, &mut answer);
+        for some in readings.chunks_mut(MAX_COMMANDS) {
+            let mut commands = Commands::new();
+            for reading in &*some {
+                reading.ask(1, &mut commands)?;
+            }
+            let mut answer = self.portal.batch(lane, &commands, Patience::Persist).await?;
+            for reading in some {
+                reading.take(1, &mut answer);
+            }
         }
         let seen = |(dictionary, listed): (Dictionary, Result<Listed, PortalError>)| {
             let rows = listed.and_then(|listed| match listed.refused {

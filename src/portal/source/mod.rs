@@ -1,6 +1,6 @@
 //! Questions about records, in no particular dialect, and what was heard.
 //!
-//! A question is about ID ranges; the source (`list.rs`, `gateway.rs`) turns it into calls. The
+//! A question is about ID ranges; the source (`list.rs`, `gateway/`) turns it into calls. The
 //! answer is handed on unparsed, split into rows. Whether the rows fit the question
 //! (order, bounds, dates) is for the caller to check; a portal may have ignored a filter.
 

@@ -34,12 +34,16 @@ pub(super) struct Unlisted {
     asked_at: DateTime<Utc>,
     found: BTreeMap<RecordId, Decoded>,
     searched: BTreeSet<RecordId>,
+    /// Searches that found more than a page of others.
+    crowded: BTreeSet<RecordId>,
 }
 
 impl Unlisted {
     /// Whether an entry is there, or may be.
     pub(super) fn stays(&self, id: RecordId) -> bool {
-        self.found.contains_key(&id) || (!self.found.is_empty() && !self.searched.contains(&id))
+        self.found.contains_key(&id)
+            || self.crowded.contains(&id)
+            || (!self.found.is_empty() && !self.searched.contains(&id))
     }
 
     /// Those that are there, or may be.
@@ -68,6 +72,9 @@ impl Mirror {
         let turn = usize::try_from(run.id()).unwrap_or(0) % missing.len().max(1);
         let (behind, before) = missing.split_at(turn);
         let mut wanted: Vec<RecordId> = [before, behind].concat();
+        // First whoever was listed until now.
+        let known = self.unlisted();
+        wanted.sort_by_key(|id| known.contains(id));
         wanted.truncate(MOST_SEARCHES);
         let source = MailRecipientSource::new(self.portal().clone());
         for part in wanted.chunks(ROWS) {
@@ -79,8 +86,14 @@ impl Mirror {
                 let raw = page.rows.iter().map(|row| Raw::well_formed(row));
                 let decoded = self.reader().decoder().page(raw, &Catalogue::default())?;
                 unlisted.searched.insert(id);
-                let own = decoded.rows.into_iter().find(|row| row.id() == Some(id));
-                unlisted.found.extend(own.map(|row| (id, row)));
+                match decoded.rows.into_iter().find(|row| row.id() == Some(id)) {
+                    Some(row) => drop(unlisted.found.insert(id, row)),
+                    // A part of many addresses: the entry may be on the next page.
+                    None if page.rows.len() >= MailRecipientSource::PAGE_ROWS => {
+                        unlisted.crowded.insert(id);
+                    }
+                    None => {}
+                }
             }
         }
         if !unlisted.found.is_empty() {

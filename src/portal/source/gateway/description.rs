@@ -4,7 +4,12 @@
 //! description, so each field is described in the portal's words, where the portal can be
 //! asked.
 
-use std::{borrow::Cow, collections::BTreeMap, sync::PoisonError, time::Instant};
+use std::{
+    borrow::Cow,
+    collections::BTreeMap,
+    sync::{PoisonError, atomic::Ordering},
+    time::Instant,
+};
 
 use serde_json::{
     Map, Value, json,
@@ -15,25 +20,26 @@ use super::{DIALECT, GatewaySource, shape::names};
 use crate::{
     entity::{Dialect, Entity},
     portal::{
-        Lane, Patience, PortalError,
+        ApiFailure, Lane, Patience, PortalError,
         envelope::PortalTime,
         gateway::{GatewayAnswer, Parameters},
         source::wording::Wording,
     },
+    retry::Disposition,
 };
 
 /// The fields by the gateway's names.
 type Fields<'a> = BTreeMap<Cow<'a, str>, &'a RawValue>;
 
 /// A clock, and when it was heard.
-type Heard = Option<(PortalTime, Instant)>;
+type Clock = Option<(PortalTime, Instant)>;
 
 /// What was heard of the fields.
 pub(super) struct Described {
     /// The description as the portal's own methods give it, by the gateway's names.
     pub(super) fields: Box<RawValue>,
     /// The clock before any record was asked for.
-    pub(super) time: Heard,
+    pub(super) time: Clock,
 }
 
 impl GatewaySource {
@@ -62,7 +68,7 @@ impl GatewaySource {
 
     /// The portal's clock. Where the portal cannot be asked it is the gateway's, by which the
     /// vendor's servers go as well; the overlap of cycles is there for what lies between both.
-    pub(super) async fn clock(&self, lane: Lane) -> Result<Heard, PortalError> {
+    pub(super) async fn clock(&self, lane: Lane) -> Result<Clock, PortalError> {
         if self.portal.is_open() {
             let answer = self.portal.call(lane, "server.time", &json!({})).await?;
             return Ok(answer.time.map(|time| (time, Instant::now())));
@@ -72,18 +78,37 @@ impl GatewaySource {
     }
 
     /// The portal's description of an item's fields, and its clock.
-    async fn portals(&self, lane: Lane) -> Result<(Box<RawValue>, Heard), PortalError> {
+    async fn portals(&self, lane: Lane) -> Result<(Box<RawValue>, Clock), PortalError> {
         let wording = Wording::of(self.entity, Dialect::Item);
         let Some(method) = wording.fields.filter(|_| self.portal.is_open()) else {
             return Ok((RawValue::NULL.to_owned(), None));
         };
-        let answer = self.portal.call(lane, method, &wording.with(json!({}))).await?;
+        let answer = match self.portal.call(lane, method, &wording.with(json!({}))).await {
+            Ok(answer) => answer,
+            Err(PortalError::Api(failure)) if lacks_rights(&failure) => {
+                if !self.known.in_own_words.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(
+                        entity = self.entity.name,
+                        error = %failure.description,
+                        "the portal may not be asked for its fields, so user fields are kept as \
+                         the gateway writes them"
+                    );
+                }
+                return Ok((RawValue::NULL.to_owned(), None));
+            }
+            Err(error) => return Err(error),
+        };
         let time = answer.time.map(|time| (time, Instant::now()));
         Ok((wording.described(method, answer)?, time))
     }
 }
 
-fn clock_of(answer: &GatewayAnswer) -> Heard {
+/// Whether the webhook is good for other things.
+fn lacks_rights(failure: &ApiFailure) -> bool {
+    failure.code.is("insufficient_scope") || failure.disposition() == Disposition::StopEntity
+}
+
+fn clock_of(answer: &GatewayAnswer) -> Clock {
     let time = |clock| PortalTime { clock, offset_seconds: 0 };
     answer.date.map(|date| (time(date), Instant::now()))
 }

@@ -70,10 +70,13 @@ struct Known {
     page_by_page: AtomicBool,
     /// A list has not done what its address asked for.
     search_alone: AtomicBool,
+    /// It was told that fields are known in the gateway's words alone.
+    in_own_words: AtomicBool,
 }
 
 impl GatewaySource {
-    /// Reads that entity through that gateway; the portal is asked for its clock.
+    /// Reads that entity through that gateway; the portal, where it is open, is asked for its
+    /// clock and for what it knows of the fields.
     #[must_use]
     pub fn new(portal: Portal, gateway: Gateway, entity: &'static Entity) -> Self {
         Self { portal, gateway, entity, known: Arc::default() }

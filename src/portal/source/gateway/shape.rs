@@ -1,6 +1,9 @@
 //! How a gateway shows an entity: what its vendor does not document, found out by asking.
 
-use std::sync::PoisonError;
+use std::{
+    sync::PoisonError,
+    time::{Duration, Instant},
+};
 
 use serde_json::{Map, Value, json, value::RawValue};
 
@@ -14,6 +17,9 @@ use crate::{
     },
     retry::Disposition,
 };
+
+/// How long what was assumed without a record holds.
+const UNSETTLED: Duration = Duration::from_mins(1);
 
 /// How a gateway shows an entity.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +35,7 @@ pub(super) struct Shape {
     pub(super) names_fields: bool,
     /// Whether there were records to conclude this from.
     settled: bool,
+    found_out: Instant,
 }
 
 impl Shape {
@@ -53,7 +60,8 @@ impl GatewaySource {
     /// to find it out by.
     pub(super) async fn shape(&self, lane: Lane) -> Result<Shape, PortalError> {
         let known = self.known.shape.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(shape) = known.filter(|shape| shape.settled) {
+        let holds = |shape: &Shape| shape.settled || shape.found_out.elapsed() < UNSETTLED;
+        if let Some(shape) = known.filter(holds) {
             return Ok(shape);
         }
         let shape = self.find_out(lane).await?;
@@ -73,6 +81,7 @@ impl GatewaySource {
             filterable: false,
             names_fields: false,
             settled: true,
+            found_out: Instant::now(),
             described,
         };
         let first = ScanAsk { detail: Detail::Full, ..ScanAsk::keys_above(RecordId::ZERO) };

@@ -1,4 +1,5 @@
-//! `Retry-After`: for how long whoever refuses us wants to be left alone.
+//! Two headers that tell of time: `Retry-After`, for how long whoever refuses us wants to be left
+//! alone, and `Date`, the clock of whoever answered (RFC 9110).
 //!
 //! No page of the vendor's promises the header, but whatever stands before a portal may send it,
 //! as seconds or as a date. Its clock need not be ours, so a date is held against the `Date` of
@@ -6,8 +7,8 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, FixedOffset};
-use reqwest::header::{DATE, HeaderMap, HeaderName, RETRY_AFTER};
+use chrono::{DateTime, Utc};
+use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 
 /// Longer waits are asked for by mistake: the portal's own limits look back ten minutes.
 const LONGEST: Duration = Duration::from_mins(10);
@@ -18,14 +19,15 @@ pub(super) fn read(headers: &HeaderMap) -> Option<Duration> {
     let wait = if let Ok(seconds) = text.parse() {
         Duration::from_secs(seconds)
     } else {
-        let until = DateTime::parse_from_rfc2822(text).ok()?;
-        (until - date(headers, &DATE)?).to_std().ok()?
+        let until = DateTime::parse_from_rfc2822(text).ok()?.to_utc();
+        (until - date(headers)?).to_std().ok()?
     };
     Some(wait.min(LONGEST))
 }
 
-fn date(headers: &HeaderMap, name: &HeaderName) -> Option<DateTime<FixedOffset>> {
-    DateTime::parse_from_rfc2822(headers.get(name)?.to_str().ok()?).ok()
+/// The clock of whoever answered, where the answer shows it.
+pub(super) fn date(headers: &HeaderMap) -> Option<DateTime<Utc>> {
+    Some(DateTime::parse_from_rfc2822(headers.get(DATE)?.to_str().ok()?).ok()?.to_utc())
 }
 
 #[cfg(test)]
