@@ -1,8 +1,16 @@
 //! The names behind codes: read whole, kept fresh, and never in the way of records.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
-use b24mirror::simulator::{Action, Entity, Fault, FaultKind, Options, UserFieldType};
+use b24mirror::{
+    entity::dictionary::Dictionary,
+    portal::{DictionarySource, Lane, Limits, Portal, PortalOptions, WebhookUrl},
+    retry::RetryPolicy,
+    simulator::{Action, Entity, Fault, FaultKind, Options, UserFieldType},
+};
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, PgPool};
 
@@ -492,4 +500,31 @@ async fn a_second_backfill_reads_the_names_that_the_first_could_not() {
     portal.happens(Action::Scopes { scopes });
     portal.backfilled(&database).await;
     assert_names_equal(&portal, database.pool()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_lists_than_one_request_holds_are_read_in_turns() {
+    let portal = portal();
+    let client = Portal::new(PortalOptions {
+        credentials: WebhookUrl::parse(&portal.webhook_url()).unwrap().into(),
+        timeout: Duration::from_secs(30),
+        max_body: 32 << 20,
+        ca_file: None,
+        limits: Limits { requests_per_second: 1_000.0, burst: 1_000, operating: None },
+        retry: RetryPolicy::new(3, Duration::from_millis(1), Duration::from_millis(5)).unwrap(),
+    })
+    .unwrap();
+    // As of a portal with a hundred smart processes, most of which have no pipelines.
+    let source = DictionarySource::new(client).with_pipelines_of((1_000..1_100).chain([2, 3, 4]));
+    let wanted = [Dictionary::Statuses, Dictionary::Pipelines, Dictionary::Users];
+    let heard = source.read(Lane::People, &wanted).await.unwrap();
+    let rows: Vec<usize> =
+        heard.lists.into_iter().map(|(_, listed)| listed.unwrap().rows.len()).collect();
+    let names = portal.names();
+    assert_eq!((rows[0], rows[2]), (names.statuses.len(), names.users.len()));
+    assert!(rows[1] > 3, "{rows:?}");
+    let tried = source.try_each(Lane::People, &wanted).await.unwrap();
+    for (dictionary, listed) in tried {
+        assert!(listed.unwrap() > 0, "{dictionary:?}");
+    }
 }

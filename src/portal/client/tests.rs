@@ -137,6 +137,20 @@ async fn call(options: PortalOptions) -> Result<Answer, PortalError> {
     portal.call(Lane::People, "profile", &json!({ "a": "ж+" })).await
 }
 
+#[tokio::test]
+async fn a_page_that_says_for_how_long_holds_every_request_back() {
+    let page = |status| Act::Say(status, "Retry-After: 1\r\n", "<html></html>".to_owned());
+    for status in [429, 503] {
+        let server = Server::start(vec![page(status), profile(), profile()]).await;
+        let portal = Portal::new(options(&server.url("http"))).unwrap();
+        let begun = Instant::now();
+        let refused = portal.call(Lane::People, "profile", &json!({})).await;
+        assert!(matches!(refused, Err(PortalError::Gateway { .. })), "{refused:?}");
+        portal.call(Lane::People, "profile", &json!({})).await.unwrap();
+        assert!(begun.elapsed() >= Duration::from_millis(990), "{:?}", begun.elapsed());
+    }
+}
+
 /// Every way in which an error can end up in a log.
 fn shown(error: &PortalError) -> String {
     let mut shown = format!("{error} {error:?} {}", error.advice());

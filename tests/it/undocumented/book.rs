@@ -162,3 +162,26 @@ async fn who_is_no_longer_among_the_latest_that_are_listed_has_not_gone() {
         assert_eq!(bench.tombstones().await, 4, "{recipient_order:?}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_shares_an_address_with_a_page_of_others_is_not_taken_for_gone() {
+    // Newest first, so whoever is searched for comes behind all that have the same ending.
+    let positions = Undocumented { recipient_window: Some(300), ..Undocumented::default() };
+    let bench = Bench::new(60, positions).await;
+    let oldest = bench.portal.happens(Action::AddRecipient {
+        email: "1@crowd.example.org".into(),
+        name: "Crowded out".into(),
+    });
+    bench.done(&["backfill"]).await;
+    for number in 0..320 {
+        let (email, name) = (format!("{number}1@crowd.example.org"), String::new());
+        bench.portal.happens(Action::AddRecipient { email, name });
+        if number % 100 == 99 {
+            bench.done(&["sync"]).await;
+        }
+    }
+    bench.done(&["sync"]).await;
+    bench.done(&["sweep"]).await;
+    bench.assert_has(|_| true).await;
+    assert_eq!((oldest.ids.len(), bench.tombstones().await), (1, 0));
+}

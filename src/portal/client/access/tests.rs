@@ -111,6 +111,20 @@ async fn a_pair_that_could_not_be_kept_is_kept_later_and_not_bought_again() {
 }
 
 #[tokio::test]
+async fn a_pair_that_could_not_be_kept_is_tried_once_more_at_the_end() {
+    let portal = simulator();
+    let store = Arc::new(Memory::default());
+    *store.failures.lock().unwrap() = 3;
+    let client = client(&portal, &portal, &store);
+    call(&client).await.unwrap_err();
+    assert!(client.is_renewing_tokens() && store.kept.lock().unwrap().is_none());
+    client.settle_tokens().await;
+    assert!(!client.is_renewing_tokens() && store.kept.lock().unwrap().is_some());
+    call(&client).await.unwrap();
+    assert_eq!(portal.stats().token_requests, 1);
+}
+
+#[tokio::test]
 async fn a_pair_that_could_not_be_kept_does_not_replace_a_newer_one() {
     let portal = simulator();
     let (ours, theirs): (Arc<Memory>, Arc<Memory>) = (Arc::default(), Arc::default());
