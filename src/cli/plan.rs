@@ -11,9 +11,9 @@ use super::{
     wiring::{self, Database, Patience},
 };
 use crate::{
-    entity::Entity,
+    entity::{Dialect, Entity},
     lifecycle::Lifecycle,
-    portal::Portal,
+    portal::{Gateway, Portal},
     settings::Settings,
     store::SchemaState,
     sync::{
@@ -61,7 +61,9 @@ async fn plans(
     portal: &Portal,
 ) -> anyhow::Result<Vec<Plan>> {
     let _database = tokens(settings, lifecycle, portal).await?;
-    let limits = wiring::limits(settings).part(settings.portal.limits.restraint.share);
+    let share = settings.portal.limits.restraint.share;
+    let of_portal = wiring::limits(settings).part(share);
+    let of_gateway = Gateway::limits(settings.portal.vibecode.requests_per_minute).part(share);
     let ways = settings.sync.max_in_flight;
     let mut plans = Vec::new();
     for mirrored in wiring::each_process(wiring::chosen_mirrored(settings, named)?, portal).await? {
@@ -69,7 +71,8 @@ async fn plans(
             // Nothing says how many entries there are, short of reading them all.
             continue;
         }
-        let planned = plan(mirrored, portal, wiring::modest_retry()?, &limits, ways).await;
+        let limits = if mirrored.dialect == Dialect::Vibecode { &of_gateway } else { &of_portal };
+        let planned = plan(mirrored, portal, wiring::modest_retry()?, limits, ways).await;
         let named = |error: SyncError| anyhow!("{}: {}", mirrored.entity.name, error.reason());
         plans.push(planned.map_err(named)?);
     }

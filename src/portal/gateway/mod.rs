@@ -89,18 +89,7 @@ impl Gateway {
     /// # Errors
     /// As [`super::Portal::new`].
     pub fn new(options: GatewayOptions) -> Result<Self, PortalError> {
-        let per_minute = f64::from(options.requests_per_minute.max(1));
-        let burst = (per_minute * BURST_SHARE).max(1.0);
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "a part of a small whole number"
-        )]
-        let limits = Limits {
-            requests_per_second: (per_minute - burst).max(0.5) / 60.0,
-            burst: burst as u32,
-            operating: None,
-        };
+        let limits = Self::limits(options.requests_per_minute);
         let (retry, full_pass_interval) = (options.retry, options.full_pass_interval);
         let limiter = Limiter::new(&limits);
         // The minute may have begun with another process's requests.
@@ -116,6 +105,24 @@ impl Gateway {
             waited_micros: AtomicU64::new(0),
         };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// The limits of a key that may send so many requests a minute.
+    #[must_use]
+    pub fn limits(requests_per_minute: u32) -> Limits {
+        let per_minute = f64::from(requests_per_minute.max(1));
+        let burst = (per_minute * BURST_SHARE).max(1.0);
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a part of a small whole number"
+        )]
+        let burst_requests = burst as u32;
+        Limits {
+            requests_per_second: (per_minute - burst).max(0.5) / 60.0,
+            burst: burst_requests,
+            operating: None,
+        }
     }
 
     /// The gateway's host.
