@@ -189,9 +189,8 @@ async fn a_limit_that_others_reach_inside_our_batch_is_waited_out() {
 #[tokio::test(flavor = "multi_thread")]
 async fn changes_keep_arriving_while_a_backfill_has_used_its_operating_time_up() {
     const INTERVAL: Duration = Duration::from_secs(2);
-    /// What a cycle itself may take, from its first look into the database to its last, on a
-    /// machine that stands still for a moment. The window that it may not wait for has 40 s.
-    const REQUEST: Duration = Duration::from_secs(3);
+    /// What a cycle itself may take, from its first look into the database to its last.
+    const REQUEST: Duration = Duration::from_secs(1);
     let _company = Company::quiet().await;
     let portal = TestPortal::with(costly(20_000, 0.2, Some(limit(60.0, 40.0))));
     let database = database().await;
